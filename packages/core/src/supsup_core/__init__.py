@@ -1,0 +1,50 @@
+"""supsup-core: one frozen network, one binary mask a task, and task inference by superposition.
+
+>>> import torch
+>>> from supsup_core import FrozenNetwork, MaskBank, entropy, one_shot
+>>> net = FrozenNetwork(torch.nn.Linear(8, 6), seed=0)
+>>> bank = MaskBank(net)
+>>> for task in range(3):
+...     _ = bank.append({"weight": torch.rand(6, 8, generator=torch.Generator().manual_seed(task)) > 0.5})
+>>> guess = one_shot(entropy, net, bank, torch.ones(1, 8))
+>>> logits = net(torch.ones(1, 8), bank.weights(guess.task))
+>>> logits.shape
+torch.Size([1, 6])
+
+Wortsman, Ramanujan, Liu, Kembhavi, Rastegari, Yosinski and Farhadi, Supermasks in Superposition, NeurIPS 2020.
+"""
+
+from supsup_core.errors import CorruptBank, FolderInUse, InvalidArgument, NetworkMismatch, SupsupError
+from supsup_core.frozen_network import FrozenNetwork, MaskableParameter, maskable_fan_in
+from supsup_core.mask_bank import MaskBank
+from supsup_core.objectives import entropy, superfluous_logsumexp
+from supsup_core.shapes import Masks, Objective, Weights
+from supsup_core.supermask import threshold, threshold_mask
+from supsup_core.task_inference import ContextStore, Guess, belief_slopes, one_shot
+from supsup_core.weight_init import initial_scores, keep_weights, signed_kaiming_constant
+
+__all__ = [
+    "ContextStore",
+    "CorruptBank",
+    "FolderInUse",
+    "FrozenNetwork",
+    "Guess",
+    "InvalidArgument",
+    "MaskBank",
+    "MaskableParameter",
+    "Masks",
+    "NetworkMismatch",
+    "Objective",
+    "SupsupError",
+    "Weights",
+    "belief_slopes",
+    "entropy",
+    "initial_scores",
+    "keep_weights",
+    "maskable_fan_in",
+    "one_shot",
+    "signed_kaiming_constant",
+    "superfluous_logsumexp",
+    "threshold",
+    "threshold_mask",
+]

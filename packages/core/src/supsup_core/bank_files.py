@@ -1,0 +1,177 @@
+"""A mask bank as a folder: safetensors shards that are never edited in place, and a manifest that is written last.
+
+| file | content |
+|---|---|
+| `manifest.json` | format, the network's fingerprint and parameters, the list of shards |
+| `masks-FIRST-COUNT.safetensors` | `rows`: packed masks, one a task; `crc32`: the checksum of each row |
+
+A shard counts only once a manifest names it, and a manifest is replaced atomically, so a crash leaves either the bank of
+before or the bank of after. Files hold no pickles.
+"""
+
+import json
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_bytes
+from torch import Tensor
+
+from supsup_core.atomic_files import replace_file
+from supsup_core.errors import CorruptBank, FolderInUse, NetworkMismatch
+from supsup_core.frozen_network import FrozenNetwork
+
+MANIFEST = "manifest.json"
+_FORMAT = "supsup-mask-bank"
+_VERSION = 1
+_SHARD_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Header:
+    """What ties masks to a network: its fingerprint, and the parameters that a row covers, in order."""
+
+    fingerprint: str
+    seed: int
+    parameters: tuple[tuple[str, tuple[int, ...]], ...]
+
+    @classmethod
+    def of(cls, net: FrozenNetwork) -> "Header":
+        """Describe a network."""
+        return cls(net.fingerprint, net.seed, tuple((entry.name, entry.shape) for entry in net.maskable))
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of consecutive tasks."""
+
+    file: str
+    tasks: int
+    bytes: int
+
+
+def write(
+    folder: str | os.PathLike[str], header: Header, rows: UInt8[Tensor, "tasks bytes"], checksums: Sequence[int]
+) -> None:
+    """Bring a folder up to date with all of `rows`, adding shards for the tasks that it lacks."""
+    path = Path(folder)
+    shards = _existing_shards(path, header, checksums)
+    stored = sum(shard.tasks for shard in shards)
+    if stored == len(checksums) and (path / MANIFEST).exists():
+        return
+    path.mkdir(parents=True, exist_ok=True)
+    per_shard = max(1, _SHARD_BYTES // max(1, rows.shape[1]))
+    for first in range(stored, len(checksums), per_shard):
+        last = min(first + per_shard, len(checksums))
+        content = to_bytes(
+            {"rows": rows[first:last].cpu().numpy(), "crc32": np.array(checksums[first:last], dtype=np.uint32)}
+        )
+        shard = Shard(f"masks-{first:08d}-{last - first:06d}.safetensors", last - first, len(content))
+        replace_file(path / shard.file, content)
+        shards.append(shard)
+    replace_file(path / MANIFEST, _manifest(header, shards).encode())
+
+
+def read(folder: str | os.PathLike[str], header: Header) -> Iterator[UInt8[Tensor, "tasks bytes"]]:
+    """Yield the rows of each shard, memory-mapped, with every checksum verified."""
+    path = Path(folder)
+    first = 0
+    for shard in _load_manifest(path, header):
+        rows, checksums = _open_shard(path / shard.file, shard)
+        for offset, (row, expected) in enumerate(zip(rows, checksums, strict=True)):
+            if zlib.crc32(row.numpy()) != int(expected):
+                raise CorruptBank(
+                    f"{path / shard.file}: the bits of task {first + offset} do not match their checksum; "
+                    "restore the file from a copy, or learn the task again"
+                )
+        first += shard.tasks
+        yield rows
+
+
+def _existing_shards(path: Path, header: Header, checksums: Sequence[int]) -> list[Shard]:
+    """Return the shards of a bank that the rows continue; refuse a folder that holds anything else."""
+    if path.exists() and not path.is_dir():
+        raise FolderInUse(f"folder={path}: it is a file; a bank is a folder, choose another name")
+    if not path.exists() or not any(path.iterdir()):
+        return []
+    if not (path / MANIFEST).exists():
+        if all(_is_leftover(entry) for entry in path.iterdir()):
+            return []
+        raise FolderInUse(f"folder={path}: it holds files that are not a mask bank; choose an empty or a new folder")
+    shards = _load_manifest(path, header)
+    stored = [int(value) for shard in shards for value in _open_shard(path / shard.file, shard)[1]]
+    if stored != list(checksums[: len(stored)]):
+        raise FolderInUse(
+            f"folder={path}: it holds a bank of {len(stored)} tasks that this one of {len(checksums)} does not continue; "
+            "choose another folder"
+        )
+    return shards
+
+
+def _is_leftover(entry: Path) -> bool:
+    """Tell whether a crash before the first manifest may have left this file."""
+    return entry.name.startswith("masks-") or entry.name == MANIFEST + ".partial"
+
+
+def _manifest(header: Header, shards: Sequence[Shard]) -> str:
+    content = {"format": _FORMAT, "version": _VERSION, **asdict(header), "shards": [asdict(shard) for shard in shards]}
+    return json.dumps(content, indent=1) + "\n"
+
+
+def _load_manifest(path: Path, header: Header) -> list[Shard]:
+    content = _parse_manifest(path / MANIFEST)
+    if content["fingerprint"] != header.fingerprint:
+        raise NetworkMismatch(
+            f"{path}: its masks belong to a network with fingerprint {content['fingerprint'][:12]} (seed {content['seed']}), "
+            f"this one has {header.fingerprint[:12]} (seed {header.seed}); build the network with the same module and seed"
+        )
+    parameters = tuple((name, tuple(shape)) for name, shape in content["parameters"])
+    if parameters != header.parameters:
+        raise NetworkMismatch(f"{path}: its masks cover other parameters than this network's; pass the same select=")
+    return [Shard(**shard) for shard in content["shards"]]
+
+
+def _parse_manifest(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise CorruptBank(f"{path}: there is no such file, so the folder is not a mask bank; check the path") from None
+    except ValueError as error:
+        raise CorruptBank(f"{path}: not readable as JSON ({error}); restore it from a copy") from None
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise CorruptBank(f"{path}: not the manifest of a mask bank; check the path")
+    if content.get("version") != _VERSION:
+        raise CorruptBank(
+            f"{path}: format version {content.get('version')}, this supsup-core reads version {_VERSION}; "
+            "use the release that wrote it"
+        )
+    missing = {"fingerprint", "seed", "parameters", "shards"} - set(content)
+    if missing:
+        raise CorruptBank(f"{path}: {', '.join(sorted(missing))} missing; restore it from a copy")
+    return content
+
+
+def _open_shard(path: Path, shard: Shard) -> tuple[UInt8[Tensor, "tasks bytes"], np.ndarray[Any, Any]]:
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise CorruptBank(f"{path}: the manifest names this file and it is missing; restore it from a copy") from None
+    if size != shard.bytes:
+        raise CorruptBank(f"{path}: {size} bytes where {shard.bytes} were written; restore it from a copy")
+    try:
+        with safe_open(path, framework="pt") as tensors, safe_open(path, framework="numpy") as arrays:
+            rows, checksums = tensors.get_tensor("rows"), arrays.get_tensor("crc32")
+    except SafetensorError as error:
+        raise CorruptBank(f"{path}: not a readable shard ({error}); restore it from a copy") from None
+    if rows.dtype != torch.uint8 or rows.ndim != 2 or len(rows) != shard.tasks or len(checksums) != shard.tasks:
+        raise CorruptBank(
+            f"{path}: its header does not match the manifest's {shard.tasks} tasks; restore it from a copy"
+        )
+    return rows, checksums

@@ -1,0 +1,208 @@
+"""One bit per weight and task: the store of supermasks that task inference asks (Sections 3.1 and 3.3)."""
+
+import os
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from jaxtyping import Float, Int32, UInt8
+from torch import Tensor
+
+from supsup_core.errors import InvalidArgument
+from supsup_core.frozen_network import FrozenNetwork
+from supsup_core.packed_bits import pack, row_bytes, unpack, unpack_to
+from supsup_core.shapes import Masks, Weights
+
+# Unpacked to floats, a chunk of rows should stay near the processor's cache; never all tasks at once.
+_CHUNK_FLOATS = 2**21
+
+
+class MaskBank:
+    """Supermasks of k tasks over one frozen network, packed to bits.
+
+    A row is every maskable weight's bit in the order of `net.maskable`. Memory is `row_bytes` a task, 1/32 of float32,
+    plus one running count per weight, so that the uniform blend costs nothing per task.
+
+    >>> import torch
+    >>> net = FrozenNetwork(torch.nn.Linear(4, 3), seed=0)
+    >>> bank = MaskBank(net)
+    >>> bank.append({"weight": torch.ones(3, 4, dtype=torch.bool)})
+    0
+    >>> torch.equal(bank.weights(0)["weight"], net.frozen["weight"])
+    True
+    """
+
+    def __init__(self, net: FrozenNetwork) -> None:
+        self._net = net
+        self._frozen = net.frozen
+        self._rows: UInt8[Tensor, "capacity bytes"] = torch.empty(
+            (0, self.row_bytes), dtype=torch.uint8, device=net.device
+        )
+        self._checksums: list[int] = []
+        self._counts: Int32[Tensor, " bits"] = torch.zeros(net.num_bits, dtype=torch.int32, device=net.device)
+
+    def __len__(self) -> int:
+        """Return the number of tasks stored."""
+        return len(self._checksums)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one task's packed mask."""
+        return row_bytes(self._net.num_bits)
+
+    @property
+    def context_bytes(self) -> int:
+        """Bytes of all packed masks."""
+        return len(self) * self.row_bytes
+
+    @property
+    def rows(self) -> UInt8[Tensor, "tasks bytes"]:
+        """The packed masks, one row a task; a view."""
+        return self._rows[: len(self)]
+
+    @property
+    def checksums(self) -> Sequence[int]:
+        """CRC-32 of each task's row."""
+        return tuple(self._checksums)
+
+    def append(self, masks: Masks) -> int:
+        """Store the masks of a new task and return its index.
+
+        Raises:
+            InvalidArgument: a maskable parameter has no mask, or one of another shape or dtype, or a name is unknown.
+        """
+        return self.append_rows(pack(self._flatten(masks)).unsqueeze(0))
+
+    def append_rows(self, rows: UInt8[Tensor, "new bytes"]) -> int:
+        """Store tasks that are packed already and return the index of the first.
+
+        Raises:
+            InvalidArgument: the rows have another length than `row_bytes`, or bits set in the padding.
+        """
+        if rows.dtype != torch.uint8 or rows.ndim != 2 or rows.shape[1] != self.row_bytes:
+            raise InvalidArgument(
+                f"rows: {rows.dtype} of shape {tuple(rows.shape)}; this network's masks are uint8 rows of "
+                f"{self.row_bytes} bytes, as packed_bits.pack makes them"
+            )
+        rows = rows.to(self._rows.device)
+        if bool(unpack(rows, 8 * self.row_bytes)[:, self._net.num_bits :].any()):
+            raise InvalidArgument(
+                f"rows: bits set beyond the network's {self._net.num_bits} maskable weights; pack masks of this network"
+            )
+        first, end = len(self), len(self) + len(rows)
+        if end > len(self._rows):
+            self._grow(max(end, 2 * len(self._rows)))
+        self._rows[first:end] = rows
+        self._checksums.extend(zlib.crc32(row.cpu().numpy()) for row in rows)
+        for chunk in _chunks(rows, self._net.num_bits):
+            self._counts += unpack(chunk, self._net.num_bits).sum(dim=0, dtype=torch.int32)
+        return first
+
+    def masks(self, task: int) -> Masks:
+        """Return M^task by parameter name, as booleans.
+
+        Raises:
+            InvalidArgument: there is no such task.
+        """
+        return self._net.unflatten(unpack(self._row(task), self._net.num_bits))
+
+    def weights(self, task: int) -> Weights:
+        """Return W ⊙ M^task.
+
+        Raises:
+            InvalidArgument: there is no such task.
+        """
+        return {name: self._frozen[name] * mask for name, mask in self.masks(task).items()}
+
+    def blend(self, beliefs: Float[Tensor, " tasks"]) -> Weights:
+        """Return W ⊙ sum_i α_i M^i: from the running counts where all α are equal, else over the tasks with α_i ≠ 0.
+
+        At one-hot beliefs this is exactly `weights` of that task.
+
+        Raises:
+            InvalidArgument: there is not one belief for each task.
+        """
+        if beliefs.shape != (len(self),):
+            raise InvalidArgument(
+                f"beliefs: shape {tuple(beliefs.shape)} for {len(self)} tasks; pass one for each task"
+            )
+        if bool((beliefs == beliefs[0]).all()):
+            coverage = self._counts.to(beliefs.dtype) * beliefs[0]
+        else:
+            living = beliefs.nonzero().squeeze(-1)
+            coverage = torch.zeros(self._net.num_bits, dtype=beliefs.dtype, device=beliefs.device)
+            for index in living.split(_rows_per_chunk(self._net.num_bits)):
+                coverage += beliefs[index] @ unpack_to(self._rows[index], self._net.num_bits, beliefs.dtype)
+        return {name: self._frozen[name] * share for name, share in self._net.unflatten(coverage).items()}
+
+    def slopes(self, gradients: Mapping[str, Tensor]) -> Float[Tensor, " tasks"]:
+        """Return dO/dα_i = sum over weights of dO/dW(α) · W · M^i, for every task.
+
+        Args:
+            gradients: dO/dW(α) for each maskable parameter, by name.
+        """
+        per_bit = self._net.flatten({name: gradients[name] * weight for name, weight in self._frozen.items()})
+        chunks = _chunks(self.rows, self._net.num_bits)
+        return torch.cat([unpack_to(chunk, self._net.num_bits, per_bit.dtype) @ per_bit for chunk in chunks])
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the bank to a folder, or add the tasks that a folder written earlier lacks.
+
+        Every task written by an earlier call stays readable at any moment of this one, whatever happens.
+
+        Raises:
+            FolderInUse: the folder holds something else, or a bank that this one does not continue.
+            NetworkMismatch: the folder's bank belongs to another network.
+            CorruptBank: the folder's manifest is damaged.
+        """
+        # Here and not above: the storage library is needed for files only, masks and search run without it.
+        from supsup_core import bank_files
+
+        bank_files.write(folder, bank_files.Header.of(self._net), self.rows, self._checksums)
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str], net: FrozenNetwork) -> "MaskBank":
+        """Read a bank that `save` wrote, and check every task's bits against its checksum.
+
+        Raises:
+            NetworkMismatch: the masks were learned over other frozen weights than `net`'s.
+            CorruptBank: the folder is not a bank, or a file is missing, truncated or altered.
+        """
+        from supsup_core import bank_files
+
+        bank = cls(net)
+        for rows in bank_files.read(folder, bank_files.Header.of(net)):
+            bank.append_rows(rows)
+        return bank
+
+    def _flatten(self, masks: Masks) -> Tensor:
+        unknown = set(masks) - set(self._frozen)
+        if unknown:
+            raise InvalidArgument(f"masks: {sorted(unknown)} are not maskable; known: {', '.join(self._frozen)}")
+        for entry in self._net.maskable:
+            mask = masks.get(entry.name)
+            if mask is None:
+                raise InvalidArgument(f"masks: none for {entry.name!r}; a task needs one for every maskable parameter")
+            if mask.dtype != torch.bool or tuple(mask.shape) != entry.shape:
+                raise InvalidArgument(
+                    f"masks[{entry.name!r}]: {mask.dtype} of shape {tuple(mask.shape)}; pass torch.bool of shape {entry.shape}"
+                )
+        return self._net.flatten(masks)
+
+    def _row(self, task: int) -> UInt8[Tensor, " bytes"]:
+        if not 0 <= task < len(self):
+            raise InvalidArgument(f"task={task}: the bank holds tasks 0 to {len(self) - 1}; append it first")
+        return self._rows[task]
+
+    def _grow(self, capacity: int) -> None:
+        grown = torch.empty((capacity, self.row_bytes), dtype=torch.uint8, device=self._rows.device)
+        grown[: len(self)] = self.rows
+        self._rows = grown
+
+
+def _rows_per_chunk(num_bits: int) -> int:
+    return max(1, _CHUNK_FLOATS // num_bits)
+
+
+def _chunks(rows: UInt8[Tensor, "tasks bytes"], num_bits: int) -> Iterator[UInt8[Tensor, "some bytes"]]:
+    return iter(rows.split(_rows_per_chunk(num_bits)))

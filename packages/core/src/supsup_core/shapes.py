@@ -1,0 +1,27 @@
+"""The axis glossary. Every shape in this package is spelled with these names.
+
+| axis | meaning |
+|---|---|
+| `tasks` | learned tasks, the k of the paper; index i |
+| `images` | inputs shown at once |
+| `outputs` | neurons of the last layer, the s of the paper, superfluous neurons included |
+| `bits` | all maskable weights of a network, flattened and joined in the order of `FrozenNetwork.maskable` |
+| `bytes` | `bits` packed eight to a byte and padded to whole 64-bit words: one row of a `MaskBank` |
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+Weights: TypeAlias = Mapping[str, Tensor]
+"""Effective parameters (and buffers) by name, as `torch.func.functional_call` takes them."""
+
+Masks: TypeAlias = Mapping[str, Bool[Tensor, "..."]]
+"""One supermask M: a boolean tensor for each maskable parameter, by name."""
+
+Logits: TypeAlias = Float[Tensor, "images outputs"]
+PerImage: TypeAlias = Float[Tensor, " images"]
+Objective: TypeAlias = Callable[[Logits], PerImage]
+"""Logits to one scalar per image, to be minimised over beliefs."""

@@ -1,0 +1,1 @@
+"""supsup-dashboard: runs of supsup-train, looked at in a browser."""

@@ -1,0 +1,19 @@
+"""A stream of tasks: `stream[i]` is the same immutable task whenever and in whatever order it is asked for."""
+
+from typing import Protocol
+
+from supsup_datasets.task import Task
+
+
+class TaskStream(Protocol):
+    """A sequence of tasks, made when they are asked for."""
+
+    def __len__(self) -> int:
+        """Return the number of tasks."""
+
+    def __getitem__(self, index: int) -> Task:
+        """Return task `index`.
+
+        Raises:
+            IndexError: the stream has no such task.
+        """

@@ -1,0 +1,23 @@
+"""Bounds on a field of a recipe, understood by pydantic and free of it.
+
+Recipes are built where training runs, and training must not need the libraries of the command line. Pydantic asks the
+metadata of a type for its schema, so this class can answer without importing anything.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Inclusive (`ge`, `le`) and exclusive (`gt`, `lt`) limits of a number."""
+
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """Add the limits to pydantic's schema of the number."""
+        limits = {name: value for name, value in vars(self).items() if value is not None}
+        return {**handler(source), **limits}

@@ -1,0 +1,51 @@
+"""How a command ends: 0 done, 2 bad input in one line, 130 after Ctrl-C. Imports nothing heavy, so it guards imports too."""
+
+import os
+import sys
+from collections.abc import Callable
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+class Interrupted(Exception):
+    """Ctrl-C, with what the user should know: what was kept and how to go on."""
+
+
+def guarded(command: Callable[[list[str]], None], argv: list[str]) -> int:
+    """Run a command and return its exit status, with what a user can mend told in one line on stderr."""
+    try:
+        command(argv)
+    except KeyboardInterrupt:
+        return _say("stopped before anything was saved", INTERRUPTED)
+    except Interrupted as stop:
+        return _say(str(stop), INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read stdout went away
+        return 1
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return _say(
+            f"error: {place}{error.strerror or error}; free space, check permissions, or choose another place",
+            BAD_INPUT,
+        )
+    except Exception as error:
+        return _bad_input_or_bug(error)
+    return 0
+
+
+def _bad_input_or_bug(error: Exception) -> int:
+    """Say what a user can mend; a bug keeps its traceback."""
+    from supsup_core.errors import SupsupError
+    from supsup_datasets.errors import DatasetError
+
+    from supsup_methods.errors import UsageError
+
+    if isinstance(error, (UsageError, DatasetError, SupsupError)):
+        return _say(f"error: {error}", BAD_INPUT)
+    raise error
+
+
+def _say(line: str, status: int) -> int:
+    print(" ".join(line.split()), file=sys.stderr)
+    return status

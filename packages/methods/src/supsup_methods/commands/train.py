@@ -1,0 +1,18 @@
+"""supsup-train: learn a stream of tasks, test it, keep everything."""
+
+import sys
+
+from supsup_methods.commands.exits import guarded
+
+
+def main() -> None:
+    """Run the command and exit."""
+    sys.exit(guarded(_train, sys.argv[1:]))
+
+
+def _train(argv: list[str]) -> None:
+    # Imported here, so that Ctrl-C during the seconds that torch takes to import is answered like any other.
+    from supsup_methods.commands.launch import parse_launch
+    from supsup_methods.commands.session import run_launch
+
+    run_launch(parse_launch(argv))

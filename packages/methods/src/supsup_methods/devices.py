@@ -1,0 +1,30 @@
+"""The device a run uses, by the names that torch gives them."""
+
+import torch
+
+from supsup_methods.errors import UsageError
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device called `name`: auto (a GPU if there is one), cpu, cuda, or cuda:N.
+
+    Raises:
+        UsageError: the name is unknown, or this machine has no such device.
+    """
+    gpus = torch.cuda.device_count()
+    if name == "auto":
+        return torch.device("cuda:0" if gpus else "cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    kind, _, index = name.partition(":")
+    if kind != "cuda" or (":" in name and not index.isdecimal()):
+        raise UsageError(f"--device {name}: not a device; one of auto, cpu, cuda, cuda:0, cuda:1, ...")
+    if int(index or 0) >= gpus:
+        found = f"has {gpus} GPU{'s' if gpus > 1 else ''} (cuda:0 to cuda:{gpus - 1})" if gpus else "has no usable GPU"
+        raise UsageError(f"--device {name}: this machine {found}; use --device cpu or auto")
+    return torch.device(f"cuda:{int(index or 0)}")
+
+
+def describe_device(device: torch.device) -> str:
+    """Return the device as people know it: "cuda:0 (NVIDIA H100)"."""
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)

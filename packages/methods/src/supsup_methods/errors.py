@@ -1,0 +1,5 @@
+"""Errors of supsup-methods: one line that names what was given, the rule it breaks and the way out."""
+
+
+class UsageError(ValueError):
+    """A recipe, an option, a device or a folder that cannot be used as asked."""

@@ -1,0 +1,57 @@
+"""What an experiment is: a frozen value that says everything a run depends on, but for data and device."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from supsup_methods.bounds import Bounds
+from supsup_methods.supsup import SupSupSettings
+
+
+@dataclass(frozen=True)
+class PermutedMnist:
+    """PermutedMNIST: each task has its own random order of the pixels."""
+
+    kind: Literal["permuted-mnist"] = "permuted-mnist"
+    """Which stream of tasks."""
+
+
+@dataclass(frozen=True)
+class FullyConnected:
+    """A ReLU network without biases over flattened images."""
+
+    hidden: tuple[Annotated[int, Bounds(ge=1, le=100_000)], ...] = (300, 100)
+    """Widths of the hidden layers: 300 100 is the paper's LeNet, 1024 1024 its FC."""
+    outputs: Annotated[int, Bounds(ge=10, le=100_000)] = 100
+    """Width s of the last layer; those beyond a task's labels are superfluous neurons."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """When and how learned tasks are tested."""
+
+    scenario: Literal["GG", "GNs", "GNu"] = "GNu"
+    """GG: task given at test; GNs: inferred, shared labels; GNu: inferred, and a wrong task makes its images wrong."""
+    batch_size: Annotated[int, Bounds(ge=1, le=1_000_000)] = 128
+    """Test images that belong together: their task is inferred once."""
+    checkpoints: tuple[Annotated[int, Bounds(ge=1, le=1_000_000)], ...] = ()
+    """Numbers of learned tasks after which all of them are tested; the end is always one."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An experiment that supsup-train can run."""
+
+    name: str
+    """Name under which runs are listed."""
+    tasks: Annotated[int, Bounds(ge=1, le=1_000_000)]
+    """Number of tasks to learn."""
+    seed: Annotated[int, Bounds(ge=0, lt=2**63)] = 0
+    """Decides weights, tasks, initial scores and training order."""
+    stream: PermutedMnist = field(default_factory=PermutedMnist)
+    backbone: FullyConnected = field(default_factory=FullyConnected)
+    method: SupSupSettings = field(default_factory=SupSupSettings)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+
+    def is_checkpoint(self, tasks_learned: int) -> bool:
+        """Tell whether all tasks learned so far are tested now."""
+        return tasks_learned == self.tasks or tasks_learned in self.evaluation.checkpoints

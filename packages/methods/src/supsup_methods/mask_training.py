@@ -1,0 +1,71 @@
+"""Learning one supermask over frozen weights, by the straight-through gradient of its scores (Section 3.1)."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from supsup_core import FrozenNetwork, InvalidArgument, Masks, initial_scores
+from supsup_core.random_streams import stream_key
+from supsup_datasets import Batch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from supsup_methods.bounds import Bounds
+
+
+@dataclass(frozen=True)
+class MaskTraining:
+    """Training of one task's mask; the defaults are the paper's for MNIST."""
+
+    batches: Annotated[int, Bounds(ge=1, le=10_000_000)] = 1000
+    """Training batches for each task."""
+    batch_size: Annotated[int, Bounds(ge=1, le=1_000_000)] = 128
+    """Images in a batch."""
+    learning_rate: Annotated[float, Bounds(gt=0, le=1e6)] = 1e-4
+    """Learning rate of RMSprop on the scores."""
+
+
+def fresh_scores(net: FrozenNetwork, seed: int, task: int) -> Tensor:
+    """Return the initial scores of a task, Kaiming uniform with a = sqrt(5), flattened over all maskable weights."""
+    return net.flatten(
+        {
+            entry.name: initial_scores(
+                stream_key(seed, "scores", task, entry.name), entry.shape, entry.fan_in, net.device
+            )
+            for entry in net.maskable
+        }
+    )
+
+
+def train_threshold_mask(
+    net: FrozenNetwork,
+    scores: Tensor,
+    batches: Iterable[Batch],
+    learning_rate: float,
+    on_batch: Callable[[], None] = lambda: None,
+) -> Masks:
+    """Train `scores` in place with RMSprop on the cross-entropy over all outputs, and return M = 1[S >= 0].
+
+    The same arithmetic as autograd through `supsup_core.threshold`, without a graph over the mask: with W(M) = W ⊙ M as
+    the leaf, the straight-through gradient is dL/dS = W ⊙ dL/dW(M). One buffer holds all layers, and it is reused.
+
+    Raises:
+        InvalidArgument: the scores are not finite at the end; the learning rate is too high.
+    """
+    frozen = net.flatten(net.frozen)
+    effective = torch.empty_like(frozen)
+    leaves = {name: view.requires_grad_() for name, view in net.unflatten(effective).items()}
+    scores.grad = torch.empty_like(scores)
+    optimizer = torch.optim.RMSprop([scores], lr=learning_rate)
+    for batch in batches:
+        with torch.no_grad():
+            effective.copy_(scores).ge_(0.0).mul_(frozen)
+        loss = cross_entropy(net(batch.images, leaves), batch.labels)
+        gradients = torch.autograd.grad(loss, list(leaves.values()))
+        torch.cat([gradient.flatten() for gradient in gradients], out=scores.grad).mul_(frozen)
+        optimizer.step()
+        on_batch()
+    if not bool(torch.isfinite(scores).all()):
+        raise InvalidArgument(f"learning_rate={learning_rate}: the scores diverged to infinity or NaN; lower it")
+    return net.unflatten(scores >= 0)

@@ -1,0 +1,54 @@
+"""Recipes as JSON, checked against their types and bounds on the way in."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from supsup_methods.errors import UsageError
+from supsup_methods.experiment import Recipe
+
+_ADAPTER = TypeAdapter(Recipe)
+
+
+def checked(recipe: Recipe) -> Recipe:
+    """Return the recipe if every field obeys its type and bounds.
+
+    Raises:
+        UsageError: a field does not; it is named as its option on the command line.
+    """
+    return _validate(asdict(recipe), prefix="--")
+
+
+def to_json(recipe: Recipe) -> str:
+    """Return the recipe as JSON that `from_json` reads back exactly."""
+    return json.dumps(_ADAPTER.dump_python(recipe, mode="json"), indent=1) + "\n"
+
+
+def from_json(text: str | bytes, origin: str) -> Recipe:
+    """Return the recipe that `to_json` wrote.
+
+    Raises:
+        UsageError: the text is not JSON, or not a valid recipe.
+    """
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"{origin}: not JSON ({error}); restore it from a copy, or start a new run") from None
+    return _validate(content, prefix=f"{origin}: ")
+
+
+def _validate(content: Any, prefix: str) -> Recipe:
+    try:
+        return _ADAPTER.validate_python(content, extra="forbid")
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"] if not isinstance(part, int)).replace("_", "-")
+        raise UsageError(f"{prefix}{place} {first['input']}: {_rule(first)}; choose another value") from None
+
+
+def _rule(problem: Any) -> str:
+    """Return pydantic's message as a rule: "Input should be greater than 0" becomes "it should be greater than 0"."""
+    message: str = problem["msg"]
+    return message.replace("Input should", "it should", 1)

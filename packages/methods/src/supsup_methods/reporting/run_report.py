@@ -1,0 +1,49 @@
+"""The tables that end a run in the terminal."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from supsup_methods.run_folder import RunFolder
+
+_MAX_ROWS = 20
+
+
+def print_results(console: Console, folder: RunFolder, summary: dict[str, Any]) -> None:
+    """Print accuracy, task inference, seconds and bytes of a run that is done, and what to try next."""
+    _print_tasks(console, folder)
+    _print_totals(console, summary)
+    console.print(f"Saved in [bold]{folder.path}[/]: recipe, masks (bank/), summary.json", soft_wrap=True)
+    console.print(
+        "Next: supsup-train --tasks 50 · --method.inference.objective G · --evaluation.scenario GG · "
+        "--data-root DIR for full MNIST · streamlit run apps/dashboard.py to look at all runs",
+        soft_wrap=True,
+    )
+
+
+def _print_tasks(console: Console, folder: RunFolder) -> None:
+    last = folder.progress().checkpoints[-1]
+    table = Table(title=f"All {last.tasks_learned} tasks, tested after the last one was learned")
+    for column in ("task", "accuracy", "test batches given to the right task"):
+        table.add_column(column, justify="right")
+    for score in last.scores[:_MAX_ROWS]:
+        found = f"{score.guesses_right} of {score.guesses}" if score.guesses else "task given"
+        table.add_row(str(score.task), f"{score.accuracy:.2%}", found)
+    if len(last.scores) > _MAX_ROWS:
+        table.add_row("...", "", f"{len(last.scores) - _MAX_ROWS} more in progress.json")
+    console.print(table)
+
+
+def _print_totals(console: Console, summary: dict[str, Any]) -> None:
+    last, sizes = summary["checkpoints"][-1], summary["bytes"]
+    found = last["task_inference_accuracy"]
+    table = Table(show_header=False)
+    table.add_row("accuracy, mean over tasks", f"{last['accuracy']:.2%}")
+    table.add_row("tasks inferred right", "task given" if found is None else f"{found:.2%}")
+    table.add_row("seconds", f"{summary['seconds']['train']:.1f} training, {summary['seconds']['infer']:.1f} testing")
+    table.add_row(
+        "bytes of masks",
+        f"{sizes['contexts']:,} for {summary['tasks']} tasks; float32 weights would take {32 * sizes['contexts']:,}",
+    )
+    console.print(table)

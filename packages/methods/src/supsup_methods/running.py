@@ -1,0 +1,144 @@
+"""Carrying out a recipe: learn task after task, test at checkpoints, keep everything that is finished."""
+
+import time
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version
+from typing import Any, Protocol
+
+import torch
+from supsup_core import MaskBank
+from supsup_datasets import ImageDataset, Scenario, TaskStream
+
+from supsup_methods.assembly import build_method, build_network, build_stream
+from supsup_methods.continual_method import ContinualMethod
+from supsup_methods.errors import UsageError
+from supsup_methods.evaluation import Checkpoint, evaluate_task
+from supsup_methods.experiment import Recipe
+from supsup_methods.run_folder import Environment, Progress, RunFolder
+
+
+class RunObserver(Protocol):
+    """Somebody who wants to know how a run goes: a progress bar, a tracking store."""
+
+    def begun(self, tasks_learned: int) -> None:
+        """Training goes on after `tasks_learned` tasks (0 for a new run)."""
+
+    def batch_trained(self) -> None:
+        """One training batch is done."""
+
+    def task_learned(self, tasks_learned: int, seconds: float) -> None:
+        """A task is learned and saved."""
+
+    def batch_tested(self) -> None:
+        """One test batch is done."""
+
+    def tested(self, checkpoint: Checkpoint) -> None:
+        """All tasks learned so far are tested."""
+
+
+def describe_environment(device: torch.device, dataset: ImageDataset, data_root: Path | None) -> Environment:
+    """Return what a run started now depends on beside its recipe."""
+    versions = {name: version(name) for name in ("supsup-core", "supsup-datasets", "supsup-methods", "torch")}
+    versions["python"] = python_version()
+    root = None if data_root is None else str(data_root.resolve())
+    return Environment(str(device), torch.get_num_threads(), dataset.name, dataset.digest, root, versions)
+
+
+def adopt_environment(recorded: Environment, current: Environment) -> None:
+    """Take over the recorded number of threads; everything else must be as it was.
+
+    Raises:
+        UsageError: device, data or torch differ, so the run could not end with the same bits.
+    """
+    for what, then, now in (
+        ("--device", recorded.device, current.device),
+        (
+            "data",
+            f"{recorded.data_name} {recorded.data_digest[:12]}",
+            f"{current.data_name} {current.data_digest[:12]}",
+        ),
+        ("torch", recorded.versions.get("torch"), current.versions["torch"]),
+    ):
+        if then != now:
+            raise UsageError(
+                f"{what} {now}: the run was started with {then} and goes on only with that; start a new run"
+            )
+    torch.set_num_threads(recorded.threads)
+
+
+def execute(
+    folder: RunFolder, recipe: Recipe, dataset: ImageDataset, device: torch.device, observer: RunObserver
+) -> dict[str, Any]:
+    """Carry out a recipe in a folder that `RunFolder.begin` prepared, or go on where it stopped; return the summary.
+
+    Each task's mask depends only on the recipe, the data and the machine, so a run that was stopped anywhere ends with the
+    bits of one that was not; at most the task in flight is learned again.
+    """
+    dataset = dataset.to(device)
+    stream = build_stream(recipe, dataset)
+    net = build_network(recipe, dataset, device)
+    bank = MaskBank.open(folder.bank, net) if folder.bank.exists() else MaskBank(net)
+    method = build_method(recipe, net, bank, dataset)
+    progress = folder.progress()
+    observer.begun(method.tasks_learned)
+    while True:
+        learned = method.tasks_learned
+        tested = {checkpoint.tasks_learned for checkpoint in progress.checkpoints}
+        if learned and recipe.is_checkpoint(learned) and learned not in tested:
+            progress.checkpoints.append(_test(method, stream, recipe, observer))
+            folder.write_progress(progress)
+        if learned == recipe.tasks:
+            break
+        progress.train_seconds[learned] = _learn(method, stream, observer)
+        bank.save(folder.bank)
+        folder.write_progress(progress)
+        observer.task_learned(learned + 1, progress.train_seconds[learned])
+    summary = _summarize(recipe, bank, progress, folder.environment())
+    folder.write_summary(summary)
+    return summary
+
+
+def _learn(method: ContinualMethod, stream: TaskStream, observer: RunObserver) -> float:
+    start = time.perf_counter()
+    method.learn(stream[method.tasks_learned], observer.batch_trained)
+    return time.perf_counter() - start
+
+
+def _test(method: ContinualMethod, stream: TaskStream, recipe: Recipe, observer: RunObserver) -> Checkpoint:
+    start = time.perf_counter()
+    scenario, batch_size = Scenario(recipe.evaluation.scenario), recipe.evaluation.batch_size
+    scores = tuple(
+        evaluate_task(method, stream[index], scenario, batch_size, observer.batch_tested)
+        for index in range(method.tasks_learned)
+    )
+    checkpoint = Checkpoint(method.tasks_learned, scores, time.perf_counter() - start)
+    observer.tested(checkpoint)
+    return checkpoint
+
+
+def _summarize(recipe: Recipe, bank: MaskBank, progress: Progress, environment: Environment) -> dict[str, Any]:
+    """Return the summary: fractions, seconds and bytes."""
+    return {
+        "recipe": recipe.name,
+        "seed": recipe.seed,
+        "device": environment.device,
+        "data": environment.data_name,
+        "tasks": recipe.tasks,
+        "checkpoints": [
+            {
+                "tasks_learned": checkpoint.tasks_learned,
+                "accuracy": checkpoint.accuracy,
+                "task_inference_accuracy": checkpoint.task_inference_accuracy,
+            }
+            for checkpoint in progress.checkpoints
+        ],
+        "seconds": {
+            "train": sum(progress.train_seconds.values()),
+            "infer": sum(checkpoint.seconds for checkpoint in progress.checkpoints),
+        },
+        "bytes": {"contexts": bank.context_bytes, "buffers": 0, "total": bank.context_bytes},
+        "settings": asdict(recipe),
+        "versions": environment.versions,
+    }

@@ -1,0 +1,60 @@
+"""The public way to a run: its network, bank, stream and results, for evaluation, dashboards and notebooks."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from supsup_core import FrozenNetwork, MaskBank
+from supsup_datasets import TaskStream
+
+from supsup_methods.assembly import build_network, build_stream, load_dataset
+from supsup_methods.evaluation import Checkpoint
+from supsup_methods.experiment import Recipe
+from supsup_methods.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that was opened for reading.
+
+    Attributes:
+        summary: the results, or None while the run is not done.
+    """
+
+    path: Path
+    recipe: Recipe
+    network: FrozenNetwork
+    bank: MaskBank
+    stream: TaskStream
+    checkpoints: tuple[Checkpoint, ...]
+    summary: dict[str, Any] | None
+
+
+def open_run(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Run:
+    """Open a run's folder, whether it is done or not, on any device.
+
+    Raises:
+        UsageError: there is no run here, or one of its files is damaged.
+        DataUnavailable: the data that it learned from is gone.
+        SupsupError: its bank is damaged.
+    """
+    folder = RunFolder(Path(path))
+    recipe, environment = folder.recipe(), folder.environment()
+    root = None if environment.data_root is None else Path(environment.data_root)
+    dataset = load_dataset(root).to(device)
+    net = build_network(recipe, dataset, torch.device(device))
+    bank = MaskBank.open(folder.bank, net) if folder.bank.exists() else MaskBank(net)
+    summary = folder.summary() if folder.is_done else None
+    checkpoints = tuple(folder.progress().checkpoints)
+    return Run(folder.path, recipe, net, bank, build_stream(recipe, dataset), checkpoints, summary)
+
+
+def find_runs(parent: Path) -> Iterator[RunFolder]:
+    """Yield the runs directly under a folder, by name."""
+    for entry in sorted(parent.iterdir()) if parent.is_dir() else ():
+        folder = RunFolder(entry)
+        if folder.holds_run:
+            yield folder

@@ -1,0 +1,89 @@
+"""Supermasks in Superposition: a mask for each task, the task found by one gradient of the blend (Section 3).
+
+Frozen W = ±sqrt(2 / fan_in); task i learns M^i = 1[S^i >= 0] and nothing else; the outputs of task i are f(x, W ⊙ M^i).
+Masks are independent: learning a task changes no bit of another.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Literal, assert_never
+
+import torch
+from jaxtyping import Float
+from supsup_core import FrozenNetwork, Guess, MaskBank, Objective, entropy, one_shot, superfluous_logsumexp
+from supsup_datasets import Task
+from supsup_datasets.seeds import generator
+from torch import Tensor
+
+from supsup_methods.bounds import Bounds
+from supsup_methods.mask_training import MaskTraining, fresh_scores, train_threshold_mask
+
+
+@dataclass(frozen=True)
+class TaskInference:
+    """How the task of test images is found when nobody gives it."""
+
+    objective: Literal["H", "G"] = "H"
+    """H: entropy of the outputs; G: logsumexp with gradient through the superfluous neurons only."""
+    images_per_guess: Annotated[int, Bounds(ge=1, le=1_000_000)] = 1
+    """Images of a test batch that infer the task of the whole batch; more than it has means all."""
+
+
+@dataclass(frozen=True)
+class SupSupSettings:
+    """Supermasks in Superposition with threshold masks and One-Shot."""
+
+    training: MaskTraining = field(default_factory=MaskTraining)
+    inference: TaskInference = field(default_factory=TaskInference)
+
+
+class SupSup:
+    """The method; see the module.
+
+    Args:
+        net: the frozen network.
+        bank: masks learned earlier, or an empty bank.
+        num_labels: labels of a task; outputs from there on are superfluous neurons.
+        seed: decides initial scores and the order of training images, with the task's index.
+    """
+
+    def __init__(
+        self, net: FrozenNetwork, bank: MaskBank, settings: SupSupSettings, num_labels: int, seed: int
+    ) -> None:
+        self.net = net
+        self.bank = bank
+        self._settings = settings
+        self._seed = seed
+        self._objective = _objective(settings.inference.objective, num_labels)
+
+    @property
+    def tasks_learned(self) -> int:
+        """Number of masks in the bank."""
+        return len(self.bank)
+
+    def learn(self, task: Task, on_batch: Callable[[], None]) -> None:
+        """Train the task's mask from fresh scores and append it to the bank."""
+        training = self._settings.training
+        order = generator(self._seed, "training order", task.index)
+        batches = task.train.shuffled(training.batch_size, training.batches, order)
+        scores = fresh_scores(self.net, self._seed, task.index)
+        self.bank.append(train_threshold_mask(self.net, scores, batches, training.learning_rate, on_batch))
+
+    def infer(self, images: Float[Tensor, "images *input"]) -> Guess:
+        """Return One-Shot's guess from the first `images_per_guess` images."""
+        return one_shot(self._objective, self.net, self.bank, images[: self._settings.inference.images_per_guess])
+
+    def logits(self, images: Float[Tensor, "images *input"], task: int) -> Float[Tensor, "images outputs"]:
+        """Return f(x, W ⊙ M^task)."""
+        with torch.no_grad():
+            return self.net(images, self.bank.weights(task))
+
+
+def _objective(name: Literal["H", "G"], num_labels: int) -> Objective:
+    match name:
+        case "H":
+            return entropy
+        case "G":
+            return superfluous_logsumexp(num_labels)
+        case _:
+            assert_never(name)
