@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+from typing import NoReturn
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
@@ -27,7 +28,7 @@ ASK_PIP_FOR_ITS_INDEX = (
 )
 
 
-def main():
+def main() -> None:
     python = find_python()
     wanted = fingerprint(python)
     if read(STAMP) == wanted:
@@ -46,7 +47,7 @@ def main():
     print("setup: done", flush=True)
 
 
-def find_python():
+def find_python() -> str:
     """Return an interpreter that the locked packages support: this one, or a named version on the PATH."""
     minors = range(NEWEST[1], OLDEST[1] - 1, -1)
     candidates = [sys.executable] + [shutil.which("python3.%d" % minor) for minor in minors]
@@ -59,7 +60,7 @@ def find_python():
     )
 
 
-def supported(python):
+def supported(python: str) -> bool:
     code = "import sys; v = sys.version_info[:3]; sys.exit(not (%r <= v[:2] <= %r and v != (3, 14, 1)))" % (
         OLDEST,
         NEWEST,
@@ -67,7 +68,7 @@ def supported(python):
     return subprocess.call([python, "-c", code], stderr=subprocess.DEVNULL) == 0
 
 
-def fingerprint(python):
+def fingerprint(python: str) -> str:
     """Return what the environment is made from: lock file, project files, this script, interpreter, place."""
     digest = hashlib.sha256((python + "\n" + ROOT).encode())
     packages = os.path.join(ROOT, "packages")
@@ -81,13 +82,13 @@ def fingerprint(python):
     return digest.hexdigest()
 
 
-def refuse_full_disk():
+def refuse_full_disk() -> None:
     free = shutil.disk_usage(ROOT).free / 1e9
     if free < GIGABYTES:
         fail("%.1f GB are free on the disk of %s; setup needs about %d GB: free some space" % (free, ROOT, GIGABYTES))
 
 
-def install_poetry(python):
+def install_poetry(python: str) -> str:
     home = os.path.join(TOOLS, "poetry")
     poetry, marker = os.path.join(home, "bin", "poetry"), os.path.join(home, ".complete")
     wanted = " ".join((python,) + POETRY)
@@ -105,7 +106,7 @@ def install_poetry(python):
     return poetry
 
 
-def poetry_environment():
+def poetry_environment() -> "dict[str, str]":
     """Return the environment for Poetry: its packages go to .venv, and come from where pip's come from."""
     left_out = ("VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "PYTHONHOME", "PYTHONPATH")
     environment = {name: value for name, value in os.environ.items() if name not in left_out}
@@ -119,7 +120,7 @@ def poetry_environment():
     return environment
 
 
-def run(command, problem, environment=None):
+def run(command: "list[str]", problem: str, environment: "dict[str, str] | None" = None) -> None:
     """Run a command with its output in the log; a failure is one line with its likely cause."""
     with open(LOG, "a") as log:
         start = log.tell()
@@ -135,7 +136,7 @@ def run(command, problem, environment=None):
             )
 
 
-def likely_cause(output):
+def likely_cause(output: str) -> str:
     network = (
         "NewConnectionError",
         "Temporary failure in name resolution",
@@ -151,7 +152,7 @@ def likely_cause(output):
     return lines[-1] if lines else "no message"
 
 
-def read(path):
+def read(path: str) -> "str | None":
     try:
         with open(path) as file:
             return file.read()
@@ -159,7 +160,7 @@ def read(path):
         return None
 
 
-def fail(line):
+def fail(line: str) -> NoReturn:
     sys.stderr.write("setup: error: %s\n" % line)
     sys.exit(2)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import UInt8
 from safetensors import SafetensorError, safe_open
@@ -158,7 +159,7 @@ def _parse_manifest(path: Path) -> dict[str, Any]:
     return content
 
 
-def _open_shard(path: Path, shard: Shard) -> tuple[UInt8[Tensor, "tasks bytes"], np.ndarray[Any, Any]]:
+def _open_shard(path: Path, shard: Shard) -> tuple[UInt8[Tensor, "tasks bytes"], npt.NDArray[np.uint32]]:
     try:
         size = path.stat().st_size
     except FileNotFoundError:

@@ -65,16 +65,16 @@ class MaskBank:
         """CRC-32 of each task's row."""
         return tuple(self._checksums)
 
-    def append(self, masks: Masks) -> int:
-        """Store the masks of a new task and return its index.
+    def append(self, masks: Mapping[str, Tensor]) -> int:
+        """Store the masks of a new task, a boolean tensor for each maskable parameter, and return its index.
 
         Raises:
             InvalidArgument: a maskable parameter has no mask, or one of another shape or dtype, or a name is unknown.
         """
         return self.append_rows(pack(self._flatten(masks)).unsqueeze(0))
 
-    def append_rows(self, rows: UInt8[Tensor, "new bytes"]) -> int:
-        """Store tasks that are packed already and return the index of the first.
+    def append_rows(self, rows: Tensor) -> int:
+        """Store tasks that are packed already, uint8 of shape (new, bytes), and return the index of the first.
 
         Raises:
             InvalidArgument: the rows have another length than `row_bytes`, or bits set in the padding.
@@ -175,7 +175,7 @@ class MaskBank:
             bank.append_rows(rows)
         return bank
 
-    def _flatten(self, masks: Masks) -> Tensor:
+    def _flatten(self, masks: Mapping[str, Tensor]) -> Tensor:
         unknown = set(masks) - set(self._frozen)
         if unknown:
             raise InvalidArgument(f"masks: {sorted(unknown)} are not maskable; known: {', '.join(self._frozen)}")

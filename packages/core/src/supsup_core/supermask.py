@@ -21,7 +21,7 @@ class _ThresholdStraightThrough(torch.autograd.Function):
         """Nothing is needed for the backward pass."""
 
     @staticmethod
-    def backward(ctx: Any, gradient: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         return gradient
 
 
@@ -31,7 +31,7 @@ def threshold(scores: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     The paper's text says S > 0; at scores that start from exactly 0 (HopSupSup) that would give empty masks and no
     gradient, so 0 counts as in the mask.
     """
-    return _ThresholdStraightThrough.apply(scores)  # type: ignore[no-any-return, no-untyped-call]
+    return _ThresholdStraightThrough.apply(scores)  # type: ignore[no-untyped-call]
 
 
 def threshold_mask(scores: Float[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:

@@ -5,7 +5,7 @@ Nothing in this module ever sees a label or a task's identity: its inputs are im
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,7 @@ from supsup_core.frozen_network import FrozenNetwork
 from supsup_core.shapes import Objective, Weights
 
 
+@runtime_checkable
 class ContextStore(Protocol):
     """The three questions that task inference asks about k learned tasks.
 

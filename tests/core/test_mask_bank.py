@@ -1,0 +1,132 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from supsup_core import InvalidArgument, MaskBank, mask_bank
+from supsup_core.packed_bits import pack
+
+from .networks import filled_bank, random_masks, small_network
+
+EPS64 = torch.finfo(torch.float64).eps
+
+
+def float_masks(bank):
+    return torch.stack([torch.cat([m.flatten() for m in bank.masks(task).values()]) for task in range(len(bank))]).double()
+
+
+@settings(max_examples=25)
+@given(st.integers(1, 12))
+def test_masks_and_weights_come_back_as_they_went_in(tasks):
+    net = small_network()
+    bank = filled_bank(net, tasks)
+    assert len(bank) == tasks
+    for task in range(tasks):
+        expected = random_masks(net, task)
+        for name, mask in bank.masks(task).items():
+            assert torch.equal(mask, expected[name])
+            assert torch.equal(bank.weights(task)[name], net.frozen[name] * expected[name])
+
+
+def test_appending_changes_no_earlier_bit():
+    net = small_network()
+    bank = filled_bank(net, 3)
+    before = bank.rows.clone()
+    filled = bank.append(random_masks(net, 99))
+    assert filled == 3
+    assert torch.equal(bank.rows[:3], before)
+
+
+@pytest.mark.parametrize("chunk_floats", [1, 200, 10**6])
+def test_a_blend_is_the_weighted_sum_of_masks(monkeypatch, chunk_floats):
+    monkeypatch.setattr(mask_bank, "_CHUNK_FLOATS", chunk_floats)
+    net = small_network()
+    bank = filled_bank(net, 9)
+    beliefs = torch.rand(9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    beliefs[2] = 0.0
+    beliefs /= beliefs.sum()
+    expected = beliefs @ float_masks(bank)
+    blended = net.flatten(bank.blend(beliefs)) / net.flatten(dict(net.frozen))
+    # Nine non-negative terms that sum to at most 1, a product and a quotient: 12 roundings of values up to 1.
+    assert (blended - expected).abs().max() <= 12 * EPS64
+
+
+def test_the_uniform_blend_from_counts_equals_the_sum_over_tasks():
+    net = small_network()
+    bank = filled_bank(net, 10)
+    uniform = torch.full((10,), 0.1, dtype=torch.float64)
+    by_counts = net.flatten(bank.blend(uniform)) / net.flatten(dict(net.frozen))
+    assert (by_counts - uniform @ float_masks(bank)).abs().max() <= 12 * EPS64
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 7])
+def test_one_hot_beliefs_are_exactly_the_task(tasks):
+    bank = filled_bank(small_network(), tasks)
+    for task in range(tasks):
+        blended = bank.blend(torch.eye(tasks, dtype=torch.float64)[task])
+        assert all(torch.equal(blended[name], value) for name, value in bank.weights(task).items())
+
+
+@pytest.mark.parametrize("chunk_floats", [1, 200, 10**6])
+def test_slopes_are_inner_products_with_each_tasks_weights(monkeypatch, chunk_floats):
+    monkeypatch.setattr(mask_bank, "_CHUNK_FLOATS", chunk_floats)
+    net = small_network()
+    bank = filled_bank(net, 9)
+    generator = torch.Generator().manual_seed(0)
+    gradients = {name: torch.randn(w.shape, generator=generator, dtype=w.dtype) for name, w in net.frozen.items()}
+    flat = net.flatten({name: gradients[name] * w for name, w in net.frozen.items()})
+    expected = torch.stack([(flat * row).sum() for row in float_masks(bank)])
+    # Two summation orders of the same numbers differ by at most n eps times the sum of magnitudes, each.
+    assert (bank.slopes(gradients) - expected).abs().max() <= 2 * net.num_bits * EPS64 * flat.abs().sum()
+
+
+def test_memory_is_one_bit_a_weight_and_task():
+    bank = filled_bank(small_network(), 4)
+    assert bank.row_bytes == 16  # 35 + 30 bits, in whole 64-bit words
+    assert bank.context_bytes == 64
+
+
+def test_rows_can_be_appended_packed():
+    net = small_network()
+    bank, again = filled_bank(net, 5), MaskBank(net)
+    assert again.append_rows(bank.rows[:2]) == 0
+    assert again.append_rows(bank.rows[2:]) == 2
+    assert torch.equal(again.rows, bank.rows)
+    assert again.checksums == bank.checksums
+    uniform = torch.full((5,), 0.2, dtype=torch.float64)
+    assert torch.equal(net.flatten(again.blend(uniform)), net.flatten(bank.blend(uniform)))
+
+
+def bad_masks(net):
+    good = random_masks(net, 0)
+    yield {"0.weight": good["0.weight"]}, "masks: none for '2.weight'"
+    yield {**good, "extra": good["0.weight"]}, r"masks: \['extra'\] are not maskable; known: 0.weight, 2.weight"
+    yield {**good, "0.weight": good["0.weight"].T}, r"masks\['0.weight'\]: torch.bool of shape \(7, 5\)"
+    yield {**good, "0.weight": good["0.weight"].int()}, r"masks\['0.weight'\]: torch.int32"
+
+
+def test_wrong_masks_are_refused_and_change_nothing():
+    net = small_network()
+    bank = filled_bank(net, 2)
+    for masks, message in bad_masks(net):
+        with pytest.raises(InvalidArgument, match=message):
+            bank.append(masks)
+    assert len(bank) == 2
+
+
+def test_rows_of_another_network_are_refused():
+    bank = filled_bank(small_network(), 1)
+    with pytest.raises(InvalidArgument, match="rows of 16 bytes"):
+        bank.append_rows(torch.zeros(1, 8, dtype=torch.uint8))
+    with pytest.raises(InvalidArgument, match="bits set beyond the network's 65 maskable weights"):
+        bank.append_rows(pack(torch.ones(1, 66, dtype=torch.bool)))
+
+
+@pytest.mark.parametrize("task", [-1, 2])
+def test_an_unknown_task_is_refused(task):
+    with pytest.raises(InvalidArgument, match=f"task={task}: the bank holds tasks 0 to 1"):
+        filled_bank(small_network(), 2).weights(task)
+
+
+def test_beliefs_of_the_wrong_length_are_refused():
+    with pytest.raises(InvalidArgument, match=r"beliefs: shape \(3,\) for 2 tasks"):
+        filled_bank(small_network(), 2).blend(torch.ones(3, dtype=torch.float64))

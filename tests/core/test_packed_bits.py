@@ -1,0 +1,36 @@
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from supsup_core.packed_bits import pack, row_bytes, unpack, unpack_to
+
+bits = st.lists(st.booleans(), min_size=1, max_size=300).map(lambda values: torch.tensor(values))
+
+
+@given(bits)
+def test_unpack_undoes_pack(row):
+    packed = pack(row)
+    assert packed.shape == (row_bytes(len(row)),)
+    assert torch.equal(unpack(packed, len(row)), row)
+    assert torch.equal(unpack_to(packed, len(row), torch.float64), row.double())
+
+
+@given(bits)
+def test_packing_is_numpys_little_endian_packing_with_zeros_behind(row):
+    expected = np.packbits(row.numpy(), bitorder="little")
+    packed = pack(row).numpy()
+    assert np.array_equal(packed[: len(expected)], expected)
+    assert not packed[len(expected) :].any()
+
+
+@given(st.integers(1, 10**6))
+def test_rows_are_whole_words_that_just_suffice(num_bits):
+    size = row_bytes(num_bits)
+    assert size % 8 == 0
+    assert 8 * (size - 8) < num_bits <= 8 * size
+
+
+def test_many_rows_pack_as_one_by_one():
+    rows = torch.rand(5, 77, generator=torch.Generator().manual_seed(0)) < 0.5
+    assert torch.equal(pack(rows), torch.stack([pack(row) for row in rows]))
+    assert torch.equal(unpack(pack(rows), 77), rows)
