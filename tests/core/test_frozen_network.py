@@ -30,7 +30,9 @@ def test_weights_are_plus_or_minus_the_kaiming_constant():
 
 def test_the_golden_fingerprint_never_changes():
     # Made by `FrozenNetwork(lenet(), seed=0).fingerprint`: banks written by any release must keep opening.
-    assert FrozenNetwork(lenet(), seed=0).fingerprint == "79be104b04092d27f6ae14d4f4a1928f970275b360f0045fb13db722f45b1587"
+    assert (
+        FrozenNetwork(lenet(), seed=0).fingerprint == "79be104b04092d27f6ae14d4f4a1928f970275b360f0045fb13db722f45b1587"
+    )
 
 
 def test_weights_depend_on_seed_and_layer_only():

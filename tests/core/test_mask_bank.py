@@ -11,7 +11,9 @@ EPS64 = torch.finfo(torch.float64).eps
 
 
 def float_masks(bank):
-    return torch.stack([torch.cat([m.flatten() for m in bank.masks(task).values()]) for task in range(len(bank))]).double()
+    return torch.stack(
+        [torch.cat([m.flatten() for m in bank.masks(task).values()]) for task in range(len(bank))]
+    ).double()
 
 
 @settings(max_examples=25)

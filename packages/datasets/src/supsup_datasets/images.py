@@ -20,7 +20,7 @@ class LabelledImages:
     """
 
     images: UInt8[Tensor, "images channels height width"]
-    labels: Int64[Tensor, " images"]
+    labels: Int64[Tensor, " labels"]
     num_labels: int
 
     def __post_init__(self) -> None:

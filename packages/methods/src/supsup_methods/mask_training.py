@@ -35,6 +35,26 @@ def fresh_scores(net: FrozenNetwork, seed: int, task: int) -> Tensor:
     return net.flatten(scores).to(net.dtype)
 
 
+class RMSprop:
+    """RMSprop on one tensor, in place: v <- 0.99 v + 0.01 g², S <- S - lr g / (sqrt(v) + 1e-8).
+
+    The arithmetic and defaults of `torch.optim.RMSprop`, which the tests hold it to. That one imports torch's compiler with
+    its first step, which is seconds in every process.
+    """
+
+    def __init__(self, values: Tensor, learning_rate: float) -> None:
+        self._values = values
+        self._learning_rate = learning_rate
+        self._mean_square = torch.zeros_like(values)
+        self._scale = torch.empty_like(values)
+
+    def step(self, gradient: Tensor) -> None:
+        """Move the values against the gradient."""
+        self._mean_square.mul_(0.99).addcmul_(gradient, gradient, value=1 - 0.99)
+        torch.sqrt(self._mean_square, out=self._scale).add_(1e-8)
+        self._values.addcdiv_(gradient, self._scale, value=-self._learning_rate)
+
+
 def train_threshold_mask(
     net: FrozenNetwork,
     scores: Tensor,
@@ -51,17 +71,16 @@ def train_threshold_mask(
         InvalidArgument: the scores are not finite at the end; the learning rate is too high.
     """
     frozen = net.flatten(net.frozen)
-    effective = torch.empty_like(frozen)
+    effective, gradient = torch.empty_like(frozen), torch.empty_like(frozen)
     leaves = {name: view.requires_grad_() for name, view in net.unflatten(effective).items()}
-    scores.grad = torch.empty_like(scores)
-    optimizer = torch.optim.RMSprop([scores], lr=learning_rate)
+    optimizer = RMSprop(scores, learning_rate)
     for batch in batches:
         with torch.no_grad():
             effective.copy_(scores).ge_(0.0).mul_(frozen)
         loss = cross_entropy(net(batch.images, leaves), batch.labels)
-        gradients = torch.autograd.grad(loss, list(leaves.values()))
-        torch.cat([gradient.flatten() for gradient in gradients], out=scores.grad).mul_(frozen)
-        optimizer.step()
+        by_layer = torch.autograd.grad(loss, list(leaves.values()))
+        torch.cat([part.flatten() for part in by_layer], out=gradient).mul_(frozen)
+        optimizer.step(gradient)
         on_batch()
     if not bool(torch.isfinite(scores).all()):
         raise InvalidArgument(f"learning_rate={learning_rate}: the scores diverged to infinity or NaN; lower it")

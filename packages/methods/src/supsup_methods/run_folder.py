@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from supsup_core.atomic_files import replace_file
+from supsup_core.bank_files import MANIFEST
 
 from supsup_methods import recipe_files
 from supsup_methods.errors import UsageError
@@ -62,6 +63,11 @@ class RunFolder:
     def bank(self) -> Path:
         """Folder of the mask bank."""
         return self.path / "bank"
+
+    @property
+    def holds_bank(self) -> bool:
+        """Whether a task was saved; a crash while the first one was written leaves a folder without a manifest."""
+        return (self.bank / MANIFEST).exists()
 
     @property
     def holds_run(self) -> bool:

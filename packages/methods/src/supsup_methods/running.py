@@ -79,7 +79,7 @@ def execute(
     dataset = dataset.to(device)
     stream = build_stream(recipe, dataset)
     net = build_network(recipe, dataset, device)
-    bank = MaskBank.open(folder.bank, net) if folder.bank.exists() else MaskBank(net)
+    bank = MaskBank.open(folder.bank, net) if folder.holds_bank else MaskBank(net)
     method = build_method(recipe, net, bank, dataset)
     progress = folder.progress()
     observer.begun(method.tasks_learned)
@@ -95,9 +95,8 @@ def execute(
         bank.save(folder.bank)
         folder.write_progress(progress)
         observer.task_learned(learned + 1, progress.train_seconds[learned])
-    summary = _summarize(recipe, bank, progress, folder.environment())
-    folder.write_summary(summary)
-    return summary
+    folder.write_summary(_summarize(recipe, bank, progress, folder.environment()))
+    return folder.summary()
 
 
 def _learn(method: ContinualMethod, stream: TaskStream, observer: RunObserver) -> float:

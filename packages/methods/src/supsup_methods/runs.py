@@ -46,7 +46,7 @@ def open_run(path: str | os.PathLike[str], device: torch.device | str = "cpu") -
     root = None if environment.data_root is None else Path(environment.data_root)
     dataset = load_dataset(root).to(device)
     net = build_network(recipe, dataset, torch.device(device))
-    bank = MaskBank.open(folder.bank, net) if folder.bank.exists() else MaskBank(net)
+    bank = MaskBank.open(folder.bank, net) if folder.holds_bank else MaskBank(net)
     summary = folder.summary() if folder.is_done else None
     checkpoints = tuple(folder.progress().checkpoints)
     return Run(folder.path, recipe, net, bank, build_stream(recipe, dataset), checkpoints, summary)

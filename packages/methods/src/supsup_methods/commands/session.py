@@ -12,7 +12,7 @@ from supsup_core.atomic_files import replace_file
 from supsup_core.packed_bits import row_bytes
 from supsup_datasets import ImageDataset
 
-from supsup_methods.assembly import build_network, load_dataset
+from supsup_methods.assembly import load_dataset, mask_bits
 from supsup_methods.commands.exits import Interrupted
 from supsup_methods.commands.launch import Launch
 from supsup_methods.commands.progress import RunProgress
@@ -111,14 +111,13 @@ def _refuse_too_large(launch: Launch, folder: RunFolder, dataset: ImageDataset) 
     Raises:
         UsageError: the disk cannot hold the bank.
     """
-    net = build_network(launch.recipe, dataset, torch.device("meta"))
-    needed = launch.recipe.tasks * row_bytes(net.num_bits)
+    needed = launch.recipe.tasks * row_bytes(mask_bits(launch.recipe, dataset))
     place = next(parent for parent in (folder.path, *folder.path.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(place).free
-    if needed > free:
+    disk = shutil.disk_usage(place)
+    if needed > disk.free and disk.total > 0:  # file systems of the kernel, like /proc, have no size
         raise UsageError(
-            f"--tasks {launch.recipe.tasks}: their masks take {needed / 1e9:.1f} GB and {place} has {free / 1e9:.1f} GB free; "
-            "learn fewer tasks, or name an --out with more space"
+            f"--tasks {launch.recipe.tasks}: their masks take {needed / 1e9:.1f} GB and {place} has "
+            f"{disk.free / 1e9:.1f} GB free; learn fewer tasks, or name an --out with more space"
         )
 
 

@@ -1,0 +1,209 @@
+"""Everything a user can get wrong: one line that names what was given, the rule and the way out; exit 2; nothing changed."""
+
+import gzip
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from supsup_methods.commands.exits import guarded
+from supsup_methods.commands.train import _train
+
+from .processes import SMALL
+
+
+@pytest.fixture
+def attempt(tmp_path, monkeypatch, capsys):
+    """Run supsup-train in an empty folder of its own; return its status and what it said."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+
+    def run(*options):
+        status = guarded(_train, list(options))
+        said = capsys.readouterr()
+        assert said.out == ""
+        (line,) = said.err.splitlines()
+        assert line.startswith("error: ")
+        assert list(work.iterdir()) == [], "nothing may be left behind"
+        return status, line.removeprefix("error: ")
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (("demoo",), ("recipe demoo: not known", "did you mean demo?", "there are: demo")),
+        (("table99",), ("recipe table99: not known", "there are: demo")),
+        (("--tsaks", "3"), ("--tsaks", "--help lists all options")),
+        (("demo", "extra"), ("extra", "--help lists all options")),
+        (("--tasks",), ("--tasks", "--help")),
+        (("--tasks", "0"), ("--tasks 0: it should be greater than or equal to 1", "choose another")),
+        (("--tasks", "-3"), ("--tasks -3: it should be greater than or equal to 1",)),
+        (("--tasks", "1e9"), ("--tasks", "1e9", "int")),
+        (("--tasks", "1000000000"), ("--tasks 1000000000: it should be less than or equal to 1000000",)),
+        (("--tasks", "three"), ("--tasks", "three", "int")),
+        (("--seed", "-1"), ("--seed -1: it should be greater than or equal to 0",)),
+        (("--backbone.outputs", "9"), ("--backbone.outputs 9: it should be greater than or equal to 10",)),
+        (("--backbone.hidden", "300", "0"), ("--backbone.hidden 0",)),
+        (("--method.training.batches", "0"), ("--method.training.batches 0",)),
+        (("--method.training.learning-rate", "nan"), ("--method.training.learning-rate nan",)),
+        (("--method.inference.objective", "M"), ("objective", "M")),
+        (("--evaluation.scenario", "NNu"), ("scenario", "NNu")),
+        (("--device", "tpu"), ("--device tpu: not a device", "auto, cpu, cuda")),
+        (("--device", "cuda:x"), ("--device cuda:x: not a device",)),
+        (("--data-root", "/nowhere/at/all"), ("data root /nowhere/at/all: no such folder", "create it")),
+        (("--resume",), ("--resume: which run", "--out")),
+        (("--resume", "--out", "nowhere"), ("nowhere: no run here",)),
+        (("--summary", "nowhere/result.json"), ("--summary nowhere/result.json: the folder nowhere does not exist",)),
+        (("--summary", "/"), ("--summary /: it is a folder",)),
+        (("--out", "/proc/run"), ("/proc/run", "choose another place")),
+    ],
+)
+def test_it_is_told_in_one_line(attempt, options, parts):
+    status, line = attempt(*options)
+    assert status == 2
+    for part in parts:
+        assert part in line
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:7"])
+def test_a_gpu_that_is_not_there_is_refused(attempt, name):
+    assert attempt("--device", name) == (
+        2,
+        f"--device {name}: this machine has no usable GPU; use --device cpu or auto",
+    )
+
+
+def test_masks_that_no_disk_can_hold_are_refused(attempt):
+    status, line = attempt("--tasks", "1000000", "--backbone.hidden", "100000", "100000")
+    assert status == 2
+    assert "--tasks 1000000: their masks take " in line
+    assert "learn fewer tasks, or name an --out with more space" in line
+
+
+@pytest.fixture
+def taken(tmp_path):
+    """Places that hold something precious."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "recipe.json").write_text("{}")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "thesis.tex").write_text("precious")
+    (tmp_path / "file").write_text("precious")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("option", "place", "rule"),
+    [
+        ("--out", "run", "it holds another run; go on with it by --resume, or choose another folder"),
+        ("--out", "folder", "it is not empty and holds no run; choose another folder"),
+        ("--out", "file", "it is a file; choose another folder"),
+        ("--summary", "file", "it exists and is not overwritten; choose another name, or remove it"),
+    ],
+)
+def test_what_exists_is_not_overwritten(attempt, taken, option, place, rule):
+    before = {path: path.read_bytes() for path in taken.rglob("*") if path.is_file()}
+    assert attempt(option, str(taken / place)) == (2, f"{option} {taken / place}: {rule}")
+    assert {path: path.read_bytes() for path in taken.rglob("*") if path.is_file()} == before
+
+
+def damaged_mnist(root: Path, damage) -> Path:
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for prefix, count in (("train", 20), ("t10k", 10)):
+        header = bytes([0, 0, 8, 3]) + b"".join(size.to_bytes(4, "big") for size in (count, 28, 28))
+        (raw / f"{prefix}-images-idx3-ubyte").write_bytes(header + bytes(count * 784))
+        (raw / f"{prefix}-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1]) + count.to_bytes(4, "big") + bytes(count))
+    damage(raw)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("damage", "part"),
+    [
+        (lambda raw: os.truncate(raw / "train-images-idx3-ubyte", 5000), "train-images-idx3-ubyte: 5000 bytes where"),
+        (
+            lambda raw: (raw / "t10k-labels-idx1-ubyte").write_bytes(gzip.compress(b"x")),
+            "t10k-labels-idx1-ubyte: not an IDX file",
+        ),
+        (
+            lambda raw: (raw / "t10k-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 9]) + bytes(9)),
+            "10 test images and 9 test labels",
+        ),
+        (lambda raw: (raw / "train-labels-idx1-ubyte").unlink(), "train-labels-idx1-ubyte: no such file"),
+    ],
+)
+def test_a_damaged_data_file_is_named(attempt, tmp_path, damage, part):
+    status, line = attempt("--data-root", str(damaged_mnist(tmp_path / "data", damage)))
+    assert status == 2
+    assert part in line
+
+
+def test_what_may_not_be_read_is_named(tmp_path):
+    """As a user without rights: the superuser, who may read everything, becomes nobody in a process of its own."""
+    root = damaged_mnist(tmp_path / "data", lambda raw: None)
+    (root / "MNIST" / "raw" / "train-labels-idx1-ubyte").chmod(0)
+    for folder in (root, *root.parents):
+        if folder.stat().st_uid == os.getuid():
+            folder.chmod(folder.stat().st_mode | 0o055)
+    said, write = os.pipe()
+    child = os.fork()
+    if child == 0:  # leaves by _exit alone: nothing of pytest runs twice
+        os.dup2(write, 2)
+        sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+        if os.getuid() == 0:
+            os.setuid(65534)
+        os._exit(guarded(_train, ["--data-root", str(root), "--out", str(tmp_path / "out")]))
+    os.close(write)
+    with open(said) as pipe:
+        line = pipe.read()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+    assert "train-labels-idx1-ubyte: not readable (Permission denied)" in line
+
+
+@pytest.fixture(scope="module")
+def stopped_run(tmp_path_factory):
+    """A run that was begun and holds no task yet."""
+    from supsup_datasets import embedded_mnist
+    from supsup_methods.recipes import RECIPES
+    from supsup_methods.run_folder import RunFolder
+    from supsup_methods.running import describe_environment
+
+    folder = RunFolder(tmp_path_factory.mktemp("stopped") / "run")
+    folder.path.mkdir()
+    folder.begin(RECIPES["demo"], describe_environment(torch.device("cpu"), embedded_mnist(), None))
+    return folder.path
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (("--tasks", "20"), "was started with --tasks 10, not 20; start a new run"),
+        (("--method.training.learning-rate", "0.1"), "--method.training.learning-rate 0.0001, not 0.1"),
+        (SMALL, "--tasks 10, not 3"),
+    ],
+)
+def test_a_resumed_run_cannot_become_another(attempt, stopped_run, options, part):
+    status, line = attempt("--resume", "--out", str(stopped_run), *options)
+    assert status == 2
+    assert part in line
+
+
+def test_a_resumed_run_keeps_its_data(attempt, stopped_run, tmp_path):
+    root = damaged_mnist(tmp_path / "data", lambda raw: None)
+    status, line = attempt("--resume", f"--out={stopped_run}", "--data-root", str(root))
+    assert status == 2
+    assert "the run was started with MNIST-5k" in line
+
+
+def test_a_bug_keeps_its_traceback():
+    def broken(argv):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        guarded(broken, [])

@@ -1,0 +1,56 @@
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from supsup_datasets import DatasetError, PermutedStream
+
+from .streams import small_dataset
+
+
+def content(task):
+    train, test = (part.batch(torch.arange(len(part))) for part in (task.train, task.test))
+    return torch.cat([train.images, test.images])
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=12))
+def test_a_task_does_not_depend_on_the_order_of_access(visits):
+    stream = PermutedStream(small_dataset(), 10, seed=0)
+    expected = {index: content(PermutedStream(small_dataset(), 10, seed=0)[index]) for index in set(visits)}
+    for index in visits:
+        assert torch.equal(content(stream[index]), expected[index])
+
+
+def test_a_task_does_not_depend_on_the_length_of_the_stream():
+    assert torch.equal(
+        content(PermutedStream(small_dataset(), 2, seed=0)[1]),
+        content(PermutedStream(small_dataset(), 10**9, seed=0)[1]),
+    )
+
+
+def test_train_and_test_images_are_permuted_alike_and_tasks_differently():
+    stream = PermutedStream(small_dataset(), 3, seed=0)
+    assert torch.equal(stream[1].train.pixel_order, stream[1].test.pixel_order)
+    assert not torch.equal(stream[0].train.pixel_order, stream[1].train.pixel_order)
+    assert not torch.equal(PermutedStream(small_dataset(), 3, seed=1)[0].train.pixel_order, stream[0].train.pixel_order)
+
+
+def test_a_task_cannot_be_changed():
+    task = PermutedStream(small_dataset(), 3, seed=0)[1]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        task.index = 0
+
+
+def test_a_stream_ends():
+    stream = PermutedStream(small_dataset(), 3, seed=0)
+    assert len(list(stream)) == len(stream) == 3
+    for index in (-1, 3):
+        with pytest.raises(IndexError, match=f"task {index}: the stream has tasks 0 to 2"):
+            stream[index]
+
+
+@pytest.mark.parametrize(("tasks", "seed", "message"), [(0, 0, "tasks=0"), (-3, 0, "tasks=-3"), (1, -1, "seed=-1")])
+def test_impossible_streams_are_refused(tasks, seed, message):
+    with pytest.raises(DatasetError, match=message):
+        PermutedStream(small_dataset(), tasks, seed)

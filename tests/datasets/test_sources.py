@@ -1,0 +1,163 @@
+import gzip
+import os
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from supsup_datasets import DataUnavailable, embedded_mnist, mnist, sources
+from supsup_datasets.idx_files import read_idx
+
+FULL_DATA = os.environ.get("SUPSUP_DATA_ROOT")
+
+
+def idx(array: np.ndarray) -> bytes:
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+@pytest.fixture
+def mnist_root(tmp_path):
+    """A data root in torchvision's layout with a few images."""
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for prefix, count in (("train", 20), ("t10k", 10)):
+        images = generator.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        (raw / f"{prefix}-images-idx3-ubyte").write_bytes(idx(images))
+        (raw / f"{prefix}-labels-idx1-ubyte").write_bytes(idx(np.arange(count, dtype=np.uint8) % 10))
+    return tmp_path
+
+
+def test_embedded_digits_are_split_4000_to_1000_with_equal_shares():
+    data = embedded_mnist()
+    assert data.name == "MNIST-5k"
+    assert data.train.images.shape == (4000, 1, 28, 28)
+    assert torch.bincount(data.train.labels).tolist() == [400] * 10
+    assert torch.bincount(data.test.labels).tolist() == [100] * 10
+    assert data.train.images.dtype == torch.uint8
+
+
+def test_embedded_digits_are_the_same_with_and_without_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    fresh = embedded_mnist().digest
+    (cache,) = (tmp_path / "supsup").iterdir()
+    assert embedded_mnist().digest == fresh
+    cache.write_bytes(cache.read_bytes()[:100])
+    assert embedded_mnist().digest == fresh
+
+
+def test_embedded_digits_need_no_writable_cache(tmp_path, monkeypatch):
+    (tmp_path / "supsup").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert len(embedded_mnist().train) == 4000
+
+
+def test_another_sample_than_expected_is_refused(monkeypatch):
+    monkeypatch.setattr(sources, "_embedded_arrays", lambda: (np.zeros((10, 784), np.uint8), np.zeros(10, np.uint8)))
+    with pytest.raises(DataUnavailable, match="its MNIST sample is not 500 images of each digit"):
+        embedded_mnist()
+
+
+def test_mnist_is_read_as_torchvision_reads_it(mnist_root):
+    from torchvision.datasets import MNIST
+
+    data = mnist(mnist_root)
+    for part, train in ((data.train, True), (data.test, False)):
+        theirs = MNIST(mnist_root, train=train)
+        assert torch.equal(part.images[:, 0], theirs.data)
+        assert torch.equal(part.labels, theirs.targets)
+
+
+@pytest.mark.skipif(FULL_DATA is None, reason="SUPSUP_DATA_ROOT is not set: the full data is not on this machine")
+def test_full_mnist_has_its_known_shape():
+    data = mnist(FULL_DATA)
+    assert len(data.train) == 60_000
+    assert len(data.test) == 10_000
+    assert torch.bincount(data.test.labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+def labels_file(root: Path) -> Path:
+    return root / "MNIST" / "raw" / "train-labels-idx1-ubyte"
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def fewer_labels(path):
+    path.write_bytes(idx(np.zeros(19, dtype=np.uint8)))
+
+
+def no_digits(path):
+    path.write_bytes(idx(np.full(20, 10, dtype=np.uint8)))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (truncate, r"train-labels-idx1-ubyte: 27 bytes where its header promises 28"),
+        (lambda path: path.write_bytes(b""), "not an IDX file of bytes with 1 axes"),
+        (lambda path: path.write_bytes(b"PNG" + bytes(100)), "not an IDX file"),
+        (lambda path: path.write_bytes(gzip.compress(path.read_bytes())), "not an IDX file"),
+        (lambda path: path.write_bytes(path.read_bytes() + b"x"), "29 bytes where its header promises 28"),
+        (lambda path: path.unlink(), "no such file; put it there"),
+        (lambda path: (path.unlink(), path.mkdir()), "not readable"),
+        (fewer_labels, "20 train images and 19 train labels"),
+        (no_digits, "not 28 × 28 images with labels 0 to 9"),
+    ],
+)
+def test_damaged_files_are_named(mnist_root, damage, message):
+    damage(labels_file(mnist_root))
+    with pytest.raises(DataUnavailable, match=message) as caught:
+        mnist(mnist_root, download=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_promises_more_than_memory_is_refused(tmp_path):
+    (tmp_path / "bomb").write_bytes(bytes([0, 0, 8, 3]) + struct.pack(">3I", 2**32 - 1, 2**32 - 1, 2**32 - 1))
+    with pytest.raises(DataUnavailable, match="truncated or altered"):
+        read_idx(tmp_path / "bomb", 3)
+
+
+def test_a_missing_root_is_named(tmp_path):
+    with pytest.raises(DataUnavailable, match="no such folder; create it"):
+        mnist(tmp_path / "nowhere", download=True)
+
+
+def test_nothing_is_downloaded_unless_asked(tmp_path):
+    with pytest.raises(DataUnavailable, match="there is no MNIST/raw in it"):
+        mnist(tmp_path)
+
+
+class FakeMnist:
+    """Stands where torchvision's class stands, as the network does not reach its mirrors from tests."""
+
+    source: Path
+
+    def __init__(self, root, train, download):
+        assert download
+        shutil.copytree(self.source / "MNIST", Path(root) / "MNIST")
+
+
+def test_a_download_lands_whole(tmp_path, mnist_root, monkeypatch):
+    FakeMnist.source = mnist_root
+    monkeypatch.setattr("torchvision.datasets.MNIST", FakeMnist)
+    target = tmp_path / "target"
+    target.mkdir()
+    assert mnist(target, download=True).digest == mnist(mnist_root).digest
+    assert [entry.name for entry in target.iterdir()] == ["MNIST"]
+
+
+def test_a_failed_download_leaves_nothing_behind(tmp_path, monkeypatch):
+    def fail(root, train, download):
+        (Path(root) / "MNIST").mkdir()
+        raise RuntimeError("Error downloading\nfrom all mirrors")
+
+    monkeypatch.setattr("torchvision.datasets.MNIST", fail)
+    with pytest.raises(
+        DataUnavailable, match=r"the download failed \(Error downloading from all mirrors\); put the four"
+    ):
+        mnist(tmp_path, download=True)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,73 @@
+import pytest
+import torch
+from supsup_core import Guess
+from supsup_datasets import Scenario
+from supsup_methods.evaluation import Checkpoint, TaskScore, count_test_batches, evaluate_task
+
+from .problems import stream
+
+
+class Scripted:
+    """Answers with tasks from a list, and with right labels for those image indices that it is told."""
+
+    def __init__(self, tasks, right_every):
+        self.tasks_learned = 4
+        self.tasks = iter(tasks)
+        self.right_every = right_every
+        self.shown = []
+        self.asked = []
+
+    def learn(self, task, on_batch):
+        raise AssertionError("evaluation does not train")
+
+    def infer(self, images):
+        self.shown.append(images)
+        return Guess(next(self.tasks), (), ())
+
+    def logits(self, images, task):
+        self.asked.append(task)
+        # Labels of this stream are 0, 1, 2, 0, ... in order, and batches of 9 start at 0.
+        labels = torch.arange(len(images)) % 3
+        wrong = torch.arange(len(images)) % self.right_every != 0
+        labels = torch.where(wrong, (labels + 1) % 3, labels)
+        return torch.nn.functional.one_hot(labels, 5).float()
+
+
+def test_gnu_counts_a_wrong_tasks_batch_as_wrong():
+    method = Scripted([1, 0, 1, 1, 2, 1, 1], right_every=1)
+    score = evaluate_task(method, stream()[1], Scenario.GNu, batch_size=9)
+    assert score == TaskScore(task=1, images=63, images_right=45, guesses=7, guesses_right=5)
+    assert method.asked == [1, 0, 1, 1, 2, 1, 1]
+
+
+def test_gns_counts_only_the_label():
+    method = Scripted([1, 0, 1, 1, 2, 1, 1], right_every=3)
+    score = evaluate_task(method, stream()[1], Scenario.GNs, batch_size=9)
+    assert score == TaskScore(task=1, images=63, images_right=21, guesses=7, guesses_right=5)
+
+
+def test_gg_never_asks_for_a_guess():
+    method = Scripted([], right_every=1)
+    score = evaluate_task(method, stream()[2], Scenario.GG, batch_size=9)
+    assert score == TaskScore(task=2, images=63, images_right=63, guesses=0, guesses_right=0)
+    assert method.asked == [2] * 7
+
+
+def test_a_last_smaller_batch_counts_as_one_guess():
+    method = Scripted([1, 1], right_every=1)
+    score = evaluate_task(method, stream()[1], Scenario.GNu, batch_size=60)
+    assert (score.guesses, score.images) == (2, 63)
+    assert [len(images) for images in method.shown] == [60, 3]
+
+
+def test_averages_are_over_tasks_and_over_guesses():
+    scores = (TaskScore(0, 10, 5, 1, 1), TaskScore(1, 100, 100, 3, 0))
+    checkpoint = Checkpoint(2, scores, seconds=1.0)
+    assert checkpoint.accuracy == pytest.approx((0.5 + 1.0) / 2)
+    assert checkpoint.task_inference_accuracy == pytest.approx(1 / 4)
+    assert Checkpoint(1, (TaskScore(0, 10, 5, 0, 0),), 1.0).task_inference_accuracy is None
+
+
+def test_test_batches_are_counted_as_they_are_walked():
+    assert count_test_batches(stream(2), 9) == 14
+    assert count_test_batches(stream(2), 60) == 4

@@ -1,0 +1,75 @@
+import pytest
+import torch
+from supsup_core import FrozenNetwork, InvalidArgument, threshold
+from supsup_datasets import Batch
+from supsup_methods.mask_training import fresh_scores, train_threshold_mask
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+
+def problem(dtype):
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(20, 16, bias=False), nn.ReLU(), nn.Linear(16, 7, bias=False))
+    net = FrozenNetwork(layers, seed=0).to(dtype=dtype)
+    generator = torch.Generator().manual_seed(0)
+    batches = [
+        Batch(
+            torch.randn(32, 1, 4, 5, generator=generator).to(dtype),
+            torch.randint(0, 3, (32,), generator=generator),
+        )
+        for _ in range(100)
+    ]
+    return net, batches
+
+
+def textbook(net, scores, batches, learning_rate):
+    """Scores as leaves, autograd through the straight-through threshold, torch's RMSprop: the slow obvious version."""
+    leaves = {name: part.clone().requires_grad_() for name, part in net.unflatten(scores).items()}
+    optimizer = torch.optim.RMSprop(leaves.values(), lr=learning_rate)
+    for batch in batches:
+        weights = {name: net.frozen[name] * threshold(leaf) for name, leaf in leaves.items()}
+        optimizer.zero_grad()
+        cross_entropy(net(batch.images, weights), batch.labels).backward()
+        optimizer.step()
+    return net.flatten({name: leaf.detach() for name, leaf in leaves.items()})
+
+
+def test_it_equals_the_textbook_loop():
+    net, batches = problem(torch.float64)
+    scores = fresh_scores(net, seed=0, task=0)
+    expected = textbook(net, scores, batches, learning_rate=1e-3)
+    masks = train_threshold_mask(net, scores, batches, learning_rate=1e-3)
+    # The same products and sums; only the last bit of a vectorised division or square root may differ, 100 times.
+    assert (scores - expected).abs().max() <= 1e-12
+    assert torch.equal(net.flatten(masks), expected >= 0)
+    assert not torch.equal(net.flatten(masks), fresh_scores(net, 0, 0) >= 0), "the mask must have moved"
+
+
+def test_only_the_scores_given_are_changed():
+    net, batches = problem(torch.float32)
+    frozen = {name: value.clone() for name, value in net.frozen.items()}
+    train_threshold_mask(net, fresh_scores(net, 0, 0), batches, 1e-3)
+    assert all(torch.equal(value, net.frozen[name]) for name, value in frozen.items())
+
+
+def test_every_batch_is_reported():
+    net, batches = problem(torch.float32)
+    seen = []
+    train_threshold_mask(net, fresh_scores(net, 0, 0), iter(batches), 1e-3, lambda: seen.append(1))
+    assert len(seen) == 100
+
+
+def test_fresh_scores_hang_on_seed_and_task():
+    net, _ = problem(torch.float32)
+    first = fresh_scores(net, 0, 0)
+    assert torch.equal(first, fresh_scores(net, 0, 0))
+    assert not torch.equal(first, fresh_scores(net, 0, 1))
+    assert not torch.equal(first, fresh_scores(net, 1, 0))
+    for entry, part in zip(net.maskable, net.unflatten(first).values(), strict=True):
+        assert part.abs().max() <= entry.fan_in**-0.5
+
+
+def test_divergence_is_refused():
+    net, batches = problem(torch.float32)
+    poisoned = [Batch(batch.images * torch.nan, batch.labels) for batch in batches]
+    with pytest.raises(InvalidArgument, match=r"learning_rate=0\.001: the scores diverged"):
+        train_threshold_mask(net, fresh_scores(net, 0, 0), poisoned, 1e-3)

@@ -1,0 +1,168 @@
+import dataclasses
+
+import pytest
+import torch
+from supsup_core import MaskBank
+from supsup_datasets import embedded_mnist
+from supsup_methods.errors import UsageError
+from supsup_methods.experiment import Evaluation
+from supsup_methods.mask_training import MaskTraining
+from supsup_methods.recipes import RECIPES
+from supsup_methods.run_folder import RunFolder
+from supsup_methods.running import adopt_environment, describe_environment, execute
+from supsup_methods.runs import find_runs, open_run
+from supsup_methods.supsup import SupSupSettings
+
+RECIPE = dataclasses.replace(
+    RECIPES["demo"],
+    tasks=3,
+    method=SupSupSettings(MaskTraining(batches=10)),
+    evaluation=Evaluation(checkpoints=(1, 2)),
+)
+CPU = torch.device("cpu")
+
+
+class Stop(Exception):
+    pass
+
+
+class Watcher:
+    """Records what it is told, and stops the run at a chosen call."""
+
+    def __init__(self, stop_at=None):
+        self.stop_at = stop_at
+        self.calls = []
+
+    def note(self, call):
+        self.calls.append(call)
+        if len(self.calls) == self.stop_at:
+            raise Stop
+
+    def begun(self, tasks_learned):
+        self.note(("begun", tasks_learned))
+
+    def batch_trained(self):
+        self.note("batch trained")
+
+    def task_learned(self, tasks_learned, seconds):
+        self.note(("learned", tasks_learned))
+
+    def batch_tested(self):
+        self.note("batch tested")
+
+    def tested(self, checkpoint):
+        self.note(("tested", checkpoint.tasks_learned))
+
+
+def begin(path):
+    path.mkdir()
+    folder = RunFolder(path)
+    folder.begin(RECIPE, describe_environment(CPU, embedded_mnist(), None))
+    return folder
+
+
+def run(folder, observer=None):
+    return execute(folder, RECIPE, embedded_mnist(), CPU, observer or Watcher())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run: its folder, its summary, and every call its observer got."""
+    folder, watcher = begin(tmp_path_factory.mktemp("runs") / "whole"), Watcher()
+    return folder, run(folder, watcher), watcher.calls
+
+
+def results(summary):
+    return {key: value for key, value in summary.items() if key != "seconds"}
+
+
+def test_a_run_tells_its_observer_everything_in_order(whole):
+    _, _, calls = whole
+    tests = {tasks: ["batch tested"] * 8 * tasks + [("tested", tasks)] for tasks in (1, 2, 3)}
+    expected = [("begun", 0)]
+    for tasks in (1, 2, 3):
+        expected += ["batch trained"] * 10 + [("learned", tasks)] + tests[tasks]
+    assert calls == expected
+
+
+def test_the_summary_says_what_was_measured(whole):
+    folder, summary, _ = whole
+    assert summary == folder.summary()
+    assert [entry["tasks_learned"] for entry in summary["checkpoints"]] == [1, 2, 3]
+    assert all(0 <= entry["accuracy"] <= 1 for entry in summary["checkpoints"])
+    assert summary["bytes"] == {"contexts": 3 * 34_400, "buffers": 0, "total": 3 * 34_400}
+    assert summary["seconds"].keys() == {"train", "infer"}
+    expected = {"recipe": "demo", "seed": 0, "device": "cpu", "data": "MNIST-5k", "tasks": 3}
+    assert expected.items() <= summary.items()
+
+
+@pytest.mark.parametrize("stop_at", [1, 5, 11, 12, 15, 20, 21, 40, 48, 49, 60, 75])
+def test_a_run_stopped_anywhere_ends_as_if_it_had_not(tmp_path, whole, stop_at):
+    whole_folder, whole_summary, _ = whole
+    folder = begin(tmp_path / "run")
+    with pytest.raises(Stop):
+        run(folder, Watcher(stop_at))
+    kept = len(open_run(folder.path).bank)
+    watcher = Watcher()
+    summary = run(folder, watcher)
+    assert watcher.calls[0] == ("begun", kept)
+    assert watcher.calls.count("batch trained") == 10 * (3 - kept), "only the task in flight is learned again"
+    assert results(summary) == results(whole_summary)
+    bank, whole_bank = open_run(folder.path).bank, open_run(whole_folder.path).bank
+    assert torch.equal(bank.rows, whole_bank.rows)
+
+
+def test_a_run_that_is_done_does_nothing_more(whole):
+    folder, summary, _ = whole
+    watcher = Watcher()
+    assert run(folder, watcher) == summary
+    assert watcher.calls == [("begun", 3)]
+
+
+def test_an_opened_run_answers_as_it_was_trained(whole):
+    folder, summary, _ = whole
+    opened = open_run(folder.path)
+    assert opened.recipe == RECIPE
+    assert opened.summary == summary
+    assert len(opened.bank) == len(opened.stream) == 3
+    assert opened.checkpoints[-1].accuracy == summary["checkpoints"][-1]["accuracy"]
+    weights = opened.bank.weights(2)
+    right = total = 0
+    for batch in opened.stream[2].test.in_order(128):
+        right += int((opened.network(batch.images, weights).argmax(dim=1) == batch.labels).sum())
+        total += len(batch)
+    score = opened.checkpoints[-1].scores[2]
+    if score.guesses_right == score.guesses:
+        assert right / total == score.accuracy
+    assert isinstance(opened.bank, MaskBank)
+
+
+def test_runs_are_found_by_name(whole, tmp_path):
+    folder, _, _ = whole
+    (folder.path.parent / "no-run").mkdir()
+    assert [found.path.name for found in find_runs(folder.path.parent)] == ["whole"]
+    assert list(find_runs(tmp_path / "nowhere")) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"device": "cuda:0"}, "--device cpu: the run was started with cuda:0"),
+        ({"data_digest": "0" * 64}, "data MNIST-5k .*: the run was started with MNIST-5k 000000000000"),
+        ({"versions": {"torch": "1.0"}}, "the run was started with 1.0 and goes on only with that"),
+    ],
+)
+def test_a_resumed_run_must_find_what_it_started_with(changes, message):
+    current = describe_environment(CPU, embedded_mnist(), None)
+    with pytest.raises(UsageError, match=message):
+        adopt_environment(dataclasses.replace(current, **changes), current)
+
+
+def test_a_resumed_run_takes_over_the_number_of_threads():
+    current = describe_environment(CPU, embedded_mnist(), None)
+    before = torch.get_num_threads()
+    try:
+        adopt_environment(dataclasses.replace(current, threads=before + 1), current)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
