@@ -100,7 +100,7 @@ def install_poetry(python: str) -> str:
         [python, "-m", "venv", home],
         "a virtual environment cannot be made (on Debian and Ubuntu: apt install python3-venv)",
     )
-    run([os.path.join(home, "bin", "python"), "-m", "pip", "install", "--quiet", *POETRY], "Poetry cannot be installed")
+    run([os.path.join(home, "bin", "python"), "-m", "pip", "install", *POETRY], "Poetry cannot be installed")
     with open(marker, "w") as file:
         file.write(wanted)
     return poetry
@@ -138,13 +138,15 @@ def run(command: "list[str]", problem: str, environment: "dict[str, str] | None"
 
 def likely_cause(output: str) -> str:
     network = (
-        "NewConnectionError",
-        "Temporary failure in name resolution",
-        "ConnectionError",
+        "All attempts to connect",
         "ConnectTimeout",
+        "ConnectionError",
+        "Failed to establish a new connection",
         "ProxyError",
+        "Temporary failure in name resolution",
+        "from versions: none",  # all that pip says of an index that it may not try twice
     )
-    if any(sign in output for sign in network) or "All attempts to connect" in output:
+    if any(sign in output for sign in network):
         return "the package index cannot be reached; check the network, or pip's index settings"
     if "No space left on device" in output:
         return "the disk is full; free some space"

@@ -131,7 +131,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
     process = train(*SMALL, "--out", "run", cwd=tmp_path, preexec_fn=small_files_only)
     assert process.returncode == 2
     (line,) = process.stderr.splitlines()
-    assert line.startswith("error: ")
+    assert line.startswith("error: run/bank/masks-00000000-000001.safetensors: ")
     assert "File too large; free space, check permissions, or choose another place" in line
     assert not list((tmp_path / "run" / "bank").glob("*.partial"))
     assert train("--resume", "--out", "run", cwd=tmp_path).returncode == 0

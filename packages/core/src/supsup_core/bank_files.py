@@ -11,7 +11,6 @@ before or the bank of after. Files hold no pickles.
 
 import json
 import os
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from torch import Tensor
 from supsup_core.atomic_files import replace_file
 from supsup_core.errors import CorruptBank, FolderInUse, NetworkMismatch
 from supsup_core.frozen_network import FrozenNetwork
+from supsup_core.packed_bits import checksum
 
 MANIFEST = "manifest.json"
 _FORMAT = "supsup-mask-bank"
@@ -87,7 +87,7 @@ def read(folder: str | os.PathLike[str], header: Header) -> Iterator[UInt8[Tenso
     for shard in _load_manifest(path, header):
         rows, checksums = _open_shard(path / shard.file, shard)
         for offset, (row, expected) in enumerate(zip(rows, checksums, strict=True)):
-            if zlib.crc32(row.numpy()) != int(expected):
+            if checksum(row) != int(expected):
                 raise CorruptBank(
                     f"{path / shard.file}: the bits of task {first + offset} do not match their checksum; "
                     "restore the file from a copy, or learn the task again"

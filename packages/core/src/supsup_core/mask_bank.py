@@ -1,7 +1,6 @@
 """One bit per weight and task: the store of supermasks that task inference asks (Sections 3.1 and 3.3)."""
 
 import os
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from supsup_core.errors import InvalidArgument
 from supsup_core.frozen_network import FrozenNetwork
-from supsup_core.packed_bits import pack, row_bytes, unpack, unpack_to
+from supsup_core.packed_bits import checksum, pack, row_bytes, unpack, unpack_to
 from supsup_core.shapes import Masks, Weights
 
 # Unpacked to floats, a chunk of rows should stay near the processor's cache; never all tasks at once.
@@ -93,7 +92,7 @@ class MaskBank:
         if end > len(self._rows):
             self._grow(max(end, 2 * len(self._rows)))
         self._rows[first:end] = rows
-        self._checksums.extend(zlib.crc32(row.cpu().numpy()) for row in rows)
+        self._checksums.extend(checksum(row) for row in rows)
         for chunk in _chunks(rows, self._net.num_bits):
             self._counts += unpack(chunk, self._net.num_bits).sum(dim=0, dtype=torch.int32)
         return first

@@ -1,5 +1,8 @@
 """Bits packed eight to a byte, lowest bit first, in rows of whole 64-bit words."""
 
+import ctypes
+import zlib
+
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
@@ -24,6 +27,12 @@ def unpack(rows: UInt8[Tensor, "*rows bytes"], num_bits: int) -> Bool[Tensor, "*
     """Undo `pack`."""
     weights = 2 ** torch.arange(8, dtype=torch.uint8, device=rows.device)
     return rows.unsqueeze(-1).bitwise_and(weights).ne(0).flatten(-2)[..., :num_bits]
+
+
+def checksum(row: UInt8[Tensor, " bytes"]) -> int:
+    """Return the CRC-32 of a row's bytes."""
+    content = row.cpu().contiguous()
+    return zlib.crc32(ctypes.string_at(content.data_ptr(), content.numel()))  # without numpy, which only files need
 
 
 def unpack_to(rows: UInt8[Tensor, "*rows bytes"], num_bits: int, dtype: torch.dtype) -> Float[Tensor, "*rows bits"]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from supsup_datasets.errors import DatasetError
@@ -15,12 +14,17 @@ from supsup_datasets.errors import DatasetError
 class LabelledImages:
     """Images and their labels 0 to num_labels - 1, on one device.
 
+    Attributes:
+        images: uint8, of shape (images, channels, height, width).
+        labels: int64, one for each image.
+        num_labels: how many labels there are.
+
     Raises:
         DatasetError: there is not one label for each image, or a label is out of range.
     """
 
-    images: UInt8[Tensor, "images channels height width"]
-    labels: Int64[Tensor, " labels"]
+    images: Tensor
+    labels: Tensor
     num_labels: int
 
     def __post_init__(self) -> None:

@@ -9,12 +9,11 @@ import zlib
 
 import numpy as np
 import torch
-from jaxtyping import Int64
 from torch import Tensor
 
 
-def permutation(seed: int, purpose: str, task: int, size: int) -> Int64[Tensor, " size"]:
-    """Return a uniform permutation of 0 to size - 1, the same on every machine and in every release."""
+def permutation(seed: int, purpose: str, task: int, size: int) -> Tensor:
+    """Return a uniform permutation of 0 to size - 1 as int64, the same on every machine and in every release."""
     words = np.random.Philox(_sequence(seed, purpose, task)).random_raw(size)
     return torch.from_numpy(np.argsort(words, kind="stable"))
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
 from torch import Tensor
 
 from supsup_datasets.images import LabelledImages, Normalization
@@ -12,10 +11,10 @@ from supsup_datasets.images import LabelledImages, Normalization
 
 @dataclass(frozen=True)
 class Batch:
-    """Normalised images and their labels."""
+    """Normalised images, float32 of shape (images, channels, height, width), and their labels, int64."""
 
-    images: Float[Tensor, "images channels height width"]
-    labels: Int64[Tensor, " images"]
+    images: Tensor
+    labels: Tensor
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -33,14 +32,14 @@ class TaskImages:
 
     base: LabelledImages
     normalization: Normalization
-    pixel_order: Int64[Tensor, " pixels"] | None = None
+    pixel_order: Tensor | None = None
 
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.base)
 
-    def batch(self, indices: Int64[Tensor, " images"]) -> Batch:
-        """Return the images and labels at `indices`, normalised as torchvision's ToTensor and Normalize do."""
+    def batch(self, indices: Tensor) -> Batch:
+        """Return the images and labels at `indices` (int64), normalised as torchvision's ToTensor and Normalize do."""
         pixels = self.base.images[indices]
         if self.pixel_order is not None:
             pixels = pixels.flatten(2)[:, :, self.pixel_order].view_as(pixels)

@@ -75,7 +75,7 @@ class Tracker:
 
     def _connect(self) -> tuple[Any, str]:
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read when mlflow is imported
-        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+        os.environ["MLFLOW_LOGGING_LEVEL"] = "CRITICAL"  # what it logs as errors also reaches us, as exceptions
         uri = os.environ.get("MLFLOW_TRACKING_URI") or _local_store(self._store_folder)
         from mlflow.tracking import MlflowClient
 

@@ -1,0 +1,44 @@
+"""What the README shows must work as it stands there."""
+
+import re
+from pathlib import Path
+
+import pytest
+from supsup_methods.recipes import RECIPES
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_core_example_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    scope: dict[str, object] = {}
+    exec(compile(example, "README.md", "exec"), scope)  # noqa: S102 - the README is ours
+    assert scope["guess"].task == 1
+    assert scope["logits"].shape == (1, 100)
+    assert (tmp_path / "bank" / "manifest.json").exists()
+
+
+def test_every_file_it_names_exists():
+    for name in re.findall(r"`((?:packages|apps|tests|scripts|docs)/[^`* ]*)`", README):
+        assert (ROOT / name).exists(), name
+    for name in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / name).exists(), name
+
+
+def test_every_make_target_it_names_exists():
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    named = set(re.findall(r"make (\w+)", README))
+    assert {"demo", "test", "lint"} <= named <= set(targets)
+
+
+@pytest.mark.parametrize("option", sorted(set(re.findall(r"(?<=\s)--[a-z][a-z.-]+", README))))
+def test_every_option_it_names_exists(option, tmp_path, monkeypatch, capsys):
+    from supsup_methods.commands.launch import parse_launch
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        parse_launch(["--help"])
+    assert re.search(rf"{re.escape(option)}\b", capsys.readouterr().out)
+    assert "demo" in RECIPES
