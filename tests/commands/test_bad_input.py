@@ -45,6 +45,7 @@ def attempt(tmp_path, monkeypatch, capsys):
         (("--tasks", "1e9"), ("--tasks", "1e9", "int")),
         (("--tasks", "1000000000"), ("--tasks 1000000000: it should be less than or equal to 1000000",)),
         (("--tasks", "three"), ("--tasks", "three", "int")),
+        (("--name", "../../elsewhere"), ("--name ../../elsewhere: String should match pattern",)),
         (("--seed", "-1"), ("--seed -1: it should be greater than or equal to 0",)),
         (("--backbone.outputs", "9"), ("--backbone.outputs 9: it should be greater than or equal to 10",)),
         (("--backbone.hidden", "300", "0"), ("--backbone.hidden 0",)),

@@ -1,10 +1,17 @@
 """The tracker against a real MLflow store in a file."""
 
+import contextlib
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
 import pytest
 from supsup_methods.evaluation import Checkpoint, TaskScore
 from supsup_methods.recipe_files import to_json
 from supsup_methods.recipes import RECIPES
-from supsup_methods.tracking import Tracker
+from supsup_methods.tracker import Tracker
 
 CHECKPOINT = Checkpoint(10, (TaskScore(0, 100, 90, 4, 3),), seconds=1.0)
 
@@ -17,24 +24,29 @@ def store(tmp_path, monkeypatch):
     return tmp_path / "runs"
 
 
-def tracked(store, status):
+def report(store):
     tracker = Tracker(RECIPES["demo"], store / "demo-1", store)
     tracker.begun(0)
     tracker.task_learned(1, 2.5)
     tracker.tested(CHECKPOINT)
-    tracker.close(status)
-    assert tracker.problem is None
-    return (store / "demo-1" / "mlflow-run-id").read_text().strip()
+    return tracker
 
 
-@pytest.mark.filterwarnings("default")  # of what MLflow imports
-def test_a_run_is_reported_and_a_resumed_one_goes_on_under_its_id(store):
-    first = tracked(store, "KILLED")
-    assert tracked(store, "FINISHED") == first
+def client_and_run(store):
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(tracking_uri=f"sqlite:///{store / 'mlflow.db'}")
     (run,) = client.search_runs([client.get_experiment_by_name("supsup").experiment_id])
+    return client, run
+
+
+@pytest.mark.filterwarnings("default")  # of what MLflow imports
+def test_a_run_is_reported_and_a_resumed_one_goes_on_under_its_id(store):
+    assert report(store).close("KILLED") is None
+    first = (store / "demo-1" / "mlflow-run-id").read_text().strip()
+    assert client_and_run(store)[1].info.status == "KILLED"
+    assert report(store).close("FINISHED") is None
+    client, run = client_and_run(store)
     assert (run.info.run_id, run.info.status, run.info.run_name) == (first, "FINISHED", "demo-1")
     assert run.data.metrics == {"accuracy": 0.9, "task_inference_accuracy": 0.75, "train_seconds": 2.5}
     assert run.data.params == {"name": "demo", "tasks": "10", "seed": "0"}
@@ -42,11 +54,52 @@ def test_a_run_is_reported_and_a_resumed_one_goes_on_under_its_id(store):
     assert run.info.artifact_uri.startswith((store / "mlflow-artifacts").as_uri())
 
 
-@pytest.mark.filterwarnings("default")
+KILLED_RUN = """
+import os, signal, sys
+from pathlib import Path
+from supsup_methods.recipes import RECIPES
+from supsup_methods.tracker import Tracker
+store = Path(sys.argv[1])
+Tracker(RECIPES["demo"], store / "demo-1", store).task_learned(1, 2.5)
+print("reported", flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_store_learns_that_a_run_was_killed(store):
+    process = subprocess.run(
+        [sys.executable, "-c", KILLED_RUN, str(store)], capture_output=True, text=True, timeout=120
+    )
+    assert process.returncode == -signal.SIGKILL
+    status, deadline = None, time.monotonic() + 120  # the tracking process outlives the run and ends by itself
+    while status != "KILLED" and time.monotonic() < deadline:
+        time.sleep(0.2)
+        with contextlib.suppress(sqlite3.OperationalError, ValueError):  # no file, no table or no row yet
+            ((status,),) = rows(store, "select status from runs")
+    assert status == "KILLED"
+    assert rows(store, "select key, value from metrics") == [("train_seconds", 2.5)]
+
+
+def rows(store, query):
+    with contextlib.closing(sqlite3.connect(f"file:{store / 'mlflow.db'}?mode=ro", uri=True)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def test_runs_that_begin_together_in_a_new_store_are_all_there(store):
+    trackers = [report(store) for _ in range(3)]
+    assert [tracker.close("FINISHED") for tracker in trackers] == [None] * 3
+
+
 def test_a_store_that_cannot_be_written_is_told_at_the_end(store):
     (store / "mlflow.db").mkdir()
-    tracker = Tracker(RECIPES["demo"], store / "demo-1", store)
+    problem = report(store).close("FINISHED")
+    assert problem is not None
+    assert "unable to open database file" in problem
+
+
+def test_a_tracking_process_that_dies_is_told_at_the_end(store):
+    tracker = report(store)
+    tracker._process.kill()
+    tracker._process.wait()
     tracker.tested(CHECKPOINT)
-    tracker.close("FINISHED")
-    assert tracker.problem is not None
-    assert "unable to open database file" in tracker.problem
+    assert tracker.close("FINISHED") == "its process ended with status -9"

@@ -1,7 +1,7 @@
-"""Bounds on a field of a recipe, understood by pydantic and free of it.
+"""Bounds and patterns on a field of a recipe, understood by pydantic and free of it.
 
 Recipes are built where training runs, and training must not need the libraries of the command line. Pydantic asks the
-metadata of a type for its schema, so this class can answer without importing anything.
+metadata of a type for its schema, so these classes can answer without importing anything.
 """
 
 from dataclasses import dataclass
@@ -21,3 +21,14 @@ class Bounds:
         """Add the limits to pydantic's schema of the number."""
         limits = {name: value for name, value in vars(self).items() if value is not None}
         return {**handler(source), **limits}
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A regular expression that a text must match as a whole."""
+
+    regex: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """Add the pattern to pydantic's schema of the text."""
+        return {**handler(source), "pattern": f"^(?:{self.regex})$"}

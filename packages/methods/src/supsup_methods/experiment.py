@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from supsup_methods.bounds import Bounds
+from supsup_methods.bounds import Bounds, Pattern
 from supsup_methods.supsup import SupSupSettings
 
 
@@ -41,8 +41,8 @@ class Evaluation:
 class Recipe:
     """An experiment that supsup-train can run."""
 
-    name: str
-    """Name under which runs are listed."""
+    name: Annotated[str, Pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")]
+    """Name under which runs are listed; it begins the names of their folders."""
     tasks: Annotated[int, Bounds(ge=1, le=1_000_000)]
     """Number of tasks to learn."""
     seed: Annotated[int, Bounds(ge=0, lt=2**63)] = 0

@@ -1,123 +1,80 @@
-"""Runs in an MLflow store. The only file that knows MLflow.
+"""Runs in an MLflow store. The only file that knows MLflow; it runs as a process of its own, beside the run it reports.
 
-The store is `MLFLOW_TRACKING_URI` where that is set, else the SQLite file `mlflow.db` beside the runs. Nothing here may
-stop or slow a run: a thread of its own talks to the store, and a store that fails is reported once, at the end.
+MLflow takes seconds of pure Python to import and to set up a store, and would take them from training if it lived in the same
+process. This one reads what happened as JSON lines from its standard input. Where they end without a last word, the run was
+killed, and the store is told so. The first problem with the store goes to standard output as one line; the run goes on.
+
+The store is `MLFLOW_TRACKING_URI` where that is set, else the SQLite file `mlflow.db` beside the runs.
 """
 
+import fcntl
+import json
 import os
 import queue
 import sqlite3
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
-
-from supsup_methods.evaluation import Checkpoint
-from supsup_methods.experiment import Recipe
-from supsup_methods.run_folder import RECIPE
+from typing import Any
 
 EXPERIMENT = "supsup"
 _RUN_ID = "mlflow-run-id"
-_Job = Callable[[Any, str], None]
 
 
-class Tracker:
-    """Reports one run to the store; a resumed run goes on under its old id.
+def main() -> None:
+    """Report one run: its description is the first line, its metrics and its end are the others."""
+    lines = _lines()
+    try:
+        description = next(lines)
+        with _alone(Path(description["store"])):
+            client = _connect(Path(description["store"]))
+            run = _begin_run(client, description)
+        status = "KILLED"
+        for line in lines:
+            status = line.get("status", status)
+            if "metric" in line:
+                client.log_metric(run, line["metric"], line["value"], step=line["step"])
+        client.set_terminated(run, status)
+    except Exception as error:  # whatever a store can raise: a run outlives its store
+        print(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", flush=True)  # noqa: T201
+        sys.exit(1)
 
-    Attributes:
-        problem: the first thing that went wrong with the store, in one line, or None.
-    """
 
-    def __init__(self, recipe: Recipe, run_path: Path, store_folder: Path) -> None:
-        self.problem: str | None = None
-        self._recipe = recipe
-        self._run_path = run_path
-        self._store_folder = store_folder
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
-        self._thread.start()
+def _lines() -> Iterator[dict[str, Any]]:
+    """Yield what the run says, read ahead by a thread, so that a slow store never blocks the run."""
+    inbox: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
-    def begun(self, tasks_learned: int) -> None:
-        """Nothing to report: the store knows the run from its start."""
+    def read() -> None:
+        for line in sys.stdin:
+            inbox.put(line)
+        inbox.put(None)
 
-    def batch_trained(self) -> None:
-        """Too often to report."""
+    threading.Thread(target=read, daemon=True).start()
+    while (line := inbox.get()) is not None:
+        yield json.loads(line)
 
-    def batch_tested(self) -> None:
-        """Too often to report."""
 
-    def task_learned(self, tasks_learned: int, seconds: float) -> None:
-        """Log the progress in tasks and the seconds of the last one."""
-        self._jobs.put(lambda client, run: client.log_metric(run, "train_seconds", seconds, step=tasks_learned))
+@contextmanager
+def _alone(store: Path) -> Iterator[None]:
+    """Let one process at a time begin a run: a new store is made, and its experiment, by whoever comes first."""
+    store.mkdir(parents=True, exist_ok=True)
+    with open(store / "mlflow.lock", "ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
-    def tested(self, checkpoint: Checkpoint) -> None:
-        """Log the accuracies of a checkpoint against the number of tasks."""
-        step = checkpoint.tasks_learned
-        self._jobs.put(lambda client, run: client.log_metric(run, "accuracy", checkpoint.accuracy, step=step))
-        found = checkpoint.task_inference_accuracy
-        if found is not None:
-            self._jobs.put(lambda client, run: client.log_metric(run, "task_inference_accuracy", found, step=step))
 
-    def close(self, status: Literal["FINISHED", "KILLED", "FAILED"]) -> None:
-        """Report how the run ended and wait until the store has everything."""
-        self._jobs.put(lambda client, run: client.set_terminated(run, status))
-        self._jobs.put(None)
-        self._thread.join()
+def _connect(store: Path) -> Any:
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read when mlflow is imported
+    os.environ["MLFLOW_LOGGING_LEVEL"] = "CRITICAL"  # what it logs as errors also reaches us, as exceptions
+    from mlflow.tracking import MlflowClient
 
-    def _work(self) -> None:
-        """Send what is queued, in order. Whatever the store raises is kept for the caller: a run outlives its store."""
-        try:
-            client, run = self._connect()
-            while (job := self._jobs.get()) is not None:
-                job(client, run)
-        except Exception as error:
-            self.problem = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-
-    def _connect(self) -> tuple[Any, str]:
-        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read when mlflow is imported
-        os.environ["MLFLOW_LOGGING_LEVEL"] = "CRITICAL"  # what it logs as errors also reaches us, as exceptions
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or _local_store(self._store_folder)
-        from mlflow.tracking import MlflowClient
-
-        client = MlflowClient(tracking_uri=uri)
-        run = self._resumed_run(client) or self._new_run(client)
-        client.update_run(run, status="RUNNING")
-        return client, run
-
-    def _resumed_run(self, client: Any) -> str | None:
-        from mlflow.exceptions import MlflowException
-
-        note = self._run_path / _RUN_ID
-        if not note.exists():
-            return None
-        try:
-            run_id: str = client.get_run(note.read_text().strip()).info.run_id
-        except MlflowException:
-            return None  # another store than the one that the run began in
-        return run_id
-
-    def _new_run(self, client: Any) -> str:
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        if experiment is None:
-            artifacts = (self._store_folder / "mlflow-artifacts").absolute().as_uri()
-            location = None if os.environ.get("MLFLOW_TRACKING_URI") else artifacts
-            experiment_id = client.create_experiment(EXPERIMENT, artifact_location=location)
-        else:
-            experiment_id = experiment.experiment_id
-        run = client.create_run(
-            experiment_id, run_name=self._run_path.name, tags={"path": str(self._run_path.absolute())}
-        )
-        run_id: str = run.info.run_id
-        for name in ("name", "tasks", "seed"):
-            client.log_param(run_id, name, getattr(self._recipe, name))
-        client.log_artifact(run_id, str(self._run_path / RECIPE))
-        (self._run_path / _RUN_ID).write_text(run_id + "\n")
-        return run_id
+    return MlflowClient(tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or _local_store(store))
 
 
 def _local_store(folder: Path) -> str:
     """Return the URI of the local store, set to write-ahead logging so that readers never block a run."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = (folder / "mlflow.db").absolute()
     connection = sqlite3.connect(path, timeout=60)
     try:
@@ -125,3 +82,45 @@ def _local_store(folder: Path) -> str:
     finally:
         connection.close()
     return f"sqlite:///{path}"
+
+
+def _begin_run(client: Any, description: dict[str, Any]) -> str:
+    """Return the id of the run in the store: the one that an earlier process noted, or a new one."""
+    note = Path(description["path"]) / _RUN_ID
+    run = _noted_run(client, note) or _new_run(client, description)
+    client.update_run(run, status="RUNNING")
+    note.write_text(run + "\n")
+    return run
+
+
+def _noted_run(client: Any, note: Path) -> str | None:
+    from mlflow.exceptions import MlflowException
+
+    if not note.exists():
+        return None
+    try:
+        run_id: str = client.get_run(note.read_text().strip()).info.run_id
+    except MlflowException:
+        return None  # another store than the one that the run began in
+    return run_id
+
+
+def _new_run(client: Any, description: dict[str, Any]) -> str:
+    path = Path(description["path"])
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        artifacts = (Path(description["store"]) / "mlflow-artifacts").absolute().as_uri()
+        location = None if os.environ.get("MLFLOW_TRACKING_URI") else artifacts
+        experiment_id = client.create_experiment(EXPERIMENT, artifact_location=location)
+    else:
+        experiment_id = experiment.experiment_id
+    run_id: str = client.create_run(experiment_id, run_name=path.name, tags={"path": str(path)}).info.run_id
+    for name, value in description["parameters"].items():
+        client.log_param(run_id, name, value)
+    for artifact in description["artifacts"]:
+        client.log_artifact(run_id, artifact)
+    return run_id
+
+
+if __name__ == "__main__":
+    main()

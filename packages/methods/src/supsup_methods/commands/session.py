@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from supsup_core.atomic_files import replace_file
 from supsup_core.packed_bits import row_bytes
 from supsup_datasets import ImageDataset
@@ -22,7 +23,7 @@ from supsup_methods.evaluation import Checkpoint
 from supsup_methods.reporting.run_report import print_results
 from supsup_methods.run_folder import Environment, RunFolder, new_run_path
 from supsup_methods.running import RunObserver, adopt_environment, describe_environment, execute
-from supsup_methods.tracking import Tracker
+from supsup_methods.tracker import Tracker
 
 RUNS = Path("runs")
 
@@ -72,9 +73,9 @@ def _execute(
     except BaseException:
         tracker.close("FAILED")
         raise
-    tracker.close("FINISHED")
-    if tracker.problem is not None:
-        console.print(f"[yellow]not in the tracking store:[/] {tracker.problem}")
+    problem = tracker.close("FINISHED")
+    if problem is not None:
+        console.print(f"[yellow]not in the tracking store:[/] {escape(problem)}", soft_wrap=True)
     return summary
 
 
@@ -131,4 +132,4 @@ def _print_header(
         f"{widths}-{recipe.backbone.outputs}, scenario {recipe.evaluation.scenario}, seed {recipe.seed}, "
         f"on {describe_device(device)}"
     )
-    console.print(f"saved in [bold]{folder.path}[/]", soft_wrap=True)
+    console.print(f"saved in [bold]{escape(str(folder.path))}[/]", soft_wrap=True)

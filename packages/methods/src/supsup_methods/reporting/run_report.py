@@ -3,6 +3,7 @@
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from supsup_methods.run_folder import RunFolder
@@ -14,7 +15,7 @@ def print_results(console: Console, folder: RunFolder, summary: dict[str, Any]) 
     """Print accuracy, task inference, seconds and bytes of a run that is done, and what to try next."""
     _print_tasks(console, folder)
     _print_totals(console, summary)
-    console.print(f"Saved in [bold]{folder.path}[/]: recipe, masks (bank/), summary.json", soft_wrap=True)
+    console.print(f"Saved in [bold]{escape(str(folder.path))}[/]: recipe, masks (bank/), summary.json", soft_wrap=True)
     console.print(
         "Next: supsup-train --tasks 50 · --method.inference.objective G · --evaluation.scenario GG · "
         "--data-root DIR for full MNIST · streamlit run apps/dashboard.py to look at all runs",
