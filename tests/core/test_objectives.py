@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from supsup_core import InvalidArgument, entropy, superfluous_logsumexp
+from supsup_core import InvalidArgument, entropy, max_confidence, max_logit, superfluous_logsumexp
 
 
 def logits(scale: float, outputs: int, seed: int) -> torch.Tensor:
@@ -26,7 +26,7 @@ def test_entropy_at_its_extremes():
 
 @given(st.sampled_from([1.0, 1e4]), st.sampled_from([2, 100, 25_000]), st.integers(0, 100))
 def test_objectives_and_gradients_stay_finite(scale, outputs, seed):
-    for objective in (entropy, superfluous_logsumexp(1)):
+    for objective in (entropy, superfluous_logsumexp(1), max_confidence, max_logit):
         y = logits(scale, outputs, seed).float().requires_grad_()
         value = objective(y)
         value.sum().backward()
@@ -51,3 +51,10 @@ def test_g_without_superfluous_neurons_is_refused():
         superfluous_logsumexp(10)(torch.zeros(1, 10))
     with pytest.raises(InvalidArgument, match="num_labels=0"):
         superfluous_logsumexp(0)
+
+
+@given(st.sampled_from([1.0, 30.0]), st.integers(2, 50), st.integers(0, 1000))
+def test_confidence_and_largest_logit_are_the_largest_of_their_kind(scale, outputs, seed):
+    y = logits(scale, outputs, seed)
+    assert torch.equal(max_confidence(y), -torch.softmax(y, dim=-1).max(dim=-1).values)
+    assert torch.equal(max_logit(y), -y.max(dim=-1).values)

@@ -17,10 +17,22 @@ Wortsman, Ramanujan, Liu, Kembhavi, Rastegari, Yosinski and Farhadi, Supermasks 
 from supsup_core.errors import CorruptBank, FolderInUse, InvalidArgument, NetworkMismatch, SupsupError
 from supsup_core.frozen_network import FrozenNetwork, MaskableParameter, maskable_fan_in
 from supsup_core.mask_bank import MaskBank
-from supsup_core.objectives import entropy, superfluous_logsumexp
+from supsup_core.objectives import entropy, max_confidence, max_logit, superfluous_logsumexp
 from supsup_core.shapes import Masks, Objective, Weights
 from supsup_core.supermask import threshold, threshold_mask
-from supsup_core.task_inference import ContextStore, Guess, belief_slopes, one_shot
+from supsup_core.task_inference import (
+    ContextStore,
+    Guess,
+    Guesses,
+    belief_slopes,
+    binary,
+    binary_each,
+    gamma,
+    gamma_each,
+    image_slopes,
+    one_shot,
+    one_shot_each,
+)
 from supsup_core.weight_init import initial_scores, keep_weights, signed_kaiming_constant
 
 __all__ = [
@@ -29,6 +41,7 @@ __all__ = [
     "FolderInUse",
     "FrozenNetwork",
     "Guess",
+    "Guesses",
     "InvalidArgument",
     "MaskBank",
     "MaskableParameter",
@@ -38,11 +51,19 @@ __all__ = [
     "SupsupError",
     "Weights",
     "belief_slopes",
+    "binary",
+    "binary_each",
     "entropy",
+    "gamma",
+    "gamma_each",
+    "image_slopes",
     "initial_scores",
     "keep_weights",
     "maskable_fan_in",
+    "max_confidence",
+    "max_logit",
     "one_shot",
+    "one_shot_each",
     "signed_kaiming_constant",
     "superfluous_logsumexp",
     "threshold",

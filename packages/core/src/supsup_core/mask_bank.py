@@ -134,15 +134,19 @@ class MaskBank:
                 coverage += beliefs[index] @ unpack_to(self._rows[index], self._net.num_bits, beliefs.dtype)
         return {name: self._frozen[name] * share for name, share in self._net.unflatten(coverage).items()}
 
-    def slopes(self, gradients: Mapping[str, Tensor]) -> Float[Tensor, " tasks"]:
+    def slopes(self, gradients: Mapping[str, Tensor]) -> Float[Tensor, "*rows tasks"]:
         """Return dO/dα_i = sum over weights of dO/dW(α) · W · M^i, for every task.
 
         Args:
-            gradients: dO/dW(α) for each maskable parameter, by name.
+            gradients: dO/dW(α) for each maskable parameter, by name; leading axes, one gradient a row, stay in front.
         """
-        per_bit = self._net.flatten({name: gradients[name] * weight for name, weight in self._frozen.items()})
+        parts = [
+            (gradients[entry.name] * self._frozen[entry.name]).flatten(-len(entry.shape))
+            for entry in self._net.maskable
+        ]
+        per_bit = torch.cat(parts, dim=-1)
         chunks = _chunks(self.rows, self._net.num_bits)
-        return torch.cat([unpack_to(chunk, self._net.num_bits, per_bit.dtype) @ per_bit for chunk in chunks])
+        return torch.cat([per_bit @ unpack_to(chunk, self._net.num_bits, per_bit.dtype).mT for chunk in chunks], dim=-1)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the bank to a folder, or add the tasks that a folder written earlier lacks.

@@ -12,6 +12,16 @@ def entropy(logits: Logits) -> PerImage:
     return -(log_p.exp() * log_p).sum(dim=-1)
 
 
+def max_confidence(logits: Logits) -> PerImage:
+    """Return M(p) = -max_v p_v, the negated confidence (App. C)."""
+    return -torch.softmax(logits, dim=-1).amax(dim=-1)
+
+
+def max_logit(logits: Logits) -> PerImage:
+    """Return -max_v y_v, the negated largest output: confidence before normalisation, which keeps the outputs' scale."""
+    return -logits.amax(dim=-1)
+
+
 def superfluous_logsumexp(num_labels: int) -> Objective:
     """Return the objective G = logsumexp(y) whose gradient reaches only the superfluous neurons (Eq. 25).
 

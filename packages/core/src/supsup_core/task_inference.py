@@ -1,19 +1,34 @@
-"""Which task does this input belong to? The slope of an objective along each task's context tells (Section 3.3, App. A).
+"""Which task does this input belong to? The slope of an objective along each task's context tells (Section 3.3, App. A, F).
+
+One search serves all: put equal beliefs on the tasks that are left, take one gradient, keep those along which the objective
+falls most steeply, and go on until one is left. The algorithms differ in how many they keep:
+
+| name | keeps of n | rounds for k tasks |
+|---|---|---|
+| `one_shot` (Algorithm 1) | 1 | 1 |
+| `binary` (Algorithm 2) | half | about log2 k |
+| `gamma` (Appendix F) | a share γ | about log k / log(1/γ) |
+
+The images shown may share one task (`one_shot`, ...) or have a task each (`one_shot_each`, ...).
 
 Nothing in this module ever sees a label or a task's identity: its inputs are images, frozen weights and contexts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from supsup_core.errors import InvalidArgument
 from supsup_core.frozen_network import FrozenNetwork
 from supsup_core.shapes import Objective, Weights
+
+# Gradients of this many weights may be in memory at once when every image has one of its own.
+_PER_IMAGE_FLOATS = 2**25
 
 
 @runtime_checkable
@@ -32,8 +47,8 @@ class ContextStore(Protocol):
     def blend(self, beliefs: Float[Tensor, " tasks"]) -> Weights:
         """Return W(α) = sum_i α_i W_i."""
 
-    def slopes(self, gradients: Mapping[str, Tensor]) -> Float[Tensor, " tasks"]:
-        """Return dO/dα_i = <dO/dW(α), W_i>, one for each task."""
+    def slopes(self, gradients: Mapping[str, Tensor]) -> Float[Tensor, "*rows tasks"]:
+        """Return dO/dα_i = <dO/dW(α), W_i>, one for each task; leading axes of the gradients stay in front."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +57,96 @@ class Guess:
 
     Attributes:
         task: the task inferred.
-        beliefs: α before each round; for One-Shot the uniform ones alone.
-        slopes: dO/dα of each round; the steepest descent wins.
+        beliefs: α before each round; the first are uniform.
+        slopes: dO/dα of each round; of the tasks left, those of steepest descent stay.
     """
 
     task: int
     beliefs: tuple[Float[Tensor, " tasks"], ...]
     slopes: tuple[Float[Tensor, " tasks"], ...]
+
+
+@dataclass(frozen=True)
+class Guesses:
+    """The answers of a search for each image.
+
+    Attributes:
+        tasks: the task inferred for each image.
+        beliefs: α before each round.
+        slopes: dO/dα of each round.
+    """
+
+    tasks: Int64[Tensor, " images"]
+    beliefs: tuple[Float[Tensor, "images tasks"], ...]
+    slopes: tuple[Float[Tensor, "images tasks"], ...]
+
+
+def one_shot(objective: Objective, net: FrozenNetwork, store: ContextStore, x: Float[Tensor, "images *input"]) -> Guess:
+    """Return argmax_i -dO/dα_i at the uniform beliefs α = 1/k (Algorithm 1); of equals, the lowest task.
+
+    O is the mean objective of the images, which share one task.
+
+    Raises:
+        InvalidArgument: the store is empty, there is no image, or the slopes are not finite.
+    """
+    return _shared(_batch_search(objective, net, store, x, lambda tasks: 1))
+
+
+def binary(objective: Objective, net: FrozenNetwork, store: ContextStore, x: Float[Tensor, "images *input"]) -> Guess:
+    """Return the task that is left after halving the candidates round by round (Algorithm 2): `gamma` with 1/2.
+
+    Raises:
+        InvalidArgument: as `one_shot`.
+    """
+    return gamma(objective, net, store, x, 0.5)
+
+
+def gamma(
+    objective: Objective, net: FrozenNetwork, store: ContextStore, x: Float[Tensor, "images *input"], share: float
+) -> Guess:
+    """Return the task that is left after keeping a share γ of the candidates round by round (Appendix F).
+
+    Of n candidates max(1, min(n - 1, floor(γ n))) stay, so that the search always ends, with one task, ties included;
+    γ = 1/2 is Binary and γ = 1/k is One-Shot. The printed Algorithm 2 compares with the median over all k, eliminated
+    tasks included, and may never end.
+
+    Raises:
+        InvalidArgument: the share is not between 0 and 1, or as `one_shot`.
+    """
+    return _shared(_batch_search(objective, net, store, x, _survivors(share)))
+
+
+def one_shot_each(
+    objective: Objective, net: FrozenNetwork, store: ContextStore, x: Float[Tensor, "images *input"]
+) -> Guesses:
+    """Return what `one_shot` says of each image alone.
+
+    Raises:
+        InvalidArgument: as `one_shot`.
+    """
+    return _image_search(objective, net, store, x, lambda tasks: 1)
+
+
+def binary_each(
+    objective: Objective, net: FrozenNetwork, store: ContextStore, x: Float[Tensor, "images *input"]
+) -> Guesses:
+    """Return what `binary` says of each image alone.
+
+    Raises:
+        InvalidArgument: as `one_shot`.
+    """
+    return gamma_each(objective, net, store, x, 0.5)
+
+
+def gamma_each(
+    objective: Objective, net: FrozenNetwork, store: ContextStore, x: Float[Tensor, "images *input"], share: float
+) -> Guesses:
+    """Return what `gamma` says of each image alone.
+
+    Raises:
+        InvalidArgument: as `gamma`.
+    """
+    return _image_search(objective, net, store, x, _survivors(share))
 
 
 def belief_slopes(
@@ -69,20 +167,95 @@ def belief_slopes(
     return store.slopes(dict(zip(blended, gradients, strict=True)))
 
 
-def one_shot(objective: Objective, net: FrozenNetwork, store: ContextStore, x: Float[Tensor, "images *input"]) -> Guess:
-    """Return argmax_i -dO/dα_i at the uniform beliefs α = 1/k (Algorithm 1); of equals, the lowest task.
+def image_slopes(
+    objective: Objective,
+    net: FrozenNetwork,
+    store: ContextStore,
+    x: Float[Tensor, "images *input"],
+    beliefs: Float[Tensor, "images tasks"],
+) -> Float[Tensor, "images tasks"]:
+    """Return `belief_slopes` of each image alone, at beliefs of its own, some images at a time."""
 
-    Raises:
-        InvalidArgument: the store is empty, there is no image, or the slopes are not finite.
-    """
+    def value(weights: Weights, image: Tensor) -> Tensor:
+        return objective(net(image.unsqueeze(0), weights)).squeeze(0)
+
+    same_beliefs = bool((beliefs == beliefs[0]).all())
+    gradient = torch.func.vmap(torch.func.grad(value), in_dims=(None if same_beliefs else 0, 0))
+    shared = store.blend(beliefs[0]) if same_beliefs else None
+    slopes = []
+    for rows in torch.arange(len(x), device=x.device).split(max(1, _PER_IMAGE_FLOATS // net.num_bits)):
+        weights = shared or _stack([store.blend(row) for row in beliefs[rows]])
+        with sdpa_kernel(SDPBackend.MATH):  # the only attention kernel with a batching rule
+            slopes.append(store.slopes(gradient(weights, x[rows])))
+    return torch.cat(slopes)
+
+
+_Keep: TypeAlias = Callable[[int], int]
+"""Number of candidates to number of survivors, at least 1 and, but for a single candidate, fewer."""
+
+
+def _survivors(share: float) -> _Keep:
+    if not 0.0 < share < 1.0:
+        raise InvalidArgument(f"share={share}: a share γ of the tasks lies between 0 and 1, such as 0.5 for Binary")
+    return lambda tasks: max(1, min(tasks - 1, int(share * tasks)))
+
+
+def _shared(guesses: Guesses) -> Guess:
+    """Return the single row of a search as a guess."""
+    beliefs, slopes = (tuple(rows[0] for rows in rounds) for rounds in (guesses.beliefs, guesses.slopes))
+    return Guess(int(guesses.tasks), beliefs, slopes)
+
+
+def _batch_search(
+    objective: Objective, net: FrozenNetwork, store: ContextStore, x: Float[Tensor, "images *input"], keep: _Keep
+) -> Guesses:
+    _refuse_unanswerable(store, x)
+
+    def slopes_at(beliefs: Float[Tensor, "1 tasks"]) -> Float[Tensor, "1 tasks"]:
+        return belief_slopes(objective, net, store, x, beliefs[0]).unsqueeze(0)
+
+    return _search(slopes_at, torch.ones(1, len(store), dtype=net.dtype, device=net.device), keep)
+
+
+def _image_search(
+    objective: Objective, net: FrozenNetwork, store: ContextStore, x: Float[Tensor, "images *input"], keep: _Keep
+) -> Guesses:
+    _refuse_unanswerable(store, x)
+
+    def slopes_at(beliefs: Float[Tensor, "images tasks"]) -> Float[Tensor, "images tasks"]:
+        return image_slopes(objective, net, store, x, beliefs)
+
+    return _search(slopes_at, torch.ones(len(x), len(store), dtype=net.dtype, device=net.device), keep)
+
+
+def _search(slopes_at: Callable[[Tensor], Tensor], alive: Float[Tensor, "rows tasks"], keep: _Keep) -> Guesses:
+    """Keep the candidates of steepest descent, row by row and round by round, until each row has one."""
+    candidates = alive.shape[1]
+    all_beliefs, all_slopes = [], []
+    while True:
+        beliefs = alive / candidates
+        slopes = slopes_at(beliefs)
+        if not bool(torch.isfinite(slopes).all()):
+            raise InvalidArgument(
+                "x: the slopes are not finite, so no task stands out; check the input for NaN or infinity"
+            )
+        all_beliefs.append(beliefs)
+        all_slopes.append(slopes)
+        candidates = keep(candidates)
+        ranked = (
+            slopes.masked_fill(alive == 0, torch.inf).sort(dim=1, stable=True).indices
+        )  # of equals, the lowest first
+        alive = torch.zeros_like(alive).scatter_(1, ranked[:, :candidates], 1.0)
+        if candidates == 1:
+            return Guesses(ranked[:, 0], tuple(all_beliefs), tuple(all_slopes))
+
+
+def _refuse_unanswerable(store: ContextStore, x: Tensor) -> None:
     if len(store) == 0:
         raise InvalidArgument("store: it holds no task to choose from; append at least one")
     if x.shape[0] == 0:
         raise InvalidArgument(f"x: shape {tuple(x.shape)} holds no image; show at least one")
-    beliefs = torch.full((len(store),), 1.0 / len(store), dtype=net.dtype, device=net.device)
-    slopes = belief_slopes(objective, net, store, x, beliefs)
-    if not bool(torch.isfinite(slopes).all()):
-        raise InvalidArgument(
-            "x: the slopes are not finite, so no task stands out; check the input for NaN or infinity"
-        )
-    return Guess(task=int(slopes.argmin()), beliefs=(beliefs,), slopes=(slopes,))
+
+
+def _stack(weights: list[Weights]) -> Weights:
+    return {name: torch.stack([each[name] for each in weights]) for name in weights[0]}
