@@ -19,7 +19,14 @@ from supsup_core.frozen_network import FrozenNetwork, MaskableParameter, maskabl
 from supsup_core.mask_bank import MaskBank
 from supsup_core.objectives import entropy, max_confidence, max_logit, superfluous_logsumexp
 from supsup_core.shapes import Masks, Objective, Weights
-from supsup_core.supermask import threshold, threshold_mask
+from supsup_core.supermask import (
+    density_budget,
+    erdos_renyi_budget,
+    threshold,
+    threshold_mask,
+    top_k,
+    top_k_mask,
+)
 from supsup_core.task_inference import (
     ContextStore,
     Guess,
@@ -53,7 +60,9 @@ __all__ = [
     "belief_slopes",
     "binary",
     "binary_each",
+    "density_budget",
     "entropy",
+    "erdos_renyi_budget",
     "gamma",
     "gamma_each",
     "image_slopes",
@@ -68,4 +77,6 @@ __all__ = [
     "superfluous_logsumexp",
     "threshold",
     "threshold_mask",
+    "top_k",
+    "top_k_mask",
 ]

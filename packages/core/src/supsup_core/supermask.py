@@ -1,10 +1,20 @@
-"""Scores to binary supermasks, with straight-through gradients (Section 3.1, Appendix E)."""
+"""Scores to binary supermasks, with straight-through gradients (Section 3.1, Appendix E).
 
+Two rules: `threshold` keeps what is not negative, `top_k` keeps a fixed number of the largest in magnitude (Edge-Popup). How
+many, layer by layer, comes from a density (`density_budget`) or from the layers' shapes (`erdos_renyi_budget`).
+"""
+
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from supsup_core.errors import InvalidArgument
+from supsup_core.frozen_network import FrozenNetwork
+from supsup_core.random_streams import random_bits
 
 
 class _ThresholdStraightThrough(torch.autograd.Function):
@@ -37,3 +47,97 @@ def threshold(scores: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 def threshold_mask(scores: Float[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
     """Return the same mask as `threshold`, as the bits that a `MaskBank` stores."""
     return scores.detach() >= 0
+
+
+class _TopKStraightThrough(torch.autograd.Function):
+    """Forward the mask given, backward sign(S) times the gradient, with sign(0) = +1: the identity with respect to |S|."""
+
+    @staticmethod
+    def forward(scores: Float[Tensor, "*shape"], mask: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        return mask.to(scores.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Float[Tensor, "*shape"]) -> tuple[Float[Tensor, "*shape"], None]:
+        (scores,) = ctx.saved_tensors
+        return torch.where(scores < 0, -gradient, gradient), None
+
+
+def top_k(scores: Float[Tensor, "*shape"], k: int, key: int) -> Float[Tensor, "*shape"]:
+    """Return the mask of the k scores of largest magnitude, in their dtype, with dM/d|S| taken to be 1 (Appendix E).
+
+    Args:
+        scores: S of one layer. The paper has S >= 0; here |S| ranks, so that dL/dS = sign(S) · dL/dM with sign(0) = +1.
+        k: ones of the mask.
+        key: of a random stream (`random_streams.stream_key`), which breaks ties: exactly k scores stay, always.
+
+    Raises:
+        InvalidArgument: k is not between 1 and the number of scores, or a score is NaN.
+    """
+    return _TopKStraightThrough.apply(scores, top_k_mask(scores, k, key))  # type: ignore[no-untyped-call]
+
+
+def top_k_mask(scores: Float[Tensor, "*shape"], k: int, key: int) -> Bool[Tensor, "*shape"]:
+    """Return the same mask as `top_k`, as the bits that a `MaskBank` stores.
+
+    Raises:
+        InvalidArgument: as `top_k`.
+    """
+    size = scores.detach().abs().flatten()
+    if not 1 <= k <= len(size):
+        raise InvalidArgument(
+            f"k={k}: a mask over {len(size)} weights holds 1 to {len(size)} of them; choose k in between"
+        )
+    if bool(size.isnan().any()):
+        raise InvalidArgument("scores: some are NaN, which have no rank; lower the learning rate")
+    smallest_kept = size.kthvalue(len(size) - k + 1).values
+    mask = size > smallest_kept
+    tied = (size == smallest_kept).nonzero().squeeze(-1)
+    wanted = k - int(mask.sum())
+    if wanted < len(tied):
+        draw = random_bits(key, len(size), size.device)[tied]
+        tied = tied[draw.argsort()[:wanted]]
+    mask[tied] = True
+    return mask.view(scores.shape)
+
+
+def density_budget(net: FrozenNetwork, density: float | Mapping[str, float]) -> dict[str, int]:
+    """Return the ones of each layer's mask: its density times its weights, rounded, at least 1.
+
+    Args:
+        net: the network whose maskable parameters share the budget.
+        density: one for all layers, or one for each maskable parameter by name.
+
+    Raises:
+        InvalidArgument: a density is not in (0, 1], or a parameter has none.
+    """
+    budget = {}
+    for entry in net.maskable:
+        share = density.get(entry.name) if isinstance(density, Mapping) else density
+        if share is None or not 0.0 < share <= 1.0:
+            raise InvalidArgument(f"density of {entry.name!r}: {share}; give each layer a share above 0, up to 1")
+        budget[entry.name] = max(1, round(share * entry.size))
+    return budget
+
+
+def erdos_renyi_budget(net: FrozenNetwork, factor: float) -> dict[str, int]:
+    """Return the ones of each layer's mask by the Erdős-Rényi rule: min(n/2, c · (in + out)) of n = in · out · k² weights.
+
+    The spatial size k² of a kernel is not in the budget (SplitCIFAR100 and SplitImageNet, c from 1 to 32). Axes count as they
+    lie in the weight: for a grouped convolution "in" is the inputs of a group.
+
+    Raises:
+        InvalidArgument: the factor is not positive, or a maskable parameter has fewer than two axes.
+    """
+    if not (factor > 0.0 and math.isfinite(factor)):
+        raise InvalidArgument(f"factor={factor}: the budget factor c is a number above 0, 1 to 32 in the paper")
+    for entry in net.maskable:
+        if len(entry.shape) < 2:
+            raise InvalidArgument(f"{entry.name!r}: shape {entry.shape} has no inputs and outputs; use density_budget")
+    return {
+        entry.name: max(1, int(min(entry.size / 2, factor * (entry.shape[0] + entry.shape[1]))))
+        for entry in net.maskable
+    }

@@ -1,0 +1,187 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from supsup_core import InvalidArgument
+from supsup_core.hopfield import (
+    Recovery,
+    RecoverySettings,
+    Reservoir,
+    binarize,
+    energy,
+    hebb,
+    storkey,
+    strict_storkey,
+)
+
+EPS = torch.finfo(torch.float64).eps
+
+
+def patterns(count, units, seed):
+    draw = torch.rand(count, units, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.where(draw < 0.5, -1.0, 1.0).to(torch.float64)
+
+
+def stored(rule, strings):
+    couplings = torch.zeros(strings.shape[1], strings.shape[1], dtype=torch.float64)
+    for z in strings:
+        couplings = rule(couplings, z)
+    return couplings
+
+
+def textbook(rule, couplings, z):
+    """The three rules, coupling by coupling, as their papers print them."""
+    d = len(z)
+    new = couplings.clone()
+    for i in range(d):
+        for j in range(d):
+            change = z[i] * z[j]
+            if rule is storkey:
+                h = [sum(couplings[u, v] * z[v] for v in range(d)) for u in (i, j)]
+                change = change - z[i] * h[1] - h[0] * z[j] - float(i == j)
+            elif rule is strict_storkey:
+                h_ij, h_ji = (sum(couplings[u, v] * z[v] for v in range(d) if v not in (i, j)) for u in (i, j))
+                change = change - z[i] * h_ji - h_ij * z[j]
+            new[i, j] += change / d
+        if rule is strict_storkey:
+            new[i, i] = 0.0
+    return new
+
+
+@pytest.mark.parametrize("rule", [hebb, storkey, strict_storkey])
+@given(count=st.integers(1, 3), units=st.integers(1, 6), seed=st.integers(0, 1000))
+def test_the_rules_are_those_of_their_papers(rule, count, units, seed):
+    strings = patterns(count, units, seed)
+    expected = torch.zeros(units, units, dtype=torch.float64)
+    for z in strings:
+        expected = textbook(rule, expected, z)
+    assert (stored(rule, strings) - expected).abs().max() <= 100 * EPS
+
+
+@pytest.mark.parametrize("rule", [hebb, storkey, strict_storkey])
+@given(count=st.integers(1, 5), units=st.integers(2, 12), seed=st.integers(0, 1000))
+def test_couplings_are_symmetric_and_the_energy_is_even(rule, count, units, seed):
+    couplings = stored(rule, patterns(count, units, seed))
+    assert (couplings - couplings.T).abs().max() <= 100 * EPS
+    z = torch.randn(units, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    assert energy(couplings, z) == energy(couplings, -z)
+
+
+@pytest.mark.parametrize("rule", [hebb, storkey, strict_storkey])
+def test_a_single_stored_string_and_its_mirror_are_the_only_minima(rule):
+    (z,) = patterns(1, 8, 0)
+    couplings = stored(rule, z.unsqueeze(0))
+    every = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=torch.float64)] * 8)
+    energies = torch.stack([energy(couplings, string) for string in every])
+    lowest = every[energies <= energies.min() + 100 * EPS]
+    assert {tuple(string.tolist()) for string in lowest} == {tuple(z.tolist()), tuple((-z).tolist())}
+
+
+@pytest.mark.parametrize("rule", [hebb, storkey, strict_storkey])
+def test_a_few_uncorrelated_strings_are_local_minima(rule):
+    strings = patterns(5, 400, 1)
+    couplings = stored(rule, strings)
+    for z in strings:
+        fields = couplings @ z - couplings.diagonal() * z
+        assert (fields * z > 0).all(), "turning any unit raises the energy"
+
+
+def test_binarizing_is_the_sign_with_plus_one_at_zero_and_a_straight_gradient():
+    z = torch.tensor([-0.5, -0.0, 0.0, 2.0], requires_grad=True)
+    assert binarize(z).tolist() == [-1.0, 1.0, 1.0, 1.0]
+    (gradient,) = torch.autograd.grad((binarize(z) * torch.arange(4.0)).sum(), z)
+    assert gradient.tolist() == [0.0, 1.0, 2.0, 3.0]
+
+
+def reservoir(masks, rule=storkey):
+    filled = Reservoir.empty({name: len(mask) for name, mask in masks[0].items()}, torch.float64)
+    for each in masks:
+        filled = filled.store(each, rule)
+    return filled
+
+
+def random_layers(count, seed=0):
+    return [
+        {name: part > 0 for name, part in zip(("a", "b"), patterns(2, 60, 10 * seed + task), strict=True)}
+        for task in range(count)
+    ]
+
+
+def test_the_reservoir_keeps_the_running_mean_and_grows_by_nothing():
+    masks = random_layers(4)
+    filled = reservoir(masks)
+    assert filled.stored == 4
+    for name in ("a", "b"):
+        mean = torch.stack([2.0 * each[name].double() - 1.0 for each in masks]).mean(dim=0)
+        assert (filled.mean[name] - mean).abs().max() <= 16 * EPS
+        assert filled.couplings[name].shape == (60, 60)
+
+
+def test_storing_leaves_the_reservoir_before_as_it_was():
+    masks = random_layers(2)
+    before = reservoir(masks[:1])
+    copies = {name: part.clone() for name, part in before.couplings.items()}
+    before.store(masks[1])
+    assert all(torch.equal(copies[name], before.couplings[name]) for name in copies)
+
+
+def test_recovery_finds_the_mask_that_the_data_asks_for():
+    masks = random_layers(3)
+    wanted = masks[1]
+    recovery = Recovery(reservoir(masks), steps=30, settings=RecoverySettings(strength=0.1, learning_rate=5.0))
+
+    def uncertainty(floats):
+        # Lowest at the wanted mask on the units that this "data" reveals: a third of them.
+        distances = [(floats[name] - wanted[name].double())[::3].pow(2).mean() for name in wanted]
+        return torch.stack(distances).sum()
+
+    steps = [recovery.step(uncertainty) for _ in range(30)]
+    assert all(torch.equal(recovery.masks[name], wanted[name]) for name in wanted)
+    assert steps[-1].energy < steps[0].energy
+    assert steps[-1].objective == pytest.approx(0.1 * steps[-1].energy)  # at t = T the reservoir alone speaks
+
+
+def test_recovery_follows_equation_7_and_torchs_sgd():
+    masks = random_layers(2)
+    filled = reservoir(masks)
+    settings = RecoverySettings(strength=0.3, learning_rate=0.7, momentum=0.8, weight_decay=0.1)
+    recovery = Recovery(filled, steps=5, settings=settings)
+    z = {name: mean.clone().requires_grad_() for name, mean in filled.mean.items()}
+    sgd = torch.optim.SGD(z.values(), lr=0.7, momentum=0.8, weight_decay=0.1)
+
+    def uncertainty(floats):
+        return sum((floats[name] * torch.linspace(-1, 1, 60, dtype=torch.float64)).sum() for name in floats)
+
+    for t in range(1, 6):
+        step = recovery.step(uncertainty)
+        strings = {name: binarize(part) for name, part in z.items()}
+        terms = sum(-0.5 * strings[name] @ filled.couplings[name] @ strings[name] for name in strings)
+        objective = 0.3 * t / 5 * terms + (1 - t / 5) * uncertainty({name: (s + 1) / 2 for name, s in strings.items()})
+        assert step.objective == pytest.approx(objective.item(), rel=1e-12)
+        sgd.zero_grad()
+        objective.backward()
+        sgd.step()
+        for name, part in z.items():
+            assert torch.equal(recovery.masks[name], part >= 0)
+
+
+def test_what_cannot_be_recovered_is_refused():
+    masks = random_layers(1)
+    with pytest.raises(InvalidArgument, match="steps=0"):
+        Recovery(reservoir(masks), steps=0)
+    with pytest.raises(InvalidArgument, match="it holds no pattern to recover"):
+        Recovery(Reservoir.empty({"a": 3}), steps=1)
+    with pytest.raises(InvalidArgument, match="name at least one layer"):
+        Reservoir.empty({})
+    with pytest.raises(InvalidArgument, match="pass one mask of that width for each"):
+        reservoir(masks).store({"a": masks[0]["a"]})
+    recovery = Recovery(reservoir(masks), steps=1)
+    recovery.step(lambda floats: floats["a"].sum())
+    with pytest.raises(InvalidArgument, match="all of them were taken"):
+        recovery.step(lambda floats: floats["a"].sum())
+
+
+def test_the_defaults_are_those_of_the_appendix():
+    settings = RecoverySettings()
+    assert (settings.strength, settings.learning_rate) == (1.5e-3, 500.0)
+    assert (settings.momentum, settings.weight_decay) == (0.9, 1e-4)
