@@ -147,7 +147,10 @@ def test_a_missing_shard_is_found(tmp_path):
         (b"\xff\xfe", "not readable as JSON"),
         (b"[]", "not the manifest of a mask bank"),
         (b'{"format": "supsup-mask-bank", "version": 99}', "format version 99, this supsup-core reads version 1"),
-        (b'{"format": "supsup-mask-bank", "version": 1, "seed": 0}', "fingerprint, parameters, shards missing"),
+        (
+            b'{"format": "supsup-mask-bank", "version": 1, "seed": 0}',
+            "buffer_dtype, buffers, fingerprint, parameters, shards missing",
+        ),
     ],
 )
 def test_a_damaged_manifest_is_found(tmp_path, content, message):

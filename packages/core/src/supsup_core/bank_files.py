@@ -3,7 +3,7 @@
 | file | content |
 |---|---|
 | `manifest.json` | format, the network's fingerprint and parameters, the list of shards |
-| `masks-FIRST-COUNT.safetensors` | `rows`: packed masks, one a task; `crc32`: the checksum of each row |
+| `masks-FIRST-COUNT.safetensors` | `rows`: packed masks; `buffers`: running statistics; `crc32` of both: one row a task |
 
 A shard counts only once a manifest names it, and a manifest is replaced atomically, so a crash leaves either the bank of
 before or the bank of after. Files hold no pickles.
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 from torch import Tensor
@@ -33,20 +33,30 @@ MANIFEST = "manifest.json"
 _FORMAT = "supsup-mask-bank"
 _VERSION = 1
 _SHARD_BYTES = 256 * 2**20
+_DTYPES = {torch.float16: "float16", torch.float32: "float32", torch.float64: "float64"}
 
 
 @dataclass(frozen=True)
 class Header:
-    """What ties masks to a network: its fingerprint, and the parameters that a row covers, in order."""
+    """What ties tasks to a network: its fingerprint, and what a row of bits and one of running statistics cover, in order."""
 
     fingerprint: str
     seed: int
     parameters: tuple[tuple[str, tuple[int, ...]], ...]
+    buffers: tuple[tuple[str, tuple[int, ...]], ...]
+    buffer_dtype: torch.dtype
 
     @classmethod
-    def of(cls, net: FrozenNetwork) -> "Header":
-        """Describe a network."""
-        return cls(net.fingerprint, net.seed, tuple((entry.name, entry.shape) for entry in net.maskable))
+    def of(cls, net: FrozenNetwork, buffer_dtype: torch.dtype) -> "Header":
+        """Describe a network, and how its running statistics are kept."""
+        parameters, buffers = (
+            tuple((entry.name, entry.shape) for entry in part) for part in (net.maskable, net.task_buffers)
+        )
+        return cls(net.fingerprint, net.seed, parameters, buffers, buffer_dtype)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the header as the manifest holds it."""
+        return {**asdict(self), "buffer_dtype": _DTYPES[self.buffer_dtype]}
 
 
 @dataclass(frozen=True)
@@ -58,10 +68,27 @@ class Shard:
     bytes: int
 
 
+def stored_buffer_dtype(folder: str | os.PathLike[str]) -> torch.dtype:
+    """Return how a bank's files keep running statistics.
+
+    Raises:
+        CorruptBank: the folder is not a bank, or its manifest is damaged.
+    """
+    name = _parse_manifest(Path(folder) / MANIFEST)["buffer_dtype"]
+    for dtype, known in _DTYPES.items():
+        if name == known:
+            return dtype
+    raise CorruptBank(f"{Path(folder) / MANIFEST}: buffer_dtype {name}; one of {', '.join(_DTYPES.values())}")
+
+
 def write(
-    folder: str | os.PathLike[str], header: Header, rows: UInt8[Tensor, "tasks bytes"], checksums: Sequence[int]
+    folder: str | os.PathLike[str],
+    header: Header,
+    rows: UInt8[Tensor, "tasks bytes"],
+    buffers: Float[Tensor, "tasks values"],
+    checksums: Sequence[int],
 ) -> None:
-    """Bring a folder up to date with all of `rows`, adding shards for the tasks that it lacks."""
+    """Bring a folder up to date with all tasks, adding shards for those that it lacks."""
     path = Path(folder)
     shards = _existing_shards(path, header, checksums)
     stored = sum(shard.tasks for shard in shards)
@@ -72,7 +99,11 @@ def write(
     for first in range(stored, len(checksums), per_shard):
         last = min(first + per_shard, len(checksums))
         content = to_bytes(
-            {"rows": rows[first:last].cpu().numpy(), "crc32": np.array(checksums[first:last], dtype=np.uint32)}
+            {
+                "rows": rows[first:last].cpu().numpy(),
+                "buffers": buffers[first:last].cpu().numpy(),
+                "crc32": np.array(checksums[first:last], dtype=np.uint32),
+            }
         )
         shard = Shard(f"masks-{first:08d}-{last - first:06d}.safetensors", last - first, len(content))
         replace_file(path / shard.file, content)
@@ -80,20 +111,20 @@ def write(
     replace_file(path / MANIFEST, _manifest(header, shards).encode())
 
 
-def read(folder: str | os.PathLike[str], header: Header) -> Iterator[UInt8[Tensor, "tasks bytes"]]:
-    """Yield the rows of each shard, memory-mapped, with every checksum verified."""
+def read(folder: str | os.PathLike[str], header: Header) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the rows and running statistics of each shard, memory-mapped, with every checksum verified."""
     path = Path(folder)
     first = 0
     for shard in _load_manifest(path, header):
-        rows, checksums = _open_shard(path / shard.file, shard)
-        for offset, (row, expected) in enumerate(zip(rows, checksums, strict=True)):
-            if checksum(row) != int(expected):
+        rows, buffers, checksums = _open_shard(path / shard.file, shard)
+        for offset, (*task, expected) in enumerate(zip(rows, buffers, checksums, strict=True)):
+            if checksum(*task) != int(expected):
                 raise CorruptBank(
                     f"{path / shard.file}: the bits of task {first + offset} do not match their checksum; "
                     "restore the file from a copy, or learn the task again"
                 )
         first += shard.tasks
-        yield rows
+        yield rows, buffers
 
 
 def _existing_shards(path: Path, header: Header, checksums: Sequence[int]) -> list[Shard]:
@@ -107,7 +138,7 @@ def _existing_shards(path: Path, header: Header, checksums: Sequence[int]) -> li
             return []
         raise FolderInUse(f"folder={path}: it holds files that are not a mask bank; choose an empty or a new folder")
     shards = _load_manifest(path, header)
-    stored = [int(value) for shard in shards for value in _open_shard(path / shard.file, shard)[1]]
+    stored = [int(value) for shard in shards for value in _open_shard(path / shard.file, shard)[2]]
     if stored != list(checksums[: len(stored)]):
         raise FolderInUse(
             f"folder={path}: it holds a bank of {len(stored)} tasks that this one of {len(checksums)} does not continue; "
@@ -122,7 +153,12 @@ def _is_leftover(entry: Path) -> bool:
 
 
 def _manifest(header: Header, shards: Sequence[Shard]) -> str:
-    content = {"format": _FORMAT, "version": _VERSION, **asdict(header), "shards": [asdict(shard) for shard in shards]}
+    content = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        **header.to_json(),
+        "shards": [asdict(shard) for shard in shards],
+    }
     return json.dumps(content, indent=1) + "\n"
 
 
@@ -133,9 +169,15 @@ def _load_manifest(path: Path, header: Header) -> list[Shard]:
             f"{path}: its masks belong to a network with fingerprint {content['fingerprint'][:12]} (seed {content['seed']}), "
             f"this one has {header.fingerprint[:12]} (seed {header.seed}); build the network with the same module and seed"
         )
-    parameters = tuple((name, tuple(shape)) for name, shape in content["parameters"])
+    parameters, buffers = (
+        tuple((name, tuple(shape)) for name, shape in content[key]) for key in ("parameters", "buffers")
+    )
     if parameters != header.parameters:
         raise NetworkMismatch(f"{path}: its masks cover other parameters than this network's; pass the same select=")
+    if buffers != header.buffers or content["buffer_dtype"] != _DTYPES[header.buffer_dtype]:
+        raise NetworkMismatch(
+            f"{path}: it keeps other running statistics than this bank; use the same module and buffer_dtype"
+        )
     return [Shard(**shard) for shard in content["shards"]]
 
 
@@ -153,13 +195,13 @@ def _parse_manifest(path: Path) -> dict[str, Any]:
             f"{path}: format version {content.get('version')}, this supsup-core reads version {_VERSION}; "
             "use the release that wrote it"
         )
-    missing = {"fingerprint", "seed", "parameters", "shards"} - set(content)
+    missing = {"fingerprint", "seed", "parameters", "buffers", "buffer_dtype", "shards"} - set(content)
     if missing:
         raise CorruptBank(f"{path}: {', '.join(sorted(missing))} missing; restore it from a copy")
     return content
 
 
-def _open_shard(path: Path, shard: Shard) -> tuple[UInt8[Tensor, "tasks bytes"], npt.NDArray[np.uint32]]:
+def _open_shard(path: Path, shard: Shard) -> tuple[Tensor, Tensor, npt.NDArray[np.uint32]]:
     try:
         size = path.stat().st_size
     except FileNotFoundError:
@@ -168,11 +210,16 @@ def _open_shard(path: Path, shard: Shard) -> tuple[UInt8[Tensor, "tasks bytes"],
         raise CorruptBank(f"{path}: {size} bytes where {shard.bytes} were written; restore it from a copy")
     try:
         with safe_open(path, framework="pt") as tensors, safe_open(path, framework="numpy") as arrays:
-            rows, checksums = tensors.get_tensor("rows"), arrays.get_tensor("crc32")
+            rows, buffers, checksums = (
+                tensors.get_tensor("rows"),
+                tensors.get_tensor("buffers"),
+                arrays.get_tensor("crc32"),
+            )
     except SafetensorError as error:
         raise CorruptBank(f"{path}: not a readable shard ({error}); restore it from a copy") from None
-    if rows.dtype != torch.uint8 or rows.ndim != 2 or len(rows) != shard.tasks or len(checksums) != shard.tasks:
+    counts = {len(rows), len(buffers), len(checksums)}
+    if rows.dtype != torch.uint8 or rows.ndim != 2 or buffers.ndim != 2 or counts != {shard.tasks}:
         raise CorruptBank(
             f"{path}: its header does not match the manifest's {shard.tasks} tasks; restore it from a copy"
         )
-    return rows, checksums
+    return rows, buffers, checksums

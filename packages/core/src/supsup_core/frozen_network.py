@@ -17,6 +17,8 @@ from supsup_core.errors import InvalidArgument
 from supsup_core.shapes import Weights
 from supsup_core.weight_init import WeightInit, keep_weights, signed_kaiming_constant
 
+_NORMALISATION = nn.modules.batchnorm._NormBase
+
 Selector: TypeAlias = Callable[[nn.Module, str], float | None]
 """(layer, its parameter's name) to the parameter's effective fan-in if it is maskable, else None."""
 
@@ -36,6 +38,19 @@ class MaskableParameter:
     @property
     def size(self) -> int:
         """Number of weights, which is the number of bits a mask spends on it."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class TaskBuffer:
+    """A running statistic of a normalisation layer, of which every task has its own."""
+
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
         return math.prod(self.shape)
 
 
@@ -71,6 +86,11 @@ class FrozenNetwork:
 
     The module given is copied and never changed. In the copy every maskable weight takes its value from `init` and every
     bias becomes 0 (Section 3.1); all other parameters keep the values they have. With `init=keep_weights` nothing changes.
+
+    Batch normalisation: running means and variances are part of a task's state (`task_buffers`). There are three ways to
+    call the network: as `net(x, weights)` it uses the statistics that it is given; `on_batch_statistics` uses those of the
+    batch, for a superposition, which has none of its own; `in_training` does that too, and updates the running statistics
+    that it is given.
 
     Args:
         module: any module whose forward takes one input.
@@ -118,6 +138,24 @@ class FrozenNetwork:
         return sum(entry.size for entry in self.maskable)
 
     @property
+    def task_buffers(self) -> tuple[TaskBuffer, ...]:
+        """The running statistics of which every task has its own; empty for a network without them."""
+        found = []
+        for prefix, layer in self._module.named_modules():
+            if isinstance(layer, _NORMALISATION):
+                for local_name, buffer in layer.named_buffers(recurse=False):
+                    if buffer.is_floating_point():
+                        found.append(
+                            TaskBuffer(f"{prefix}.{local_name}" if prefix else local_name, tuple(buffer.shape))
+                        )
+        return tuple(found)
+
+    def fresh_buffers(self) -> dict[str, Tensor]:
+        """Return a copy of the running statistics that the module came with, for a new task to train on."""
+        buffers = dict(self._module.named_buffers())
+        return {entry.name: buffers[entry.name].clone() for entry in self.task_buffers}
+
+    @property
     def device(self) -> torch.device:
         """Where the frozen weights live."""
         return next(self._module.parameters()).device
@@ -150,15 +188,63 @@ class FrozenNetwork:
         return {entry.name: part.view(entry.shape) for entry, part in zip(self.maskable, parts, strict=True)}
 
     def __call__(
-        self, x: Float[Tensor, "images *input"], weights: Weights | None = None
+        self, x: Shaped[Tensor, "images *input"], weights: Weights | None = None
     ) -> Float[Tensor, "images *out"]:
         """Return f(x, W) with `weights` in place of the parameters and buffers that they name (Section 3.1).
 
         Raises:
             InvalidArgument: a name is unknown or a shape differs from the module's.
         """
+        output: Tensor = functional_call(self._module, self._replaced(weights or {}), (x,), strict=True)
+        return output
+
+    def on_batch_statistics(self, x: Shaped[Tensor, "images *input"], weights: Weights) -> Float[Tensor, "images *out"]:
+        """Return f(x, W) where batch normalisation uses the mean and variance of this batch and keeps nothing of them."""
+        if not self.task_buffers:
+            return self(x, weights)
+        twin = self._without_statistics
+        kept = {name for name, _ in twin.named_parameters()} | {name for name, _ in twin.named_buffers()}
+        replaced = {name: value for name, value in self._replaced(weights).items() if name in kept}
+        output: Tensor = functional_call(twin, replaced, (x,), strict=True)
+        return output
+
+    def in_training(self, x: Shaped[Tensor, "images *input"], weights: Weights) -> Float[Tensor, "images *out"]:
+        """Return f(x, W) in training mode: batch statistics, dropout, and the running statistics in `weights` updated in place.
+
+        Raises:
+            InvalidArgument: as a call, or `weights` lacks a running statistic: the network's own are shared by all tasks.
+        """
+        for entry in self.task_buffers:
+            if entry.name not in weights:
+                raise InvalidArgument(f"weights: no {entry.name!r}; training updates it, so pass fresh_buffers() along")
+        output: Tensor = functional_call(self._training, self._replaced(weights), (x,), strict=True)
+        return output
+
+    @cached_property
+    def _training(self) -> nn.Module:
+        """The module in training mode, on the same parameters."""
+        return self._twin().train()
+
+    @cached_property
+    def _without_statistics(self) -> nn.Module:
+        """The module without running statistics, on the same parameters."""
+        twin = self._twin()
+        for layer in twin.modules():
+            if isinstance(layer, _NORMALISATION):
+                layer.track_running_stats = False
+                for name, _ in tuple(layer.named_buffers(recurse=False)):
+                    setattr(layer, name, None)
+        return twin
+
+    def _twin(self) -> nn.Module:
+        """Return a copy of the module that shares its parameters."""
+        shared = {id(parameter): parameter for parameter in self._module.parameters()}
+        return copy.deepcopy(self._module, shared)
+
+    def _replaced(self, weights: Weights) -> dict[str, Tensor]:
+        """Return all parameters and buffers, those in `weights` in place of the module's."""
         replaced = {**dict(self._module.named_parameters()), **dict(self._module.named_buffers())}
-        for name, value in (weights or {}).items():
+        for name, value in weights.items():
             if name not in replaced:
                 raise InvalidArgument(
                     f"weights[{name!r}]: the module has no such parameter; known: {', '.join(replaced)}"
@@ -169,14 +255,14 @@ class FrozenNetwork:
                     f"{tuple(replaced[name].shape)}; pass one of that shape"
                 )
             replaced[name] = value
-        output: Tensor = functional_call(self._module, replaced, (x,), strict=True)
-        return output
+        return replaced
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "FrozenNetwork":
         """Return this network on another device or in another floating-point type, with the same weights."""
         moved = copy.copy(self)
         moved._module = copy.deepcopy(self._module).to(device=device, dtype=dtype)
-        moved.__dict__.pop("fingerprint", None)
+        for cached in ("fingerprint", "_training", "_without_statistics"):
+            moved.__dict__.pop(cached, None)
         return moved
 
 

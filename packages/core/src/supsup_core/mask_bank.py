@@ -17,10 +17,15 @@ _CHUNK_FLOATS = 2**21
 
 
 class MaskBank:
-    """Supermasks of k tasks over one frozen network, packed to bits.
+    """Supermasks of k tasks over one frozen network, packed to bits, and the running statistics of each task.
 
     A row is every maskable weight's bit in the order of `net.maskable`. Memory is `row_bytes` a task, 1/32 of float32,
     plus one running count per weight, so that the uniform blend costs nothing per task.
+
+    Args:
+        net: the network that the masks belong to.
+        buffer_dtype: how running statistics are kept. What `append` is given is rounded to it at once, so that a task
+            answers alike before and after it was in a file; float16 halves their bytes.
 
     >>> import torch
     >>> net = FrozenNetwork(torch.nn.Linear(4, 3), seed=0)
@@ -31,11 +36,16 @@ class MaskBank:
     True
     """
 
-    def __init__(self, net: FrozenNetwork) -> None:
+    def __init__(self, net: FrozenNetwork, buffer_dtype: torch.dtype = torch.float32) -> None:
         self._net = net
         self._frozen = net.frozen
+        self._entries = net.task_buffers
+        values = sum(entry.size for entry in self._entries)
         self._rows: UInt8[Tensor, "capacity bytes"] = torch.empty(
             (0, self.row_bytes), dtype=torch.uint8, device=net.device
+        )
+        self._buffers: Float[Tensor, "capacity values"] = torch.empty(
+            (0, values), dtype=buffer_dtype, device=net.device
         )
         self._checksums: list[int] = []
         self._counts: Int32[Tensor, " bits"] = torch.zeros(net.num_bits, dtype=torch.int32, device=net.device)
@@ -55,28 +65,50 @@ class MaskBank:
         return len(self) * self.row_bytes
 
     @property
+    def buffer_bytes(self) -> int:
+        """Bytes of all tasks' running statistics."""
+        return self.buffers.numel() * self.buffers.element_size()
+
+    @property
     def rows(self) -> UInt8[Tensor, "tasks bytes"]:
         """The packed masks, one row a task; a view."""
         return self._rows[: len(self)]
 
     @property
+    def buffers(self) -> Float[Tensor, "tasks values"]:
+        """The running statistics, flattened in the order of `net.task_buffers`, one row a task; a view."""
+        return self._buffers[: len(self)]
+
+    @property
     def checksums(self) -> Sequence[int]:
-        """CRC-32 of each task's row."""
+        """CRC-32 of each task's row and running statistics."""
         return tuple(self._checksums)
 
-    def append(self, masks: Mapping[str, Tensor]) -> int:
-        """Store the masks of a new task, a boolean tensor for each maskable parameter, and return its index.
+    def append(self, masks: Mapping[str, Tensor], buffers: Mapping[str, Tensor] | None = None) -> int:
+        """Store a new task and return its index.
+
+        Args:
+            masks: a boolean tensor for each maskable parameter.
+            buffers: the running statistics of a network that has them (`net.task_buffers`), by name.
 
         Raises:
-            InvalidArgument: a maskable parameter has no mask, or one of another shape or dtype, or a name is unknown.
+            InvalidArgument: a maskable parameter has no mask, or one of another shape or dtype, or a name is unknown; the
+                same for buffers.
         """
-        return self.append_rows(pack(self._flatten(masks)).unsqueeze(0))
+        return self.append_rows(
+            pack(self._flatten(masks)).unsqueeze(0), self._flatten_buffers(buffers or {}).unsqueeze(0)
+        )
 
-    def append_rows(self, rows: Tensor) -> int:
-        """Store tasks that are packed already, uint8 of shape (new, bytes), and return the index of the first.
+    def append_rows(self, rows: Tensor, buffers: Tensor | None = None) -> int:
+        """Store tasks that are packed already and return the index of the first.
+
+        Args:
+            rows: uint8 of shape (new, bytes).
+            buffers: running statistics of shape (new, values), for a network that has them.
 
         Raises:
-            InvalidArgument: the rows have another length than `row_bytes`, or bits set in the padding.
+            InvalidArgument: the rows have another length than `row_bytes`, or bits set in the padding; the buffers have
+                another shape.
         """
         if rows.dtype != torch.uint8 or rows.ndim != 2 or rows.shape[1] != self.row_bytes:
             raise InvalidArgument(
@@ -88,14 +120,43 @@ class MaskBank:
             raise InvalidArgument(
                 f"rows: bits set beyond the network's {self._net.num_bits} maskable weights; pack masks of this network"
             )
+        values = self._buffers.shape[1]
+        kept = self._buffers.new_empty((len(rows), 0)) if buffers is None else buffers.to(self._buffers)
+        if kept.shape != (len(rows), values):
+            raise InvalidArgument(
+                f"buffers: shape {tuple(kept.shape)}; {len(rows)} tasks of this network have shape {(len(rows), values)}"
+            )
         first, end = len(self), len(self) + len(rows)
         if end > len(self._rows):
             self._grow(max(end, 2 * len(self._rows)))
-        self._rows[first:end] = rows
-        self._checksums.extend(checksum(row) for row in rows)
+        self._rows[first:end], self._buffers[first:end] = rows, kept
+        self._checksums.extend(checksum(*task) for task in zip(rows, kept, strict=True))
         for chunk in _chunks(rows, self._net.num_bits):
             self._counts += unpack(chunk, self._net.num_bits).sum(dim=0, dtype=torch.int32)
         return first
+
+    def replace(self, task: int, masks: Mapping[str, Tensor], buffers: Mapping[str, Tensor] | None = None) -> None:
+        """Store another mask, and running statistics, for a task.
+
+        Raises:
+            InvalidArgument: there is no such task, or as `append`.
+        """
+        row, kept = pack(self._flatten(masks)), self._flatten_buffers(buffers or {}).to(self._buffers)
+        old = self._row(task)
+        self._counts += unpack(row, self._net.num_bits).int() - unpack(old, self._net.num_bits).int()
+        self._rows[task], self._buffers[task] = row, kept
+        self._checksums[task] = checksum(row, kept)
+
+    def remove(self, task: int) -> None:
+        """Forget a task; those behind it move up by one, as in a list.
+
+        Raises:
+            InvalidArgument: there is no such task.
+        """
+        self._counts -= unpack(self._row(task), self._net.num_bits).int()
+        for store in (self._rows, self._buffers):
+            store[task : len(self) - 1] = store[task + 1 : len(self)].clone()
+        del self._checksums[task]
 
     def masks(self, task: int) -> Masks:
         """Return M^task by parameter name, as booleans.
@@ -106,17 +167,20 @@ class MaskBank:
         return self._net.unflatten(unpack(self._row(task), self._net.num_bits))
 
     def weights(self, task: int) -> Weights:
-        """Return W ⊙ M^task.
+        """Return W ⊙ M^task, and the task's running statistics.
 
         Raises:
             InvalidArgument: there is no such task.
         """
-        return {name: self._frozen[name] * mask for name, mask in self.masks(task).items()}
+        masked = {name: self._frozen[name] * mask for name, mask in self.masks(task).items()}
+        parts = self._buffers[task].to(self._net.dtype).split([entry.size for entry in self._entries])
+        return masked | {entry.name: part.view(entry.shape) for entry, part in zip(self._entries, parts, strict=True)}
 
     def blend(self, beliefs: Float[Tensor, " tasks"]) -> Weights:
         """Return W ⊙ sum_i α_i M^i: from the running counts where all α are equal, else over the tasks with α_i ≠ 0.
 
-        At one-hot beliefs this is exactly `weights` of that task.
+        At one-hot beliefs these are exactly the masked weights of that task. Running statistics are not blended: use
+        `FrozenNetwork.on_batch_statistics`.
 
         Raises:
             InvalidArgument: there is not one belief for each task.
@@ -161,7 +225,8 @@ class MaskBank:
         # Here and not above: the storage library is needed for files only, masks and search run without it.
         from supsup_core import bank_files
 
-        bank_files.write(folder, bank_files.Header.of(self._net), self.rows, self._checksums)
+        header = bank_files.Header.of(self._net, self._buffers.dtype)
+        bank_files.write(folder, header, self.rows, self.buffers, self._checksums)
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str], net: FrozenNetwork) -> "MaskBank":
@@ -173,9 +238,10 @@ class MaskBank:
         """
         from supsup_core import bank_files
 
-        bank = cls(net)
-        for rows in bank_files.read(folder, bank_files.Header.of(net)):
-            bank.append_rows(rows)
+        header = bank_files.Header.of(net, bank_files.stored_buffer_dtype(folder))
+        bank = cls(net, header.buffer_dtype)
+        for rows, buffers in bank_files.read(folder, header):
+            bank.append_rows(rows, buffers)
         return bank
 
     def _flatten(self, masks: Mapping[str, Tensor]) -> Tensor:
@@ -192,15 +258,31 @@ class MaskBank:
                 )
         return self._net.flatten(masks)
 
+    def _flatten_buffers(self, buffers: Mapping[str, Tensor]) -> Tensor:
+        unknown = set(buffers) - {entry.name for entry in self._entries}
+        if unknown:
+            raise InvalidArgument(f"buffers: {sorted(unknown)} are no running statistics of this network")
+        for entry in self._entries:
+            value = buffers.get(entry.name)
+            if value is None:
+                raise InvalidArgument(f"buffers: none for {entry.name!r}; each task has its own running statistics")
+            if tuple(value.shape) != entry.shape:
+                raise InvalidArgument(f"buffers[{entry.name!r}]: shape {tuple(value.shape)}; pass one of {entry.shape}")
+        flat = [buffers[entry.name].detach().flatten() for entry in self._entries]
+        return torch.cat(flat) if flat else self._buffers.new_empty(0)
+
     def _row(self, task: int) -> UInt8[Tensor, " bytes"]:
         if not 0 <= task < len(self):
             raise InvalidArgument(f"task={task}: the bank holds tasks 0 to {len(self) - 1}; append it first")
         return self._rows[task]
 
     def _grow(self, capacity: int) -> None:
-        grown = torch.empty((capacity, self.row_bytes), dtype=torch.uint8, device=self._rows.device)
-        grown[: len(self)] = self.rows
-        self._rows = grown
+        rows, buffers = (
+            self._rows.new_empty((capacity, self.row_bytes)),
+            self._buffers.new_empty((capacity, self._buffers.shape[1])),
+        )
+        rows[: len(self)], buffers[: len(self)] = self.rows, self.buffers
+        self._rows, self._buffers = rows, buffers
 
 
 def _rows_per_chunk(num_bits: int) -> int:

@@ -29,10 +29,14 @@ def unpack(rows: UInt8[Tensor, "*rows bytes"], num_bits: int) -> Bool[Tensor, "*
     return rows.unsqueeze(-1).bitwise_and(weights).ne(0).flatten(-2)[..., :num_bits]
 
 
-def checksum(row: UInt8[Tensor, " bytes"]) -> int:
-    """Return the CRC-32 of a row's bytes."""
-    content = row.cpu().contiguous()
-    return zlib.crc32(ctypes.string_at(content.data_ptr(), content.numel()))  # without numpy, which only files need
+def checksum(*parts: Tensor) -> int:
+    """Return the CRC-32 of the bytes of all parts, one after the other."""
+    crc = 0
+    for part in parts:
+        content = part.cpu().contiguous()
+        # Not through numpy, which only files need.
+        crc = zlib.crc32(ctypes.string_at(content.data_ptr(), content.numel() * content.element_size()), crc)
+    return crc
 
 
 def unpack_to(rows: UInt8[Tensor, "*rows bytes"], num_bits: int, dtype: torch.dtype) -> Float[Tensor, "*rows bits"]:

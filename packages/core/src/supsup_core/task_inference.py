@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -81,7 +81,9 @@ class Guesses:
     slopes: tuple[Float[Tensor, "images tasks"], ...]
 
 
-def one_shot(objective: Objective, net: FrozenNetwork, store: ContextStore, x: Float[Tensor, "images *input"]) -> Guess:
+def one_shot(
+    objective: Objective, net: FrozenNetwork, store: ContextStore, x: Shaped[Tensor, "images *input"]
+) -> Guess:
     """Return argmax_i -dO/dα_i at the uniform beliefs α = 1/k (Algorithm 1); of equals, the lowest task.
 
     O is the mean objective of the images, which share one task.
@@ -92,7 +94,7 @@ def one_shot(objective: Objective, net: FrozenNetwork, store: ContextStore, x: F
     return _shared(_batch_search(objective, net, store, x, lambda tasks: 1))
 
 
-def binary(objective: Objective, net: FrozenNetwork, store: ContextStore, x: Float[Tensor, "images *input"]) -> Guess:
+def binary(objective: Objective, net: FrozenNetwork, store: ContextStore, x: Shaped[Tensor, "images *input"]) -> Guess:
     """Return the task that is left after halving the candidates round by round (Algorithm 2): `gamma` with 1/2.
 
     Raises:
@@ -102,7 +104,7 @@ def binary(objective: Objective, net: FrozenNetwork, store: ContextStore, x: Flo
 
 
 def gamma(
-    objective: Objective, net: FrozenNetwork, store: ContextStore, x: Float[Tensor, "images *input"], share: float
+    objective: Objective, net: FrozenNetwork, store: ContextStore, x: Shaped[Tensor, "images *input"], share: float
 ) -> Guess:
     """Return the task that is left after keeping a share γ of the candidates round by round (Appendix F).
 
@@ -117,7 +119,7 @@ def gamma(
 
 
 def one_shot_each(
-    objective: Objective, net: FrozenNetwork, store: ContextStore, x: Float[Tensor, "images *input"]
+    objective: Objective, net: FrozenNetwork, store: ContextStore, x: Shaped[Tensor, "images *input"]
 ) -> Guesses:
     """Return what `one_shot` says of each image alone.
 
@@ -128,7 +130,7 @@ def one_shot_each(
 
 
 def binary_each(
-    objective: Objective, net: FrozenNetwork, store: ContextStore, x: Float[Tensor, "images *input"]
+    objective: Objective, net: FrozenNetwork, store: ContextStore, x: Shaped[Tensor, "images *input"]
 ) -> Guesses:
     """Return what `binary` says of each image alone.
 
@@ -139,7 +141,7 @@ def binary_each(
 
 
 def gamma_each(
-    objective: Objective, net: FrozenNetwork, store: ContextStore, x: Float[Tensor, "images *input"], share: float
+    objective: Objective, net: FrozenNetwork, store: ContextStore, x: Shaped[Tensor, "images *input"], share: float
 ) -> Guesses:
     """Return what `gamma` says of each image alone.
 
@@ -153,16 +155,18 @@ def belief_slopes(
     objective: Objective,
     net: FrozenNetwork,
     store: ContextStore,
-    x: Float[Tensor, "images *input"],
+    x: Shaped[Tensor, "images *input"],
     beliefs: Float[Tensor, " tasks"],
 ) -> Float[Tensor, " tasks"]:
     """Return dO/dα, where O is the mean objective of f(x, W(α)) over the images.
+
+    Batch normalisation uses the statistics of these images: a superposition has none of its own.
 
     One forward and one backward pass whatever the number of tasks, then one pass over the stored contexts.
     """
     blended = {name: value.detach().requires_grad_() for name, value in store.blend(beliefs).items()}
     with torch.enable_grad():
-        value = objective(net(x, blended)).mean()
+        value = objective(net.on_batch_statistics(x, blended)).mean()
         gradients = torch.autograd.grad(value, list(blended.values()))
     return store.slopes(dict(zip(blended, gradients, strict=True)))
 
@@ -171,13 +175,13 @@ def image_slopes(
     objective: Objective,
     net: FrozenNetwork,
     store: ContextStore,
-    x: Float[Tensor, "images *input"],
+    x: Shaped[Tensor, "images *input"],
     beliefs: Float[Tensor, "images tasks"],
 ) -> Float[Tensor, "images tasks"]:
     """Return `belief_slopes` of each image alone, at beliefs of its own, some images at a time."""
 
     def value(weights: Weights, image: Tensor) -> Tensor:
-        return objective(net(image.unsqueeze(0), weights)).squeeze(0)
+        return objective(net.on_batch_statistics(image.unsqueeze(0), weights)).squeeze(0)
 
     same_beliefs = bool((beliefs == beliefs[0]).all())
     gradient = torch.func.vmap(torch.func.grad(value), in_dims=(None if same_beliefs else 0, 0))
@@ -207,7 +211,7 @@ def _shared(guesses: Guesses) -> Guess:
 
 
 def _batch_search(
-    objective: Objective, net: FrozenNetwork, store: ContextStore, x: Float[Tensor, "images *input"], keep: _Keep
+    objective: Objective, net: FrozenNetwork, store: ContextStore, x: Shaped[Tensor, "images *input"], keep: _Keep
 ) -> Guesses:
     _refuse_unanswerable(store, x)
 
@@ -218,7 +222,7 @@ def _batch_search(
 
 
 def _image_search(
-    objective: Objective, net: FrozenNetwork, store: ContextStore, x: Float[Tensor, "images *input"], keep: _Keep
+    objective: Objective, net: FrozenNetwork, store: ContextStore, x: Shaped[Tensor, "images *input"], keep: _Keep
 ) -> Guesses:
     _refuse_unanswerable(store, x)
 
