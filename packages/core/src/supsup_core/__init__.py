@@ -18,6 +18,7 @@ from supsup_core.errors import CorruptBank, FolderInUse, InvalidArgument, Networ
 from supsup_core.frozen_network import FrozenNetwork, MaskableParameter, maskable_fan_in
 from supsup_core.mask_bank import MaskBank
 from supsup_core.objectives import entropy, max_confidence, max_logit, superfluous_logsumexp
+from supsup_core.rank_one_bank import RankOneBank
 from supsup_core.shapes import Masks, Objective, Weights
 from supsup_core.supermask import (
     density_budget,
@@ -55,6 +56,7 @@ __all__ = [
     "Masks",
     "NetworkMismatch",
     "Objective",
+    "RankOneBank",
     "SupsupError",
     "Weights",
     "belief_slopes",

@@ -11,6 +11,7 @@ from supsup_core.errors import InvalidArgument
 from supsup_core.frozen_network import FrozenNetwork
 from supsup_core.packed_bits import checksum, pack, row_bytes, unpack, unpack_to
 from supsup_core.shapes import Masks, Weights
+from supsup_core.task_rows import TaskRows, TaskStatistics
 
 # Unpacked to floats, a chunk of rows should stay near the processor's cache; never all tasks at once.
 _CHUNK_FLOATS = 2**21
@@ -39,14 +40,8 @@ class MaskBank:
     def __init__(self, net: FrozenNetwork, buffer_dtype: torch.dtype = torch.float32) -> None:
         self._net = net
         self._frozen = net.frozen
-        self._entries = net.task_buffers
-        values = sum(entry.size for entry in self._entries)
-        self._rows: UInt8[Tensor, "capacity bytes"] = torch.empty(
-            (0, self.row_bytes), dtype=torch.uint8, device=net.device
-        )
-        self._buffers: Float[Tensor, "capacity values"] = torch.empty(
-            (0, values), dtype=buffer_dtype, device=net.device
-        )
+        self._masks = TaskRows(self.row_bytes, torch.uint8, net.device)
+        self._statistics = TaskStatistics(net, buffer_dtype)
         self._checksums: list[int] = []
         self._counts: Int32[Tensor, " bits"] = torch.zeros(net.num_bits, dtype=torch.int32, device=net.device)
 
@@ -72,12 +67,12 @@ class MaskBank:
     @property
     def rows(self) -> UInt8[Tensor, "tasks bytes"]:
         """The packed masks, one row a task; a view."""
-        return self._rows[: len(self)]
+        return self._masks.rows
 
     @property
     def buffers(self) -> Float[Tensor, "tasks values"]:
         """The running statistics, flattened in the order of `net.task_buffers`, one row a task; a view."""
-        return self._buffers[: len(self)]
+        return self._statistics.table.rows
 
     @property
     def checksums(self) -> Sequence[int]:
@@ -96,7 +91,7 @@ class MaskBank:
                 same for buffers.
         """
         return self.append_rows(
-            pack(self._flatten(masks)).unsqueeze(0), self._flatten_buffers(buffers or {}).unsqueeze(0)
+            pack(self._flatten(masks)).unsqueeze(0), self._statistics.flatten(buffers or {}).unsqueeze(0)
         )
 
     def append_rows(self, rows: Tensor, buffers: Tensor | None = None) -> int:
@@ -115,21 +110,15 @@ class MaskBank:
                 f"rows: {rows.dtype} of shape {tuple(rows.shape)}; this network's masks are uint8 rows of "
                 f"{self.row_bytes} bytes, as packed_bits.pack makes them"
             )
-        rows = rows.to(self._rows.device)
+        rows = rows.to(self.rows.device)
         if bool(unpack(rows, 8 * self.row_bytes)[:, self._net.num_bits :].any()):
             raise InvalidArgument(
                 f"rows: bits set beyond the network's {self._net.num_bits} maskable weights; pack masks of this network"
             )
-        values = self._buffers.shape[1]
-        kept = self._buffers.new_empty((len(rows), 0)) if buffers is None else buffers.to(self._buffers)
-        if kept.shape != (len(rows), values):
-            raise InvalidArgument(
-                f"buffers: shape {tuple(kept.shape)}; {len(rows)} tasks of this network have shape {(len(rows), values)}"
-            )
-        first, end = len(self), len(self) + len(rows)
-        if end > len(self._rows):
-            self._grow(max(end, 2 * len(self._rows)))
-        self._rows[first:end], self._buffers[first:end] = rows, kept
+        kept = self._statistics.checked(buffers, len(rows))
+        first = len(self)
+        self._masks.append(rows)
+        self._statistics.table.append(kept)
         self._checksums.extend(checksum(*task) for task in zip(rows, kept, strict=True))
         for chunk in _chunks(rows, self._net.num_bits):
             self._counts += unpack(chunk, self._net.num_bits).sum(dim=0, dtype=torch.int32)
@@ -141,10 +130,10 @@ class MaskBank:
         Raises:
             InvalidArgument: there is no such task, or as `append`.
         """
-        row, kept = pack(self._flatten(masks)), self._flatten_buffers(buffers or {}).to(self._buffers)
+        row, kept = pack(self._flatten(masks)), self._statistics.flatten(buffers or {})
         old = self._row(task)
         self._counts += unpack(row, self._net.num_bits).int() - unpack(old, self._net.num_bits).int()
-        self._rows[task], self._buffers[task] = row, kept
+        self.rows[task], self.buffers[task] = row, kept
         self._checksums[task] = checksum(row, kept)
 
     def remove(self, task: int) -> None:
@@ -154,8 +143,8 @@ class MaskBank:
             InvalidArgument: there is no such task.
         """
         self._counts -= unpack(self._row(task), self._net.num_bits).int()
-        for store in (self._rows, self._buffers):
-            store[task : len(self) - 1] = store[task + 1 : len(self)].clone()
+        self._masks.remove(task)
+        self._statistics.table.remove(task)
         del self._checksums[task]
 
     def masks(self, task: int) -> Masks:
@@ -173,8 +162,7 @@ class MaskBank:
             InvalidArgument: there is no such task.
         """
         masked = {name: self._frozen[name] * mask for name, mask in self.masks(task).items()}
-        parts = self._buffers[task].to(self._net.dtype).split([entry.size for entry in self._entries])
-        return masked | {entry.name: part.view(entry.shape) for entry, part in zip(self._entries, parts, strict=True)}
+        return masked | self._statistics.named(task)
 
     def blend(self, beliefs: Float[Tensor, " tasks"]) -> Weights:
         """Return W ⊙ sum_i α_i M^i: from the running counts where all α are equal, else over the tasks with α_i ≠ 0.
@@ -195,7 +183,7 @@ class MaskBank:
             living = beliefs.nonzero().squeeze(-1)
             coverage = torch.zeros(self._net.num_bits, dtype=beliefs.dtype, device=beliefs.device)
             for index in living.split(_rows_per_chunk(self._net.num_bits)):
-                coverage += beliefs[index] @ unpack_to(self._rows[index], self._net.num_bits, beliefs.dtype)
+                coverage += beliefs[index] @ unpack_to(self.rows[index], self._net.num_bits, beliefs.dtype)
         return {name: self._frozen[name] * share for name, share in self._net.unflatten(coverage).items()}
 
     def slopes(self, gradients: Mapping[str, Tensor]) -> Float[Tensor, "*rows tasks"]:
@@ -225,7 +213,7 @@ class MaskBank:
         # Here and not above: the storage library is needed for files only, masks and search run without it.
         from supsup_core import bank_files
 
-        header = bank_files.Header.of(self._net, self._buffers.dtype)
+        header = bank_files.Header.of(self._net, self.buffers.dtype)
         bank_files.write(folder, header, self.rows, self.buffers, self._checksums)
 
     @classmethod
@@ -258,31 +246,10 @@ class MaskBank:
                 )
         return self._net.flatten(masks)
 
-    def _flatten_buffers(self, buffers: Mapping[str, Tensor]) -> Tensor:
-        unknown = set(buffers) - {entry.name for entry in self._entries}
-        if unknown:
-            raise InvalidArgument(f"buffers: {sorted(unknown)} are no running statistics of this network")
-        for entry in self._entries:
-            value = buffers.get(entry.name)
-            if value is None:
-                raise InvalidArgument(f"buffers: none for {entry.name!r}; each task has its own running statistics")
-            if tuple(value.shape) != entry.shape:
-                raise InvalidArgument(f"buffers[{entry.name!r}]: shape {tuple(value.shape)}; pass one of {entry.shape}")
-        flat = [buffers[entry.name].detach().flatten() for entry in self._entries]
-        return torch.cat(flat) if flat else self._buffers.new_empty(0)
-
     def _row(self, task: int) -> UInt8[Tensor, " bytes"]:
         if not 0 <= task < len(self):
             raise InvalidArgument(f"task={task}: the bank holds tasks 0 to {len(self) - 1}; append it first")
-        return self._rows[task]
-
-    def _grow(self, capacity: int) -> None:
-        rows, buffers = (
-            self._rows.new_empty((capacity, self.row_bytes)),
-            self._buffers.new_empty((capacity, self._buffers.shape[1])),
-        )
-        rows[: len(self)], buffers[: len(self)] = self.rows, self.buffers
-        self._rows, self._buffers = rows, buffers
+        return self.rows[task]
 
 
 def _rows_per_chunk(num_bits: int) -> int:

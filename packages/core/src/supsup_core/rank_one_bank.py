@@ -1,0 +1,137 @@
+"""BatchE's contexts behind the same three questions as masks: W_i = W ⊙ (s_i r_iᵀ) (Appendix C, Eq. 10)."""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from supsup_core.errors import InvalidArgument
+from supsup_core.frozen_network import FrozenNetwork
+from supsup_core.shapes import Weights
+from supsup_core.task_rows import TaskRows, TaskStatistics
+
+
+class RankOneBank:
+    """A pair of vectors for each layer and task: r over the inputs, s over the outputs of a frozen weight.
+
+    Element (o, i) of a weight of shape (out, in, ...) is multiplied by s_o r_i; the positions of a kernel share it.
+
+    Args:
+        net: the network that the factors belong to.
+        buffer_dtype: how running statistics are kept (see `MaskBank`).
+
+    Raises:
+        InvalidArgument: a maskable parameter has fewer than two axes.
+    """
+
+    def __init__(self, net: FrozenNetwork, buffer_dtype: torch.dtype = torch.float32) -> None:
+        for entry in net.maskable:
+            if len(entry.shape) < 2:
+                raise InvalidArgument(
+                    f"{entry.name!r}: shape {entry.shape} has no inputs and outputs; leave it out by select="
+                )
+        self._net = net
+        self._frozen = net.frozen
+        self._inputs = {entry.name: TaskRows(entry.shape[1], net.dtype, net.device) for entry in net.maskable}
+        self._outputs = {entry.name: TaskRows(entry.shape[0], net.dtype, net.device) for entry in net.maskable}
+        self._statistics = TaskStatistics(net, buffer_dtype)
+
+    def __len__(self) -> int:
+        """Return the number of tasks stored."""
+        return len(self._statistics.table.rows)
+
+    @property
+    def context_bytes(self) -> int:
+        """Bytes of all tasks' vectors."""
+        tables = (*self._inputs.values(), *self._outputs.values())
+        return sum(table.rows.numel() * table.rows.element_size() for table in tables)
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Bytes of all tasks' running statistics."""
+        rows = self._statistics.table.rows
+        return rows.numel() * rows.element_size()
+
+    def append(self, factors: Mapping[str, tuple[Tensor, Tensor]], buffers: Mapping[str, Tensor] | None = None) -> int:
+        """Store a new task and return its index.
+
+        Args:
+            factors: (r, s) for each maskable parameter, of shapes (in,) and (out,).
+            buffers: the running statistics of a network that has them, by name.
+
+        Raises:
+            InvalidArgument: a parameter has no factors, or some of another shape, or a name is unknown; the same for buffers.
+        """
+        unknown = set(factors) - set(self._frozen)
+        if unknown:
+            raise InvalidArgument(f"factors: {sorted(unknown)} are not maskable; known: {', '.join(self._frozen)}")
+        for entry in self._net.maskable:
+            if entry.name not in factors:
+                raise InvalidArgument(
+                    f"factors: none for {entry.name!r}; a task needs a pair for every maskable parameter"
+                )
+            shapes, expected = (
+                tuple(tuple(part.shape) for part in factors[entry.name]),
+                ((entry.shape[1],), (entry.shape[0],)),
+            )
+            if shapes != expected:
+                raise InvalidArgument(
+                    f"factors[{entry.name!r}]: shapes {shapes}; r and s of this weight are {expected}"
+                )
+        statistics = self._statistics.flatten(buffers or {})
+        for name, (r, s) in factors.items():
+            self._inputs[name].append(r.detach().unsqueeze(0))
+            self._outputs[name].append(s.detach().unsqueeze(0))
+        self._statistics.table.append(statistics.unsqueeze(0))
+        return len(self) - 1
+
+    def factors(self, task: int) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return (r, s) of each maskable parameter.
+
+        Raises:
+            InvalidArgument: there is no such task.
+        """
+        if not 0 <= task < len(self):
+            raise InvalidArgument(f"task={task}: the bank holds tasks 0 to {len(self) - 1}; append it first")
+        return {name: (self._inputs[name].rows[task], self._outputs[name].rows[task]) for name in self._frozen}
+
+    def weights(self, task: int) -> Weights:
+        """Return W ⊙ (s rᵀ) of a task, and its running statistics.
+
+        Raises:
+            InvalidArgument: there is no such task.
+        """
+        products = {name: torch.outer(s, r) for name, (r, s) in self.factors(task).items()}
+        return self._scaled(products) | self._statistics.named(task)
+
+    def blend(self, beliefs: Float[Tensor, " tasks"]) -> Weights:
+        """Return W ⊙ sum_i α_i s_i r_iᵀ.
+
+        Raises:
+            InvalidArgument: there is not one belief for each task.
+        """
+        if beliefs.shape != (len(self),):
+            raise InvalidArgument(
+                f"beliefs: shape {tuple(beliefs.shape)} for {len(self)} tasks; pass one for each task"
+            )
+        return self._scaled(
+            {name: (beliefs * self._outputs[name].rows.T) @ self._inputs[name].rows for name in self._frozen}
+        )
+
+    def slopes(self, gradients: Mapping[str, Tensor]) -> Float[Tensor, "*rows tasks"]:
+        """Return dO/dα_i = sum over layers of s_iᵀ (dO/dW(α) ⊙ W) r_i, for every task; leading axes stay in front."""
+        slopes = []
+        for entry in self._net.maskable:
+            product = gradients[entry.name] * self._frozen[entry.name]
+            matrix = product.flatten(-len(entry.shape) + 1).unflatten(-1, (entry.shape[1], -1)).sum(dim=-1)
+            inputs, outputs = self._inputs[entry.name].rows, self._outputs[entry.name].rows
+            slopes.append(torch.einsum("...oi,to,ti->...t", matrix, outputs, inputs))
+        return torch.stack(slopes).sum(dim=0)
+
+    def _scaled(self, factors: Mapping[str, Float[Tensor, "out in"]]) -> dict[str, Tensor]:
+        """Return W ⊙ factor, the factor spread over the positions of a kernel."""
+        return {
+            name: weight * factors[name].view(weight.shape[:2] + (1,) * (weight.ndim - 2))
+            for name, weight in self._frozen.items()
+        }
