@@ -18,17 +18,17 @@ setup:  ## install Poetry and the locked packages into this folder (all targets 
 	@$(PYTHON) scripts/setup.py
 
 demo: setup  ## learn ten permuted-MNIST tasks with masks alone, then tell tasks apart from one image
-	@$(BIN)/supsup-train
+	@$(BIN)/python -m supsup_methods.commands.train
 
 test: setup  ## run all tests
 	@$(BIN)/python -m pytest
 
 lint: setup  ## check style, types and the arrows between packages
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check .
+	@$(BIN)/python -m mypy
 	@$(BIN)/lint-imports
 	@.tools/poetry/bin/poetry check --lock
 
 dashboard: setup  ## open the dashboard in a browser
-	@$(BIN)/streamlit run apps/dashboard.py
+	@$(BIN)/python -m streamlit run apps/dashboard.py

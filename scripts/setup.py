@@ -7,6 +7,7 @@ API, Poetry's own access to it fails; a plugin makes Poetry read the index that 
 Kept free of new syntax, so that a Python that is too old can still read the message about it.
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -16,6 +17,7 @@ from typing import NoReturn
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
+VENV_PYTHON = os.path.join(VENV, "bin", "python")
 TOOLS = os.path.join(ROOT, ".tools")
 LOG = os.path.join(TOOLS, "setup.log")
 STAMP = os.path.join(VENV, ".supsup-setup")
@@ -31,20 +33,44 @@ ASK_PIP_FOR_ITS_INDEX = (
 def main() -> None:
     python = find_python()
     wanted = fingerprint(python)
-    if read(STAMP) == wanted:
+    if is_prepared(python, wanted):
         return
-    refuse_full_disk()
     os.makedirs(TOOLS, exist_ok=True)
+    with open(os.path.join(TOOLS, "lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a second call waits for the first, and then has nothing to do
+        if not is_prepared(python, wanted):
+            prepare(python)
+            with open(STAMP, "w") as file:
+                file.write(wanted)
+            print("setup: done", flush=True)
+
+
+def is_prepared(python: str, wanted: str) -> bool:
+    """Tell whether .venv was made from just these files, and still runs the same Python."""
+    return read(STAMP) == wanted and version_of(VENV_PYTHON) == version_of(python)
+
+
+def prepare(python: str) -> None:
     with open(LOG, "w"):
         pass
+    if version_of(VENV_PYTHON) != version_of(python):
+        shutil.rmtree(VENV, ignore_errors=True)  # none, a broken one, or one of another Python
+        refuse_full_disk()
     poetry = install_poetry(python)
     print("setup: installing the locked packages into .venv (about 3 GB to download, some minutes)", flush=True)
-    if not os.path.exists(os.path.join(VENV, "bin", "python")):
+    if not os.path.exists(VENV_PYTHON):
         run([python, "-m", "venv", "--without-pip", VENV], "a virtual environment cannot be made")
     run([poetry, "sync", "--no-interaction", "--no-ansi"], "the packages cannot be installed", poetry_environment())
-    with open(STAMP, "w") as file:
-        file.write(wanted)
-    print("setup: done", flush=True)
+
+
+def version_of(python: str) -> "str | None":
+    """Return the full version of an interpreter, or None if it does not run."""
+    try:
+        return subprocess.check_output(
+            [python, "-c", "import sys; print(sys.version)"], stderr=subprocess.DEVNULL, universal_newlines=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def find_python() -> str:
@@ -70,7 +96,7 @@ def supported(python: str) -> bool:
 
 def fingerprint(python: str) -> str:
     """Return what the environment is made from: lock file, project files, this script, interpreter, place."""
-    digest = hashlib.sha256((python + "\n" + ROOT).encode())
+    digest = hashlib.sha256((python + "\n" + str(version_of(python)) + ROOT).encode())
     packages = os.path.join(ROOT, "packages")
     files = [os.path.join(packages, name, "pyproject.toml") for name in sorted(os.listdir(packages))]
     for path in [

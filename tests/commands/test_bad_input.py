@@ -2,11 +2,14 @@
 
 import gzip
 import os
+import shutil
 import sys
+from collections import namedtuple
 from pathlib import Path
 
 import pytest
 import torch
+from supsup_methods.commands import session
 from supsup_methods.commands.exits import guarded
 from supsup_methods.commands.train import _train
 
@@ -23,7 +26,6 @@ def attempt(tmp_path, monkeypatch, capsys):
     def run(*options):
         status = guarded(_train, list(options))
         said = capsys.readouterr()
-        assert said.out == ""
         (line,) = said.err.splitlines()
         assert line.startswith("error: ")
         assert list(work.iterdir()) == [], "nothing may be left behind"
@@ -42,10 +44,12 @@ def attempt(tmp_path, monkeypatch, capsys):
         (("--tasks",), ("--tasks", "--help")),
         (("--tasks", "0"), ("--tasks 0: it should be greater than or equal to 1", "choose another")),
         (("--tasks", "-3"), ("--tasks -3: it should be greater than or equal to 1",)),
-        (("--tasks", "1e9"), ("--tasks", "1e9", "int")),
+        (("--tasks", "1e9"), ("--tasks 1e9: it should be a whole number; choose another value",)),
+        (("--method.training.learning-rate", "fast"), ("learning-rate fast: it should be a number; choose",)),
         (("--tasks", "1000000000"), ("--tasks 1000000000: it should be less than or equal to 1000000",)),
-        (("--tasks", "three"), ("--tasks", "three", "int")),
-        (("--name", "../../elsewhere"), ("--name ../../elsewhere: String should match pattern",)),
+        (("--tasks", "three"), ("--tasks three: it should be a whole number; choose another value",)),
+        (("--tasks", "2.5"), ("--tasks 2.5: it should be a whole number; choose another value",)),
+        (("--name", "other"), ("--name other: a recipe keeps its name, demo; name the run's folder by --out",)),
         (("--seed", "-1"), ("--seed -1: it should be greater than or equal to 0",)),
         (("--backbone.outputs", "9"), ("--backbone.outputs 9: it should be greater than or equal to 10",)),
         (("--backbone.hidden", "300", "0"), ("--backbone.hidden 0",)),
@@ -60,6 +64,18 @@ def attempt(tmp_path, monkeypatch, capsys):
         (("--resume", "--out", "nowhere"), ("nowhere: no run here",)),
         (("--summary", "nowhere/result.json"), ("--summary nowhere/result.json: the folder nowhere does not exist",)),
         (("--summary", "/"), ("--summary /: it is a folder",)),
+        (("--summary", "/proc/result.json"), ("choose another place",)),
+        (("--out", "run", "--summary", "run/recipe.json"), ("--summary run/recipe.json: ",)),
+        (("--data-root", "/etc/hostname"), ("data root /etc/hostname: it is a file; name the folder",)),
+        (
+            ("--method.inference.objective", "G", "--backbone.outputs", "10"),
+            ("--method.inference.objective G: with 10 outputs and 10 labels no neuron is superfluous",),
+        ),
+        (("--evaluation.checkpoints", "50"), ("--evaluation.checkpoints 50: the run ends after --tasks 10",)),
+        (
+            ("--tasks", "1", "--backbone.hidden", "100000", "100000"),
+            ("--backbone.hidden, --tasks: training takes about ", "choose a narrower network or fewer tasks"),
+        ),
         (("--out", "/proc/run"), ("/proc/run", "choose another place")),
     ],
 )
@@ -79,11 +95,12 @@ def test_a_gpu_that_is_not_there_is_refused(attempt, name):
     )
 
 
-def test_masks_that_no_disk_can_hold_are_refused(attempt):
-    status, line = attempt("--tasks", "1000000", "--backbone.hidden", "100000", "100000")
+def test_masks_that_no_disk_can_hold_are_refused(attempt, monkeypatch):
+    monkeypatch.setattr(session.shutil, "disk_usage", lambda path: namedtuple("Usage", "total free")(10**9, 10**6))
+    status, line = attempt("--tasks", "1000")
     assert status == 2
-    assert "--tasks 1000000: their masks take " in line
-    assert "learn fewer tasks, or name an --out with more space" in line
+    assert "--tasks 1000: their masks take 0.0 GB and " in line
+    assert "has 0.0 GB free; learn fewer tasks, or name an --out with more space" in line
 
 
 @pytest.fixture
@@ -179,6 +196,44 @@ def stopped_run(tmp_path_factory):
     folder.path.mkdir()
     folder.begin(RECIPES["demo"], describe_environment(torch.device("cpu"), embedded_mnist(), None))
     return folder.path
+
+
+def test_a_resumed_run_overwrites_only_its_own_summary(attempt, stopped_run, tmp_path):
+    for content in ("precious", "{}", '{"settings": {"tasks": 10}}'):
+        (tmp_path / "notes").write_text(content)
+        status, line = attempt("--resume", "--out", str(stopped_run), "--summary", str(tmp_path / "notes"))
+        assert status == 2
+        assert "it exists and is not overwritten" in line
+        assert (tmp_path / "notes").read_text() == content
+
+
+def test_the_last_of_two_folders_counts(attempt, stopped_run, tmp_path):
+    status, line = attempt("--resume", "--out", str(stopped_run), "--out", str(tmp_path / "nowhere"))
+    assert status == 2
+    assert f"{tmp_path / 'nowhere'}: no run here" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("environment.json", "{}"), ("progress.json", "{}"), ("summary.json", "{}"), ("bank/manifest.json", "{}")],
+)
+def test_a_damaged_run_is_not_gone_on_with(attempt, stopped_run, tmp_path, name, content):
+    copied = shutil.copytree(stopped_run, tmp_path / "copy")
+    (copied / name).parent.mkdir(exist_ok=True)
+    (copied / name).write_text(content)
+    status, line = attempt("--resume", "--out", str(copied))
+    assert status == 2
+    assert name in line
+
+
+def test_a_run_of_another_device_is_not_gone_on_with(attempt, stopped_run, tmp_path):
+    copied = shutil.copytree(stopped_run, tmp_path / "copy")
+    environment = (copied / "environment.json").read_text()
+    for device in ("cuda:7", "nonsense"):
+        (copied / "environment.json").write_text(environment.replace('"cpu"', f'"{device}"'))
+        status, line = attempt("--resume", "--out", str(copied))
+        assert status == 2
+        assert f"--device {device}: " in line
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_ctrl_c_while_libraries_are_imported_is_answered_like_any_other(tmp_path
     (tmp_path / "torch" / "__init__.py").write_text("raise KeyboardInterrupt")
     process = train(*SMALL, cwd=tmp_path, env=environment(PYTHONPATH=str(tmp_path)))
     assert process.returncode == 130
-    assert process.stderr == "stopped before anything was saved\n"
+    assert process.stderr == "stopped before the run began\n"
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):

@@ -1,5 +1,6 @@
 import contextlib
 import json
+import shutil
 
 import pytest
 import torch
@@ -160,6 +161,56 @@ def test_a_damaged_manifest_is_found(tmp_path, content, message):
         MaskBank.open(tmp_path, net)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"fingerprint": None},
+        {"parameters": 3},
+        {"buffers": [["x"]]},
+        {"buffer_dtype": "float8"},
+        {"seed": None},
+        {"shards": [{"name": "x"}]},
+        {"shards": [{"file": "../elsewhere", "tasks": 1, "bytes": 1}]},
+        {"shards": {}, "parameters": {"a": 1}},
+    ],
+)
+def test_a_manifest_of_the_wrong_shape_is_named(tmp_path, changes):
+    net, _ = saved(tmp_path)
+    content = json.loads((tmp_path / bank_files.MANIFEST).read_text())
+    (tmp_path / bank_files.MANIFEST).write_text(json.dumps(content | changes))
+    with pytest.raises(CorruptBank, match=r"manifest\.json: not as it was written"):
+        MaskBank.open(tmp_path, net)
+
+
+def test_saving_after_each_task_reads_no_earlier_shard(tmp_path, monkeypatch):
+    net, bank = saved(tmp_path)
+    monkeypatch.setattr(bank_files, "_open_shard", lambda *_: pytest.fail("a shard was read"))
+    for seed in range(10, 15):
+        bank.append(random_masks(net, seed))
+        bank.save(tmp_path)
+    monkeypatch.undo()
+    assert bank_files.stored_tasks(tmp_path) == 8
+    assert torch.equal(MaskBank.open(tmp_path, net).rows, bank.rows)
+
+
+def test_saving_notices_what_others_did_to_the_folder(tmp_path):
+    net, bank = saved(tmp_path)
+    shutil.rmtree(tmp_path)
+    filled_bank(net, 2, first_seed=70).save(tmp_path)
+    bank.append(random_masks(net, 9))
+    with pytest.raises(FolderInUse):
+        bank.save(tmp_path)
+
+
+def test_a_changed_task_is_not_taken_for_the_saved_one(tmp_path):
+    net, bank = saved(tmp_path)
+    bank.replace(1, random_masks(net, 9))
+    with pytest.raises(FolderInUse, match="does not continue"):
+        bank.save(tmp_path)
+    bank.save(tmp_path / "elsewhere")
+    assert torch.equal(MaskBank.open(tmp_path / "elsewhere", net).rows, bank.rows)
+
+
 def test_a_folder_without_a_bank_is_refused(tmp_path):
     with pytest.raises(CorruptBank, match="there is no such file, so the folder is not a mask bank"):
         MaskBank.open(tmp_path, small_network())
@@ -201,7 +252,7 @@ def test_a_crash_at_any_moment_of_saving_leaves_the_old_or_the_new_bank(tmp_path
 def test_what_a_crash_before_the_first_manifest_left_is_no_obstacle(tmp_path):
     net = small_network()
     (tmp_path / "masks-00000000-000003.safetensors").write_bytes(b"torn")
-    (tmp_path / "manifest.json.partial").write_bytes(b"{")
+    (tmp_path / ".manifest.json.77.partial").write_bytes(b"{")
     bank = filled_bank(net, 3)
     bank.save(tmp_path)
     assert torch.equal(MaskBank.open(tmp_path, net).rows, bank.rows)

@@ -35,6 +35,12 @@ def test_the_golden_fingerprint_never_changes():
     )
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
+def test_a_gpu_draws_the_same_bits():
+    with torch.device("cuda"):
+        assert FrozenNetwork(lenet(), seed=0).fingerprint == FrozenNetwork(lenet().cpu(), seed=0).fingerprint
+
+
 def test_weights_depend_on_seed_and_layer_only():
     torch.manual_seed(1)
     first = FrozenNetwork(lenet(), seed=5)

@@ -123,6 +123,11 @@ def test_rows_of_another_network_are_refused():
         bank.append_rows(pack(torch.ones(1, 66, dtype=torch.bool)))
 
 
+def test_nothing_cannot_be_blended():
+    with pytest.raises(InvalidArgument, match="the bank holds no task to blend"):
+        MaskBank(small_network()).blend(torch.ones(0, dtype=torch.float64))
+
+
 @pytest.mark.parametrize("task", [-1, 2])
 def test_an_unknown_task_is_refused(task):
     with pytest.raises(InvalidArgument, match=f"task={task}: the bank holds tasks 0 to 1"):

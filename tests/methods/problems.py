@@ -32,12 +32,12 @@ def network(seed: int = 0, outputs: int = 12) -> FrozenNetwork:
 
 def learner(seed: int = 0, objective: str = "H", images_per_guess: int = 1) -> SupSup:
     net = network(seed)
-    settings = SupSupSettings(TRAINING, TaskInference(objective, images_per_guess))
+    settings = SupSupSettings(training=TRAINING, inference=TaskInference(objective, images_per_guess))
     return SupSup(net, MaskBank(net), settings, num_labels=3, seed=seed)
 
 
 def taught(tasks: int = 4, **settings) -> SupSup:
     method = learner(**settings)
     for index in range(tasks):
-        method.learn(stream(tasks)[index], on_batch=lambda: None)
+        method.learn([stream(tasks)[index]], on_batch=lambda: None)
     return method

@@ -2,7 +2,7 @@ import pytest
 import torch
 from supsup_core import Guess
 from supsup_datasets import Scenario
-from supsup_methods.evaluation import Checkpoint, TaskScore, count_test_batches, evaluate_task
+from supsup_methods.evaluation import Checkpoint, TaskScore, evaluate_task
 
 from .problems import stream
 
@@ -66,8 +66,3 @@ def test_averages_are_over_tasks_and_over_guesses():
     assert checkpoint.accuracy == pytest.approx((0.5 + 1.0) / 2)
     assert checkpoint.task_inference_accuracy == pytest.approx(1 / 4)
     assert Checkpoint(1, (TaskScore(0, 10, 5, 0, 0),), 1.0).task_inference_accuracy is None
-
-
-def test_test_batches_are_counted_as_they_are_walked():
-    assert count_test_batches(stream(2), 9) == 14
-    assert count_test_batches(stream(2), 60) == 4

@@ -40,9 +40,12 @@ def recipe(**changes):
         (recipe(name=""), "--name"),
         (recipe(backbone=FullyConnected(outputs=9)), "--backbone.outputs 9"),
         (recipe(backbone=FullyConnected(hidden=(300, 0))), "--backbone.hidden 0"),
-        (recipe(method=SupSupSettings(MaskTraining(learning_rate=0.0))), "--method.training.learning-rate 0.0"),
         (
-            recipe(method=SupSupSettings(MaskTraining(learning_rate=float("nan")))),
+            recipe(method=SupSupSettings(training=MaskTraining(learning_rate=0.0))),
+            "--method.training.learning-rate 0.0",
+        ),
+        (
+            recipe(method=SupSupSettings(training=MaskTraining(learning_rate=float("nan")))),
             "--method.training.learning-rate nan",
         ),
         (recipe(evaluation=Evaluation(scenario="NNu")), "--evaluation.scenario NNu: it should be 'GG', 'GNs' or 'GNu'"),

@@ -1,10 +1,11 @@
 import subprocess
 import sys
+import threading
 
 import pytest
 from supsup_methods.errors import UsageError
 from supsup_methods.recipes import RECIPES
-from supsup_methods.run_folder import Environment, RunFolder, new_run_path
+from supsup_methods.run_folder import Environment, RunFolder, claim_run_path
 
 ENVIRONMENT = Environment("cpu", 2, "data", "0" * 64, None, {"torch": "1"})
 
@@ -75,7 +76,61 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 
 
 def test_new_runs_are_numbered(tmp_path):
-    assert new_run_path(tmp_path / "runs", "demo").name == "demo-1"
-    (tmp_path / "demo-1").mkdir()
-    (tmp_path / "demo-3").mkdir()
-    assert new_run_path(tmp_path, "demo").name == "demo-2"
+    assert claim_run_path(tmp_path / "runs", "demo").name == "demo-1"
+    (tmp_path / "runs" / "demo-2").mkdir()
+    (tmp_path / "runs" / "demo-4").mkdir()
+    assert claim_run_path(tmp_path / "runs", "demo").name == "demo-3"
+    assert (tmp_path / "runs" / "demo-3").is_dir(), "it is claimed as it is named"
+
+
+@pytest.mark.parametrize("left", ["lock", "environment.json", ".recipe.json.77.partial"])
+def test_what_a_failed_start_left_is_no_obstacle(tmp_path, left):
+    (tmp_path / left).write_text("")
+    RunFolder(tmp_path).refuse_unless_new()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "place"),
+    [
+        ("environment.json", "{}", "device"),
+        ("environment.json", '{"device": 3}', "device"),
+        ("progress.json", "{}", "train_seconds"),
+        ("progress.json", '{"train_seconds": {"x": 1}, "checkpoints": []}', "train_seconds"),
+        ("progress.json", '{"train_seconds": {}, "checkpoints": [{"scores": []}]}', "checkpoints.0.tasks_learned"),
+        ("summary.json", "{}", "recipe"),
+        ("recipe.json", "{}", "name"),
+        ("recipe.json", "[]", "recipe.json"),
+    ],
+)
+def test_json_of_the_wrong_shape_is_named(tmp_path, name, content, place):
+    folder = started(tmp_path)
+    (tmp_path / name).write_text(content)
+    read = {
+        "recipe.json": folder.recipe,
+        "environment.json": folder.environment,
+        "progress.json": folder.progress,
+        "summary.json": folder.summary,
+    }[name]
+    with pytest.raises(UsageError, match=name) as caught:
+        read()
+    assert place in str(caught.value)
+    assert "restore it from a copy" in str(caught.value)
+
+
+def test_looking_whether_a_run_is_active_never_gets_in_the_way(tmp_path):
+    folder = started(tmp_path)
+    looking = threading.Event()
+
+    def look():
+        while not looking.is_set():
+            assert folder.is_active in (True, False)
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        for _ in range(200):
+            with folder.locked():
+                pass
+    finally:
+        looking.set()
+        watcher.join()

@@ -1,10 +1,13 @@
 import dataclasses
+import shutil
 
 import pytest
 import torch
 from supsup_core import MaskBank
-from supsup_datasets import embedded_mnist
+from supsup_datasets import Scenario, embedded_mnist
+from supsup_methods.assembly import build_method
 from supsup_methods.errors import UsageError
+from supsup_methods.evaluation import evaluate_task
 from supsup_methods.experiment import Evaluation
 from supsup_methods.mask_training import MaskTraining
 from supsup_methods.recipes import RECIPES
@@ -16,7 +19,7 @@ from supsup_methods.supsup import SupSupSettings
 RECIPE = dataclasses.replace(
     RECIPES["demo"],
     tasks=3,
-    method=SupSupSettings(MaskTraining(batches=10)),
+    method=SupSupSettings(training=MaskTraining(batches=10)),
     evaluation=Evaluation(checkpoints=(1, 2)),
 )
 CPU = torch.device("cpu")
@@ -131,17 +134,36 @@ def test_an_opened_run_answers_as_it_was_trained(whole):
     for batch in opened.stream[2].test.in_order(128):
         right += int((opened.network(batch.images, weights).argmax(dim=1) == batch.labels).sum())
         total += len(batch)
-    score = opened.checkpoints[-1].scores[2]
-    if score.guesses_right == score.guesses:
-        assert right / total == score.accuracy
     assert isinstance(opened.bank, MaskBank)
+    (given,) = evaluate(folder, Scenario.GG)
+    assert right / total == given.accuracy
+
+
+def evaluate(folder, scenario):
+    opened = open_run(folder.path)
+    method = build_method(opened.recipe, opened.network, opened.bank, embedded_mnist())
+    return [evaluate_task(method, opened.stream[2], scenario, batch_size=128)]
 
 
 def test_runs_are_found_by_name(whole, tmp_path):
     folder, _, _ = whole
     (folder.path.parent / "no-run").mkdir()
     assert [found.path.name for found in find_runs(folder.path.parent)] == ["whole"]
+    for name in ("demo-10", "demo-9", "demo-1", "cifar-2"):
+        begin(tmp_path / name)
+    assert [found.path.name for found in find_runs(tmp_path)] == ["cifar-2", "demo-1", "demo-9", "demo-10"]
     assert list(find_runs(tmp_path / "nowhere")) == []
+
+
+def test_no_seconds_are_lost_between_progress_and_bank(tmp_path, whole):
+    folder = begin(tmp_path / "run")
+    with pytest.raises(Stop):
+        run(folder, Watcher(stop_at=12))  # as the first task is reported: both files are written
+    assert len(folder.progress().train_seconds) == folder.tasks_saved == 1
+    shutil.rmtree(folder.bank)  # as if the crash had come between the two
+    summary = run(folder)
+    assert sorted(folder.progress().train_seconds) == [0, 1, 2]
+    assert summary["seconds"]["train"] == sum(folder.progress().train_seconds.values())
 
 
 @pytest.mark.parametrize(

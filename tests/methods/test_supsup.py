@@ -1,12 +1,16 @@
+import dataclasses
 import inspect
 
 import pytest
 import torch
-from supsup_datasets import Scenario
+from supsup_core import MaskBank
+from supsup_datasets import Scenario, embedded_mnist
+from supsup_methods.assembly import build_method, build_network, build_stream
 from supsup_methods.evaluation import evaluate_task
+from supsup_methods.recipes.demo import DEMO
 from supsup_methods.supsup import SupSup
 
-from .problems import labelled, learner, stream, taught
+from .problems import learner, stream, taught
 
 
 @pytest.mark.parametrize("objective", ["H", "G"])
@@ -23,11 +27,11 @@ def test_it_learns_tasks_and_tells_them_apart(objective):
 def test_learning_a_task_changes_no_earlier_answer():
     method = learner()
     images = stream()[0].test.batch(torch.arange(10)).images
-    method.learn(stream()[0], lambda: None)
+    method.learn([stream()[0]], lambda: None)
     before = method.logits(images, 0)
-    for index in (1, 2):
-        method.learn(stream()[index], lambda: None)
-        assert torch.equal(method.logits(images, 0), before)
+    method.learn([stream()[1], stream()[2]], lambda: None)
+    assert method.tasks_learned == 3
+    assert torch.equal(method.logits(images, 0), before)
 
 
 def test_the_same_seed_learns_the_same_bits():
@@ -43,11 +47,31 @@ def test_a_guess_reads_only_the_images_it_may():
     assert torch.equal(method.infer(images).slopes[0], method.infer(changed).slopes[0])
 
 
-def test_a_guess_cannot_see_labels_or_the_task():
+def test_labels_and_the_true_task_cannot_change_a_guess():
     assert list(inspect.signature(SupSup.infer).parameters) == ["self", "images"]
-    method = taught(3)
-    shuffled = stream()[1].test
-    relabelled = labelled(63, 1).labels.roll(1)
-    guesses = [method.infer(batch.images).task for batch in shuffled.in_order(9)]
-    object.__setattr__(shuffled.base, "labels", relabelled)
-    assert [method.infer(batch.images).task for batch in shuffled.in_order(9)] == guesses
+    method, task = taught(3), stream()[1]
+    guesses = []
+    infer = method.infer
+    method.infer = lambda images: guesses.append(infer(images)) or guesses[-1]
+    evaluate_task(method, task, Scenario.GNu, batch_size=9)
+    base = task.test.base
+    relabelled = dataclasses.replace(base, labels=base.labels.roll(1))
+    posing = dataclasses.replace(task, index=2, test=dataclasses.replace(task.test, base=relabelled))
+    evaluate_task(method, posing, Scenario.GNu, batch_size=9)
+    first, second = guesses[:7], guesses[7:]
+    assert [guess.task for guess in first] == [guess.task for guess in second]
+    assert all(torch.equal(one.slopes[0], other.slopes[0]) for one, other in zip(first, second, strict=True))
+
+
+def test_the_demo_learns_real_digits():
+    """The demo's own settings on its first two tasks: a prototype and all runs so far gave 92 to 94 % and no wrong batch."""
+    recipe = dataclasses.replace(DEMO, tasks=2)
+    data = embedded_mnist()
+    net = build_network(recipe, data, torch.device("cpu"))
+    method = build_method(recipe, net, MaskBank(net), data)
+    tasks = list(build_stream(recipe, data))
+    method.learn(tasks, lambda: None)
+    for task in tasks:
+        score = evaluate_task(method, task, Scenario.GNu, batch_size=128)
+        assert score.guesses_right == score.guesses == 8
+        assert score.accuracy > 0.91

@@ -60,7 +60,9 @@ from pathlib import Path
 from supsup_methods.recipes import RECIPES
 from supsup_methods.tracker import Tracker
 store = Path(sys.argv[1])
-Tracker(RECIPES["demo"], store / "demo-1", store).task_learned(1, 2.5)
+tracker = Tracker(RECIPES["demo"], store / "demo-1", store)
+tracker.begun(0)
+tracker.task_learned(1, 2.5)
 print("reported", flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -88,6 +90,26 @@ def rows(store, query):
 def test_runs_that_begin_together_in_a_new_store_are_all_there(store):
     trackers = [report(store) for _ in range(3)]
     assert [tracker.close("FINISHED") for tracker in trackers] == [None] * 3
+
+
+def test_a_run_that_never_began_leaves_no_trace(store):
+    tracker = Tracker(RECIPES["demo"], store / "demo-1", store)
+    tracker.leave("FAILED")
+    assert tracker.close("FAILED") is None
+    assert not (store / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize("name", ["sp ace", "per%20cent", "question?mark#hash", "br[ack]et"])
+def test_a_store_may_lie_in_a_folder_of_any_name(tmp_path, monkeypatch, name):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    store = tmp_path / name
+    (store / "demo-1").mkdir(parents=True)
+    (store / "demo-1" / "recipe.json").write_text(to_json(RECIPES["demo"]))
+    assert report(store).close("FINISHED") is None
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+    assert list((store / "mlflow-artifacts").rglob("recipe.json"))
+    with contextlib.closing(sqlite3.connect(store / "mlflow.db")) as connection:
+        assert connection.execute("select status from runs").fetchall() == [("FINISHED",)]
 
 
 def test_a_store_that_cannot_be_written_is_told_at_the_end(store):

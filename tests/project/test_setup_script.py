@@ -113,16 +113,51 @@ def test_no_network_is_one_line(project):
     )
 
 
-def test_a_prepared_folder_starts_at_once(project):
-    patched(project, "install_poetry = None")
-    python = project / ".venv"
-    python.mkdir()
-    stamp = (
-        "import runpy, sys; m = runpy.run_path('scripts/setup.py'); print(m['fingerprint'](m['find_python']()), end='')"
-    )
-    fingerprint = subprocess.run([sys.executable, "-c", stamp], cwd=project, capture_output=True, text=True, check=True)
-    (python / ".supsup-setup").write_text(fingerprint.stdout)
-    process = make(project, "setup", f"PYTHON={sys.executable}")
+@pytest.fixture
+def prepared(project):
+    """A project that looks as after a set-up, and that fails if it is set up again."""
+    patched(project, "def prepare(python): fail('set up again')")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(project / ".venv")], check=True, timeout=120)
+    code = "import runpy; m = runpy.run_path('scripts/setup.py'); print(m['fingerprint'](m['find_python']()), end='')"
+    fingerprint = subprocess.run([sys.executable, "-c", code], cwd=project, capture_output=True, text=True, check=True)
+    (project / ".venv" / ".supsup-setup").write_text(fingerprint.stdout)
+    return project
+
+
+def test_a_prepared_folder_starts_at_once(prepared):
+    process = make(prepared, "setup", f"PYTHON={sys.executable}")
     assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
-    (project / "poetry.lock").write_text("changed")
-    assert make(project, "setup", f"PYTHON={sys.executable}").returncode != 0, "a changed lock file sets up again"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda project: (project / "poetry.lock").write_text("changed"),
+        lambda project: (project / "packages" / "core" / "pyproject.toml").write_text("changed"),
+        lambda project: (project / ".venv" / "bin" / "python").unlink(),
+        lambda project: shutil.rmtree(project / ".venv"),
+    ],
+)
+def test_whatever_changed_it_is_set_up_again(prepared, change):
+    change(prepared)
+    assert only_line(make(prepared, "setup", f"PYTHON={sys.executable}")) == "setup: error: set up again"
+
+
+def test_two_calls_at_once_set_up_once(project):
+    patched(
+        project,
+        """
+        def prepare(python):
+            import time
+            with open("count", "a") as file:
+                file.write("x")
+            time.sleep(2)
+            subprocess.check_call([python, "-m", "venv", "--without-pip", VENV])
+        """,
+    )
+    calls = [
+        subprocess.Popen(["make", "setup", f"PYTHON={sys.executable}"], cwd=project, stdout=subprocess.DEVNULL)
+        for _ in range(2)
+    ]
+    assert [call.wait(timeout=120) for call in calls] == [0, 0]
+    assert (project / "count").read_text() == "x"

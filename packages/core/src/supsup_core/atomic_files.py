@@ -5,18 +5,22 @@ from pathlib import Path
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that after a crash either the old or the new content is there, whole and on disk."""
-    partial = path.with_name(path.name + ".partial")
+    """Write a file so that after a crash either the old or the new content is there, whole and on disk.
+
+    Raises:
+        OSError: with the file's name, if it could not be written; what was there before still is.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with open(partial, "wb") as file:
+        with open(partial, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
     except BaseException as error:
         partial.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = os.fspath(path)  # a failed write does not say to which file
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = os.fspath(path), None  # a failed write does not say to which file
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:

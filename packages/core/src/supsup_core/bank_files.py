@@ -68,17 +68,38 @@ class Shard:
     bytes: int
 
 
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest's content."""
+
+    header: Header
+    shards: tuple[Shard, ...]
+
+
+@dataclass(frozen=True)
+class _Written:
+    """The files as the last save left them."""
+
+    manifest: tuple[int, int, int] | None
+    shards: tuple[Shard, ...]
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    """Return what tells one version of a file from another, or None if there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def stored_buffer_dtype(folder: str | os.PathLike[str]) -> torch.dtype:
     """Return how a bank's files keep running statistics.
 
     Raises:
         CorruptBank: the folder is not a bank, or its manifest is damaged.
     """
-    name = _parse_manifest(Path(folder) / MANIFEST)["buffer_dtype"]
-    for dtype, known in _DTYPES.items():
-        if name == known:
-            return dtype
-    raise CorruptBank(f"{Path(folder) / MANIFEST}: buffer_dtype {name}; one of {', '.join(_DTYPES.values())}")
+    return _parse_manifest(Path(folder) / MANIFEST).header.buffer_dtype
 
 
 def write(
@@ -87,13 +108,30 @@ def write(
     rows: UInt8[Tensor, "tasks bytes"],
     buffers: Float[Tensor, "tasks values"],
     checksums: Sequence[int],
-) -> None:
-    """Bring a folder up to date with all tasks, adding shards for those that it lacks."""
+    known: object = None,
+) -> object:
+    """Bring a folder up to date with all tasks, adding shards for those that it lacks.
+
+    Args:
+        folder: where the bank is or will be.
+        header: of the bank.
+        rows: the packed masks.
+        buffers: the running statistics.
+        checksums: of each task.
+        known: what an earlier call returned for the same, unchanged tasks; where the manifest is still the one that it wrote,
+            no shard is read again, so that saving after every task costs that task.
+
+    Returns:
+        What the next call may be given as `known`.
+    """
     path = Path(folder)
-    shards = _existing_shards(path, header, checksums)
+    if isinstance(known, _Written) and known.manifest == _identity(path / MANIFEST):
+        shards = list(known.shards)
+    else:
+        shards = _existing_shards(path, header, checksums)
     stored = sum(shard.tasks for shard in shards)
     if stored == len(checksums) and (path / MANIFEST).exists():
-        return
+        return _Written(_identity(path / MANIFEST), tuple(shards))
     path.mkdir(parents=True, exist_ok=True)
     per_shard = max(1, _SHARD_BYTES // max(1, rows.shape[1]))
     for first in range(stored, len(checksums), per_shard):
@@ -109,6 +147,16 @@ def write(
         replace_file(path / shard.file, content)
         shards.append(shard)
     replace_file(path / MANIFEST, _manifest(header, shards).encode())
+    return _Written(_identity(path / MANIFEST), tuple(shards))
+
+
+def stored_tasks(folder: str | os.PathLike[str]) -> int:
+    """Return how many tasks a bank's files hold, from the manifest alone.
+
+    Raises:
+        CorruptBank: the folder is not a bank, or its manifest is damaged.
+    """
+    return sum(shard.tasks for shard in _parse_manifest(Path(folder) / MANIFEST).shards)
 
 
 def read(folder: str | os.PathLike[str], header: Header) -> Iterator[tuple[Tensor, Tensor]]:
@@ -149,7 +197,7 @@ def _existing_shards(path: Path, header: Header, checksums: Sequence[int]) -> li
 
 def _is_leftover(entry: Path) -> bool:
     """Tell whether a crash before the first manifest may have left this file."""
-    return entry.name.startswith("masks-") or entry.name == MANIFEST + ".partial"
+    return entry.name.startswith("masks-") or entry.name.endswith(".partial")
 
 
 def _manifest(header: Header, shards: Sequence[Shard]) -> str:
@@ -163,27 +211,25 @@ def _manifest(header: Header, shards: Sequence[Shard]) -> str:
 
 
 def _load_manifest(path: Path, header: Header) -> list[Shard]:
-    content = _parse_manifest(path / MANIFEST)
-    if content["fingerprint"] != header.fingerprint:
+    manifest = _parse_manifest(path / MANIFEST)
+    found = manifest.header
+    if found.fingerprint != header.fingerprint:
         raise NetworkMismatch(
-            f"{path}: its masks belong to a network with fingerprint {content['fingerprint'][:12]} (seed {content['seed']}), "
+            f"{path}: its masks belong to a network with fingerprint {found.fingerprint[:12]} (seed {found.seed}), "
             f"this one has {header.fingerprint[:12]} (seed {header.seed}); build the network with the same module and seed"
         )
-    parameters, buffers = (
-        tuple((name, tuple(shape)) for name, shape in content[key]) for key in ("parameters", "buffers")
-    )
-    if parameters != header.parameters:
+    if found.parameters != header.parameters:
         raise NetworkMismatch(f"{path}: its masks cover other parameters than this network's; pass the same select=")
-    if buffers != header.buffers or content["buffer_dtype"] != _DTYPES[header.buffer_dtype]:
+    if (found.buffers, found.buffer_dtype) != (header.buffers, header.buffer_dtype):
         raise NetworkMismatch(
             f"{path}: it keeps other running statistics than this bank; use the same module and buffer_dtype"
         )
-    return [Shard(**shard) for shard in content["shards"]]
+    return list(manifest.shards)
 
 
-def _parse_manifest(path: Path) -> dict[str, Any]:
+def _parse_manifest(path: Path) -> Manifest:
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise CorruptBank(f"{path}: there is no such file, so the folder is not a mask bank; check the path") from None
     except ValueError as error:
@@ -198,7 +244,28 @@ def _parse_manifest(path: Path) -> dict[str, Any]:
     missing = {"fingerprint", "seed", "parameters", "buffers", "buffer_dtype", "shards"} - set(content)
     if missing:
         raise CorruptBank(f"{path}: {', '.join(sorted(missing))} missing; restore it from a copy")
-    return content
+    try:
+        return _manifest_from_json(content)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CorruptBank(
+            f"{path}: not as it was written ({type(error).__name__}: {error}); restore it from a copy"
+        ) from None
+
+
+def _manifest_from_json(content: dict[str, Any]) -> Manifest:
+    """Return the manifest; whatever does not have the right shape raises."""
+    parameters, buffers = (
+        tuple((str(name), tuple(int(axis) for axis in shape)) for name, shape in content[key])
+        for key in ("parameters", "buffers")
+    )
+    dtypes = {name: dtype for dtype, name in _DTYPES.items()}
+    header = Header(
+        content["fingerprint"].lower(), int(content["seed"]), parameters, buffers, dtypes[content["buffer_dtype"]]
+    )
+    shards = tuple(Shard(str(each["file"]), int(each["tasks"]), int(each["bytes"])) for each in content["shards"])
+    if any(Path(shard.file).name != shard.file or shard.tasks < 1 for shard in shards):
+        raise ValueError("a shard is a file of the same folder, with at least one task")
+    return Manifest(header, shards)
 
 
 def _open_shard(path: Path, shard: Shard) -> tuple[Tensor, Tensor, npt.NDArray[np.uint32]]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from supsup_core.errors import InvalidArgument
+from supsup_core.packed_bits import raw_bytes
 from supsup_core.shapes import Weights
 from supsup_core.weight_init import WeightInit, keep_weights, signed_kaiming_constant
 
@@ -84,8 +85,9 @@ def maskable_fan_in(layer: nn.Module, parameter: str) -> float | None:
 class FrozenNetwork:
     """The function f(x, W) with frozen W.
 
-    The module given is copied and never changed. In the copy every maskable weight takes its value from `init` and every
-    bias becomes 0 (Section 3.1); all other parameters keep the values they have. With `init=keep_weights` nothing changes.
+    The module given is copied and never changed. In the copy every maskable weight takes its value from `init`, and the biases
+    of linear, convolution and attention layers become 0 (Section 3.1); all other parameters keep the values they have. With
+    `init=keep_weights` nothing changes.
 
     Batch normalisation: running means and variances are part of a task's state (`task_buffers`). There are three ways to
     call the network: as `net(x, weights)` it uses the statistics that it is given; `on_batch_statistics` uses those of the
@@ -175,7 +177,7 @@ class FrozenNetwork:
         maskable = {entry.name for entry in self.maskable}
         for name, value in self._module.named_parameters():
             digest.update(repr((name, tuple(value.shape), name in maskable)).encode())
-            digest.update(value.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+            digest.update(raw_bytes(value.to(torch.float32)))
         return digest.hexdigest()
 
     def flatten(self, values: Mapping[str, Tensor]) -> Shaped[Tensor, " bits"]:

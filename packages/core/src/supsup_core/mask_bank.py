@@ -43,6 +43,9 @@ class MaskBank:
         self._masks = TaskRows(self.row_bytes, torch.uint8, net.device)
         self._statistics = TaskStatistics(net, buffer_dtype)
         self._checksums: list[int] = []
+        self._written: object = (
+            None  # what is known of the files of the last save, so that the next one need not read them
+        )
         self._counts: Int32[Tensor, " bits"] = torch.zeros(net.num_bits, dtype=torch.int32, device=net.device)
 
     def __len__(self) -> int:
@@ -111,7 +114,8 @@ class MaskBank:
                 f"{self.row_bytes} bytes, as packed_bits.pack makes them"
             )
         rows = rows.to(self.rows.device)
-        if bool(unpack(rows, 8 * self.row_bytes)[:, self._net.num_bits :].any()):
+        last_word, bits_before = rows[:, -8:], 8 * (self.row_bytes - 8)
+        if bool(unpack(last_word, 64)[:, self._net.num_bits - bits_before :].any()):
             raise InvalidArgument(
                 f"rows: bits set beyond the network's {self._net.num_bits} maskable weights; pack masks of this network"
             )
@@ -135,6 +139,7 @@ class MaskBank:
         self._counts += unpack(row, self._net.num_bits).int() - unpack(old, self._net.num_bits).int()
         self.rows[task], self.buffers[task] = row, kept
         self._checksums[task] = checksum(row, kept)
+        self._written = None
 
     def remove(self, task: int) -> None:
         """Forget a task; those behind it move up by one, as in a list.
@@ -146,6 +151,7 @@ class MaskBank:
         self._masks.remove(task)
         self._statistics.table.remove(task)
         del self._checksums[task]
+        self._written = None
 
     def masks(self, task: int) -> Masks:
         """Return M^task by parameter name, as booleans.
@@ -171,12 +177,14 @@ class MaskBank:
         `FrozenNetwork.on_batch_statistics`.
 
         Raises:
-            InvalidArgument: there is not one belief for each task.
+            InvalidArgument: there is not one belief for each task, or no task.
         """
         if beliefs.shape != (len(self),):
             raise InvalidArgument(
                 f"beliefs: shape {tuple(beliefs.shape)} for {len(self)} tasks; pass one for each task"
             )
+        if len(self) == 0:
+            raise InvalidArgument("beliefs: the bank holds no task to blend; append at least one")
         if bool((beliefs == beliefs[0]).all()):
             coverage = self._counts.to(beliefs.dtype) * beliefs[0]
         else:
@@ -214,7 +222,7 @@ class MaskBank:
         from supsup_core import bank_files
 
         header = bank_files.Header.of(self._net, self.buffers.dtype)
-        bank_files.write(folder, header, self.rows, self.buffers, self._checksums)
+        self._written = bank_files.write(folder, header, self.rows, self.buffers, self._checksums, self._written)
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str], net: FrozenNetwork) -> "MaskBank":

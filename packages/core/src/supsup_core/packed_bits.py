@@ -29,13 +29,17 @@ def unpack(rows: UInt8[Tensor, "*rows bytes"], num_bits: int) -> Bool[Tensor, "*
     return rows.unsqueeze(-1).bitwise_and(weights).ne(0).flatten(-2)[..., :num_bits]
 
 
+def raw_bytes(values: Tensor) -> bytes:
+    """Return the bytes of a tensor; not through numpy, which only files need."""
+    content = values.detach().cpu().contiguous()
+    return ctypes.string_at(content.data_ptr(), content.numel() * content.element_size())
+
+
 def checksum(*parts: Tensor) -> int:
     """Return the CRC-32 of the bytes of all parts, one after the other."""
     crc = 0
     for part in parts:
-        content = part.cpu().contiguous()
-        # Not through numpy, which only files need.
-        crc = zlib.crc32(ctypes.string_at(content.data_ptr(), content.numel() * content.element_size()), crc)
+        crc = zlib.crc32(raw_bytes(part), crc)
     return crc
 
 

@@ -56,6 +56,8 @@ def mnist(root: str | os.PathLike[str], *, download: bool = False) -> ImageDatas
     """
     root = Path(root)
     raw = root / "MNIST" / "raw"
+    if root.exists() and not root.is_dir():
+        raise DataUnavailable(f"data root {root}: it is a file; name the folder that holds MNIST/raw")
     if not root.is_dir():
         raise DataUnavailable(f"data root {root}: no such folder; create it, or name the one that holds MNIST/raw")
     if not os.access(root, os.R_OK | os.X_OK):

@@ -1,15 +1,22 @@
 """From a recipe's words to the objects it means: data, stream, network, method."""
 
+import os
 from pathlib import Path
+from typing import assert_never
 
 import torch
 from supsup_core import FrozenNetwork, MaskBank, keep_weights
+from supsup_core.packed_bits import row_bytes
 from supsup_datasets import ImageDataset, PermutedStream, TaskStream, embedded_mnist, mnist
 from torch import nn
 
 from supsup_methods.backbones import fully_connected
-from supsup_methods.experiment import Recipe
+from supsup_methods.errors import UsageError
+from supsup_methods.experiment import PermutedMnist, Recipe
 from supsup_methods.supsup import SupSup
+
+# Frozen weights, their copy in the module, scores, two optimiser tensors, effective weights, gradients twice.
+_FLOATS_PER_WEIGHT = 8
 
 
 def load_dataset(data_root: Path | None) -> ImageDataset:
@@ -19,7 +26,11 @@ def load_dataset(data_root: Path | None) -> ImageDataset:
 
 def build_stream(recipe: Recipe, dataset: ImageDataset) -> TaskStream:
     """Return the recipe's stream of tasks over a data set."""
-    return PermutedStream(dataset, recipe.tasks, recipe.seed)
+    match recipe.stream:
+        case PermutedMnist():
+            return PermutedStream(dataset, recipe.tasks, recipe.seed)
+        case _:
+            assert_never(recipe.stream)
 
 
 def build_network(recipe: Recipe, dataset: ImageDataset, device: torch.device) -> FrozenNetwork:
@@ -32,6 +43,32 @@ def mask_bits(recipe: Recipe, dataset: ImageDataset) -> int:
     """Return the bits of one task's mask, without making any weight."""
     with torch.device("meta"):
         return FrozenNetwork(_backbone(recipe, dataset), recipe.seed, init=keep_weights).num_bits
+
+
+def refuse_impossible(recipe: Recipe, dataset: ImageDataset) -> None:
+    """Check what no single field can tell: whether the parts of a recipe go together, with this data, on this machine.
+
+    Raises:
+        UsageError: they do not.
+    """
+    labels, outputs = dataset.train.num_labels, recipe.backbone.outputs
+    if recipe.method.inference.objective == "G" and outputs <= labels:
+        raise UsageError(
+            f"--method.inference.objective G: with {outputs} outputs and {labels} labels no neuron is superfluous, so G has no "
+            "gradient; ask for more --backbone.outputs, or for objective H"
+        )
+    late = [number for number in recipe.evaluation.checkpoints if number > recipe.tasks]
+    if late:
+        raise UsageError(
+            f"--evaluation.checkpoints {late[0]}: the run ends after --tasks {recipe.tasks}; leave it out, or learn more"
+        )
+    needed = mask_bits(recipe, dataset) * 4 * _FLOATS_PER_WEIGHT + recipe.tasks * row_bytes(mask_bits(recipe, dataset))
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > available:
+        raise UsageError(
+            f"--backbone.hidden, --tasks: training takes about {needed / 1e9:.1f} GB of memory and this machine has "
+            f"{available / 1e9:.1f} GB; choose a narrower network or fewer tasks"
+        )
 
 
 def build_method(recipe: Recipe, net: FrozenNetwork, bank: MaskBank, dataset: ImageDataset) -> SupSup:

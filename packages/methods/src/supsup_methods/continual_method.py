@@ -1,6 +1,6 @@
 """What every method of continual learning offers to training and evaluation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from jaxtyping import Float
@@ -16,8 +16,8 @@ class ContinualMethod(Protocol):
     def tasks_learned(self) -> int:
         """Number of tasks learned so far."""
 
-    def learn(self, task: Task, on_batch: Callable[[], None]) -> None:
-        """Learn the next task; `on_batch` is called after each training batch."""
+    def learn(self, tasks: Sequence[Task], on_batch: Callable[[], None]) -> None:
+        """Learn the next tasks; `on_batch` is called after each training batch of each task."""
 
     def infer(self, images: Float[Tensor, "images *input"]) -> Guess:
         """Tell from images alone which task they belong to: labels and the true task are not arguments."""

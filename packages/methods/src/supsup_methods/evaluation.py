@@ -1,6 +1,6 @@
 """Scoring a method on test batches of the tasks it has learned, under a scenario (Table 1)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from supsup_datasets import Scenario, Task
@@ -71,8 +71,3 @@ def evaluate_task(
         images_right += right
         on_batch()
     return TaskScore(task.index, images, images_right, guesses, guesses_right)
-
-
-def count_test_batches(tasks: Iterable[Task], batch_size: int) -> int:
-    """Return how many batches `evaluate_task` walks through over all tasks."""
-    return sum(-(-len(task.test) // batch_size) for task in tasks)

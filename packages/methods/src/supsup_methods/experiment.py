@@ -19,6 +19,8 @@ class PermutedMnist:
 class FullyConnected:
     """A ReLU network without biases over flattened images."""
 
+    kind: Literal["fully-connected"] = "fully-connected"
+    """Which backbone."""
     hidden: tuple[Annotated[int, Bounds(ge=1, le=100_000)], ...] = (300, 100)
     """Widths of the hidden layers: 300 100 is the paper's LeNet, 1024 1024 its FC."""
     outputs: Annotated[int, Bounds(ge=10, le=100_000)] = 100

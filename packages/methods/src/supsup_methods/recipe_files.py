@@ -45,6 +45,8 @@ def _validate(content: Any, prefix: str) -> Recipe:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"] if not isinstance(part, int)).replace("_", "-")
+        if first["type"] in ("missing", "dataclass_type"):
+            raise UsageError(f"{prefix}{place}: {first['msg']}; restore it from a copy, or start a new run") from None
         raise UsageError(f"{prefix}{place} {first['input']}: {_rule(first)}; choose another value") from None
 
 

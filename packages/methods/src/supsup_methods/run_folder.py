@@ -10,27 +10,36 @@
 | `lock` | held while a process works on the run | |
 """
 
+import contextlib
 import fcntl
+import itertools
 import json
-import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from supsup_core.atomic_files import replace_file
-from supsup_core.bank_files import MANIFEST
+from supsup_core.bank_files import MANIFEST, stored_tasks
+from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 from supsup_methods import recipe_files
 from supsup_methods.errors import UsageError
-from supsup_methods.evaluation import Checkpoint, TaskScore
+from supsup_methods.evaluation import Checkpoint
 from supsup_methods.experiment import Recipe
 
 RECIPE = "recipe.json"
 ENVIRONMENT = "environment.json"
 PROGRESS = "progress.json"
 SUMMARY = "summary.json"
+LOCK = "lock"
+RUNS = Path("runs")
+"""Where runs are, unless another place is named: under the folder one works in."""
+
+_LOCK_ATTEMPTS = 10
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,29 @@ class Environment:
     data_name: str
     data_digest: str
     data_root: str | None
+    versions: dict[str, str]
+
+
+class Accuracies(TypedDict):
+    """Fractions after a number of learned tasks."""
+
+    tasks_learned: int
+    accuracy: float
+    task_inference_accuracy: float | None
+
+
+class Summary(TypedDict):
+    """What summary.json holds: fractions, seconds and bytes."""
+
+    recipe: str
+    seed: int
+    device: str
+    data: str
+    tasks: int
+    checkpoints: list[Accuracies]
+    seconds: dict[str, float]
+    bytes: dict[str, int]
+    settings: dict[str, Any]
     versions: dict[str, str]
 
 
@@ -75,6 +107,15 @@ class RunFolder:
         return (self.path / RECIPE).exists()
 
     @property
+    def tasks_saved(self) -> int:
+        """How many tasks the bank's files hold.
+
+        Raises:
+            CorruptBank: they are damaged.
+        """
+        return stored_tasks(self.bank) if self.holds_bank else 0
+
+    @property
     def is_done(self) -> bool:
         """Whether the run here came to its end."""
         return (self.path / SUMMARY).exists()
@@ -83,7 +124,7 @@ class RunFolder:
     def is_active(self) -> bool:
         """Whether a living process works on the run."""
         try:
-            with open(self.path / "lock", "rb") as file:
+            with open(self.path / LOCK, "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except FileNotFoundError:
             return False
@@ -103,7 +144,7 @@ class RunFolder:
             )
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"--out {self.path}: it is a file; choose another folder")
-        if self.path.exists() and any(self.path.iterdir()):
+        if self.path.exists() and not all(_is_leftover(entry.name) for entry in self.path.iterdir()):
             raise UsageError(f"--out {self.path}: it is not empty and holds no run; choose another folder")
 
     @contextmanager
@@ -113,13 +154,17 @@ class RunFolder:
         Raises:
             UsageError: another process works on it.
         """
-        with open(self.path / "lock", "ab") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UsageError(
-                    f"--out {self.path}: another process works on this run; wait for it, or stop it first"
-                ) from None
+        with open(self.path / LOCK, "ab") as file:
+            for attempt in range(_LOCK_ATTEMPTS):
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if attempt == _LOCK_ATTEMPTS - 1:
+                        raise UsageError(
+                            f"--out {self.path}: another process works on this run; wait for it, or stop it first"
+                        ) from None
+                    time.sleep(0.1)  # whoever only looks whether the run is active holds the lock for a moment
             yield
 
     def begin(self, recipe: Recipe, environment: Environment) -> None:
@@ -139,52 +184,62 @@ class RunFolder:
 
     def environment(self) -> Environment:
         """Return where the run was started."""
-        return Environment(**self._read(ENVIRONMENT))
+        return _ENVIRONMENT.validate_python(self._read(ENVIRONMENT, _ENVIRONMENT))
 
     def progress(self) -> Progress:
         """Return how far the run has come."""
         if not (self.path / PROGRESS).exists():
             return Progress({}, [])
-        content = self._read(PROGRESS)
-        checkpoints = [
-            Checkpoint(entry["tasks_learned"], tuple(TaskScore(**score) for score in entry["scores"]), entry["seconds"])
-            for entry in content["checkpoints"]
-        ]
-        return Progress({int(task): seconds for task, seconds in content["train_seconds"].items()}, checkpoints)
+        return _PROGRESS.validate_python(self._read(PROGRESS, _PROGRESS))
 
     def write_progress(self, progress: Progress) -> None:
         """Replace the record of how far the run has come."""
         self._write(PROGRESS, asdict(progress))
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Summary:
         """Return the results of a run that is done."""
-        return self._read(SUMMARY)
+        return _SUMMARY.validate_python(self._read(SUMMARY, _SUMMARY))
 
-    def write_summary(self, summary: dict[str, Any]) -> None:
+    def write_summary(self, summary: Summary) -> None:
         """Write the results, which marks the run as done."""
-        self._write(SUMMARY, summary)
+        self._write(SUMMARY, dict(summary))
 
-    def _read(self, name: str) -> dict[str, Any]:
+    def _read(self, name: str, adapter: TypeAdapter[Any]) -> Any:
+        """Return a file's content, sure to be what the adapter takes."""
+        path = self.path / name
         try:
-            content = json.loads((self.path / name).read_bytes())
+            content = json.loads(path.read_bytes())
+            adapter.validate_python(content)
         except FileNotFoundError:
-            raise UsageError(f"{self.path / name}: missing; restore it from a copy, or start a new run") from None
+            raise UsageError(f"{path}: missing; restore it from a copy, or start a new run") from None
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise UsageError(f"{path}: {place}: {first['msg']}; restore it from a copy, or start a new run") from None
         except ValueError as error:
-            raise UsageError(
-                f"{self.path / name}: not JSON ({error}); restore it from a copy, or start a new run"
-            ) from None
-        if not isinstance(content, dict):
-            raise UsageError(f"{self.path / name}: not a JSON object; restore it from a copy, or start a new run")
+            raise UsageError(f"{path}: not JSON ({error}); restore it from a copy, or start a new run") from None
         return content
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         replace_file(self.path / name, (json.dumps(content, indent=1) + "\n").encode())
 
 
-def new_run_path(parent: Path, name: str) -> Path:
-    """Return a path under `parent` that does not exist: NAME-1, NAME-2, ..."""
-    taken = {entry.name for entry in os.scandir(parent)} if parent.is_dir() else set()
-    number = 1
-    while f"{name}-{number}" in taken:
-        number += 1
-    return parent / f"{name}-{number}"
+def claim_run_path(parent: Path, name: str) -> Path:
+    """Make and return the first of the folders NAME-1, NAME-2, ... under `parent` that does not exist."""
+    parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        path = parent / f"{name}-{number}"
+        with contextlib.suppress(FileExistsError):
+            path.mkdir()
+            return path
+    raise AssertionError("unreachable")
+
+
+def _is_leftover(name: str) -> bool:
+    """Tell whether a start that failed before it wrote the recipe may have left this file."""
+    return name in (LOCK, ENVIRONMENT) or name.endswith(".partial")
+
+
+_ENVIRONMENT = TypeAdapter(Environment)
+_PROGRESS = TypeAdapter(Progress)
+_SUMMARY = TypeAdapter(Summary)

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from supsup_core import MaskBank
@@ -16,7 +16,7 @@ from supsup_methods.continual_method import ContinualMethod
 from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import Checkpoint, evaluate_task
 from supsup_methods.experiment import Recipe
-from supsup_methods.run_folder import Environment, Progress, RunFolder
+from supsup_methods.run_folder import Environment, Progress, RunFolder, Summary
 
 
 class RunObserver(Protocol):
@@ -70,7 +70,7 @@ def adopt_environment(recorded: Environment, current: Environment) -> None:
 
 def execute(
     folder: RunFolder, recipe: Recipe, dataset: ImageDataset, device: torch.device, observer: RunObserver
-) -> dict[str, Any]:
+) -> Summary:
     """Carry out a recipe in a folder that `RunFolder.begin` prepared, or go on where it stopped; return the summary.
 
     Each task's mask depends only on the recipe, the data and the machine, so a run that was stopped anywhere ends with the
@@ -92,8 +92,8 @@ def execute(
         if learned == recipe.tasks:
             break
         progress.train_seconds[learned] = _learn(method, stream, observer)
+        folder.write_progress(progress)  # before the bank: a task that is saved has its seconds
         bank.save(folder.bank)
-        folder.write_progress(progress)
         observer.task_learned(learned + 1, progress.train_seconds[learned])
     folder.write_summary(_summarize(recipe, bank, progress, folder.environment()))
     return folder.summary()
@@ -101,7 +101,7 @@ def execute(
 
 def _learn(method: ContinualMethod, stream: TaskStream, observer: RunObserver) -> float:
     start = time.perf_counter()
-    method.learn(stream[method.tasks_learned], observer.batch_trained)
+    method.learn([stream[method.tasks_learned]], observer.batch_trained)
     return time.perf_counter() - start
 
 
@@ -117,7 +117,7 @@ def _test(method: ContinualMethod, stream: TaskStream, recipe: Recipe, observer:
     return checkpoint
 
 
-def _summarize(recipe: Recipe, bank: MaskBank, progress: Progress, environment: Environment) -> dict[str, Any]:
+def _summarize(recipe: Recipe, bank: MaskBank, progress: Progress, environment: Environment) -> Summary:
     """Return the summary: fractions, seconds and bytes."""
     return {
         "recipe": recipe.name,
@@ -134,10 +134,14 @@ def _summarize(recipe: Recipe, bank: MaskBank, progress: Progress, environment: 
             for checkpoint in progress.checkpoints
         ],
         "seconds": {
-            "train": sum(progress.train_seconds.values()),
+            "train": sum(progress.train_seconds[task] for task in range(recipe.tasks)),
             "infer": sum(checkpoint.seconds for checkpoint in progress.checkpoints),
         },
-        "bytes": {"contexts": bank.context_bytes, "buffers": 0, "total": bank.context_bytes},
+        "bytes": {
+            "contexts": bank.context_bytes,
+            "buffers": bank.buffer_bytes,
+            "total": bank.context_bytes + bank.buffer_bytes,
+        },
         "settings": asdict(recipe),
         "versions": environment.versions,
     }

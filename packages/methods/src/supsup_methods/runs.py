@@ -1,10 +1,11 @@
 """The public way to a run: its network, bank, stream and results, for evaluation, dashboards and notebooks."""
 
+import contextlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from supsup_core import FrozenNetwork, MaskBank
@@ -13,7 +14,7 @@ from supsup_datasets import TaskStream
 from supsup_methods.assembly import build_network, build_stream, load_dataset
 from supsup_methods.evaluation import Checkpoint
 from supsup_methods.experiment import Recipe
-from supsup_methods.run_folder import RunFolder
+from supsup_methods.run_folder import RunFolder, Summary
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Run:
     bank: MaskBank
     stream: TaskStream
     checkpoints: tuple[Checkpoint, ...]
-    summary: dict[str, Any] | None
+    summary: Summary | None
 
 
 def open_run(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Run:
@@ -53,8 +54,14 @@ def open_run(path: str | os.PathLike[str], device: torch.device | str = "cpu") -
 
 
 def find_runs(parent: Path) -> Iterator[RunFolder]:
-    """Yield the runs directly under a folder, by name."""
-    for entry in sorted(parent.iterdir()) if parent.is_dir() else ():
+    """Yield the runs directly under a folder, by name, demo-10 behind demo-9; what cannot be looked into is passed over."""
+    for entry in sorted(parent.iterdir(), key=_natural) if parent.is_dir() else ():
         folder = RunFolder(entry)
-        if folder.holds_run:
-            yield folder
+        with contextlib.suppress(PermissionError):
+            if folder.holds_run:
+                yield folder
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Return a sort key in which numbers count as numbers."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", path.name)]

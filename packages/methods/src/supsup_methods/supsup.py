@@ -4,7 +4,7 @@ Frozen W = ±sqrt(2 / fan_in); task i learns M^i = 1[S^i >= 0] and nothing else;
 Masks are independent: learning a task changes no bit of another.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, assert_never
 
@@ -33,6 +33,8 @@ class TaskInference:
 class SupSupSettings:
     """Supermasks in Superposition with threshold masks and One-Shot."""
 
+    kind: Literal["supsup"] = "supsup"
+    """Which method."""
     training: MaskTraining = field(default_factory=MaskTraining)
     inference: TaskInference = field(default_factory=TaskInference)
 
@@ -61,13 +63,14 @@ class SupSup:
         """Number of masks in the bank."""
         return len(self.bank)
 
-    def learn(self, task: Task, on_batch: Callable[[], None]) -> None:
-        """Train the task's mask from fresh scores and append it to the bank."""
+    def learn(self, tasks: Sequence[Task], on_batch: Callable[[], None]) -> None:
+        """Train each task's mask from fresh scores and append it to the bank."""
         training = self._settings.training
-        order = generator(self._seed, "training order", task.index)
-        batches = task.train.shuffled(training.batch_size, training.batches, order)
-        scores = fresh_scores(self.net, self._seed, task.index)
-        self.bank.append(train_threshold_mask(self.net, scores, batches, training.learning_rate, on_batch))
+        for task in tasks:
+            order = generator(self._seed, "training order", task.index)
+            batches = task.train.shuffled(training.batch_size, training.batches, order)
+            scores = fresh_scores(self.net, self._seed, task.index)
+            self.bank.append(train_threshold_mask(self.net, scores, batches, training.learning_rate, on_batch))
 
     def infer(self, images: Float[Tensor, "images *input"]) -> Guess:
         """Return One-Shot's guess from the first `images_per_guess` images."""

@@ -5,13 +5,15 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from supsup_methods.evaluation import Checkpoint
 from supsup_methods.experiment import Recipe
 from supsup_methods.run_folder import RECIPE
 
-_PATIENCE_SECONDS = 60
+_PATIENCE_SECONDS = 30
+
+RunStatus: TypeAlias = Literal["FINISHED", "KILLED", "FAILED"]
 
 
 class Tracker:
@@ -22,6 +24,17 @@ class Tracker:
     """
 
     def __init__(self, recipe: Recipe, run_path: Path, store: Path) -> None:
+        path = run_path.absolute()
+        self._description = {
+            "path": str(path),
+            "store": str(store.absolute()),
+            "parameters": {"name": recipe.name, "tasks": recipe.tasks, "seed": recipe.seed},
+            "artifacts": [str(path / RECIPE)],
+        }
+        self._process: subprocess.Popen[str] | None = None
+
+    def begun(self, tasks_learned: int) -> None:
+        """Start the tracking process; a run that cannot begin leaves no trace in the store."""
         # A session of its own, so that Ctrl-C in the terminal reaches the run alone, which then says how it ended.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "supsup_methods.tracking"],
@@ -31,12 +44,7 @@ class Tracker:
             text=True,
             start_new_session=True,
         )
-        path = run_path.absolute()
-        parameters = {"name": recipe.name, "tasks": recipe.tasks, "seed": recipe.seed}
-        self._send(path=str(path), store=str(store.absolute()), parameters=parameters, artifacts=[str(path / RECIPE)])
-
-    def begun(self, tasks_learned: int) -> None:
-        """Nothing to report: the store knows the run from its start."""
+        self._send(**self._description)
 
     def batch_trained(self) -> None:
         """Too often to report."""
@@ -55,19 +63,25 @@ class Tracker:
         if found is not None:
             self._send(metric="task_inference_accuracy", value=found, step=checkpoint.tasks_learned)
 
-    def close(self, status: Literal["FINISHED", "KILLED", "FAILED"]) -> str | None:
+    def close(self, status: RunStatus) -> str | None:
         """Report how the run ended, wait for the store, and return what went wrong with it, in one line, or None."""
-        self._send(status=status)
+        self.leave(status)
+        if self._process is None:
+            return None
         try:
             said, _ = self._process.communicate(timeout=_PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             return f"it did not answer within {_PATIENCE_SECONDS} s; its process goes on in the background"
-        return said.strip() or (
-            f"its process ended with status {self._process.returncode}" if self._process.returncode else None
-        )
+        if said.strip() or self._process.returncode == 0:
+            return said.strip() or None
+        return f"its process ended with status {self._process.returncode}"
+
+    def leave(self, status: RunStatus) -> None:
+        """Report how the run ended, and leave the rest to the tracking process."""
+        self._send(status=status)
 
     def _send(self, **line: Any) -> None:
-        if self._process.stdin is not None:
+        if self._process is not None and self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):  # the process has ended, and `close` reads why
                 self._process.stdin.write(json.dumps(line) + "\n")
                 self._process.stdin.flush()

@@ -7,6 +7,7 @@ killed, and the store is told so. The first problem with the store goes to stand
 The store is `MLFLOW_TRACKING_URI` where that is set, else the SQLite file `mlflow.db` beside the runs.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -28,8 +29,9 @@ def main() -> None:
     lines = _lines()
     try:
         description = next(lines)
-        with _alone(Path(description["store"])):
-            client = _connect(Path(description["store"]))
+        remote = os.environ.get("MLFLOW_TRACKING_URI")
+        with contextlib.nullcontext() if remote else _alone(Path(description["store"])):
+            client = _connect(remote or _local_store(Path(description["store"])))
             run = _begin_run(client, description)
         status = "KILLED"
         for line in lines:
@@ -65,23 +67,28 @@ def _alone(store: Path) -> Iterator[None]:
         yield
 
 
-def _connect(store: Path) -> Any:
+def _connect(uri: str) -> Any:
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read when mlflow is imported
     os.environ["MLFLOW_LOGGING_LEVEL"] = "CRITICAL"  # what it logs as errors also reaches us, as exceptions
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # its own default keeps trying for minutes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     from mlflow.tracking import MlflowClient
 
-    return MlflowClient(tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or _local_store(store))
+    return MlflowClient(tracking_uri=uri)
 
 
 def _local_store(folder: Path) -> str:
-    """Return the URI of the local store, set to write-ahead logging so that readers never block a run."""
-    path = (folder / "mlflow.db").absolute()
-    connection = sqlite3.connect(path, timeout=60)
+    """Return the URI of the local store, set to write-ahead logging so that readers never block a run.
+
+    It is relative to the folder, where this process goes: no sign in a folder's name can then be taken for one of a URI.
+    """
+    os.chdir(folder)
+    connection = sqlite3.connect("mlflow.db", timeout=60)
     try:
         connection.execute("PRAGMA journal_mode=WAL")
     finally:
         connection.close()
-    return f"sqlite:///{path}"
+    return "sqlite:///mlflow.db"
 
 
 def _begin_run(client: Any, description: dict[str, Any]) -> str:

@@ -1,16 +1,14 @@
 """All runs under runs/, and how each did on every task."""
 
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import streamlit as st
+from supsup_core import SupsupError
 from supsup_methods.errors import UsageError
 from supsup_methods.reporting.figures import task_accuracy
-from supsup_methods.run_folder import RunFolder
+from supsup_methods.run_folder import RUNS, RunFolder
 from supsup_methods.runs import find_runs
-
-RUNS = Path("runs")
 
 
 def show() -> None:
@@ -28,12 +26,13 @@ def show() -> None:
 
 def _row(folder: RunFolder) -> dict[str, Any]:
     """Return one line of the table; a run whose files are damaged says so."""
-    row: dict[str, Any] = {"run": folder.path.name, "status": _status(folder)}
+    row: dict[str, Any] = {"run": folder.path.name}
     try:
-        recipe, progress = folder.recipe(), folder.progress()
-    except UsageError as error:
+        recipe, progress, learned = folder.recipe(), folder.progress(), folder.tasks_saved
+        row["status"] = _status(folder)
+    except (OSError, SupsupError, UsageError) as error:
         return {**row, "status": f"damaged: {error}"}
-    row |= {"recipe": recipe.name, "tasks": recipe.tasks, "learned": len(progress.train_seconds), "seed": recipe.seed}
+    row |= {"recipe": recipe.name, "tasks": recipe.tasks, "learned": learned, "seed": recipe.seed}
     if progress.checkpoints:
         last = progress.checkpoints[-1]
         row |= {"accuracy": last.accuracy, "task inference accuracy": last.task_inference_accuracy}
@@ -49,7 +48,7 @@ def _status(folder: RunFolder) -> str:
 def _show_run(folder: RunFolder) -> None:
     try:
         checkpoints = folder.progress().checkpoints
-    except UsageError as error:
+    except (OSError, UsageError) as error:
         st.error(str(error))
         return
     if not checkpoints:

@@ -17,7 +17,7 @@ def guarded(command: Callable[[list[str]], None], argv: list[str]) -> int:
     try:
         command(argv)
     except KeyboardInterrupt:
-        return _say("stopped before anything was saved", INTERRUPTED)
+        return _say("stopped before the run began", INTERRUPTED)
     except Interrupted as stop:
         return _say(str(stop), INTERRUPTED)
     except BrokenPipeError:

@@ -51,31 +51,30 @@ def parse_launch(argv: list[str]) -> Launch:
         near = difflib.get_close_matches(name, RECIPES, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise UsageError(f"recipe {name}: not known; {hint}there are: {', '.join(RECIPES)}")
-    stored = _stored_recipe(options)
-    default = stored or RECIPES[name or _DEFAULT_RECIPE]
+    default = RECIPES[name or _DEFAULT_RECIPE]
     launch = _parse(options, Launch(default))
-    recipe = recipe_files.checked(launch.recipe)
-    if launch.resume and launch.out is None:
-        raise UsageError("--resume: which run to go on with is missing; name its folder by --out")
-    if stored is not None and (recipe != stored or name not in (None, stored.name)):
+    if launch.resume:
+        launch = _parse_resumed(options, launch, name)
+    elif launch.recipe.name != default.name:
         raise UsageError(
-            f"--resume: the run in {launch.out} was started with {_difference(stored, recipe, name)}; start a new run"
+            f"--name {launch.recipe.name}: a recipe keeps its name, {default.name}; name the run's folder by --out"
         )
+    recipe_files.checked(launch.recipe)
     if launch.summary is not None:
-        _refuse_summary(launch.summary, launch.resume)
+        _refuse_summary(launch.summary, launch)
     return launch
 
 
-def _stored_recipe(options: list[str]) -> Recipe | None:
-    """Return the recipe of the run to resume, so that only deviations from it need to be parsed."""
-    if "--resume" not in options:
-        return None
-    for index, option in enumerate(options):
-        if option == "--out" and index + 1 < len(options):
-            return RunFolder(Path(options[index + 1])).recipe()
-        if option.startswith("--out="):
-            return RunFolder(Path(option.removeprefix("--out="))).recipe()
-    return None
+def _parse_resumed(options: list[str], launch: Launch, name: str | None) -> Launch:
+    """Parse again over the recipe of the run to go on with, from which nothing may deviate."""
+    if launch.out is None:
+        raise UsageError("--resume: which run to go on with is missing; name its folder by --out")
+    stored = RunFolder(launch.out).recipe()
+    resumed = _parse(options, Launch(stored))
+    if resumed.recipe != stored or name not in (None, stored.name):
+        difference = _difference(stored, resumed.recipe, name)
+        raise UsageError(f"--resume: the run in {launch.out} was started with {difference}; start a new run")
+    return resumed
 
 
 def _parse(options: list[str], default: _Parsed) -> _Parsed:
@@ -97,9 +96,14 @@ def _parse(options: list[str], default: _Parsed) -> _Parsed:
 
 
 def _one_line(box: str) -> str:
+    """Return the gist of tyro's message: what was given and what it should have been."""
     text = " ".join(re.sub(r"\x1b\[[0-9;]*m|[╭╮╰╯│─]+", " ", box).split())
-    text = re.sub(r"^(Parsing error|Unrecognized options|Required options)\s*", "", text)
-    text = re.split(r"For full helptext|Similar options", text)[0].strip(" .;")
+    number = re.search(r"Error parsing (--[^\s:]+):? .*?(int|float).*?: '([^']*)'", text)
+    if number is not None:
+        option, kind, given = number.groups()
+        return f"{option} {given}: it should be a {'whole number' if kind == 'int' else 'number'}; choose another value"
+    text = re.sub(r"^(Parsing error|Value error|Unrecognized options|Required options)\s*", "", text)
+    text = re.split(r"For full helptext|Similar options|Argument helptext", text)[0].strip(" .;")
     return f"{text}; supsup-train --help lists all options"
 
 
@@ -122,10 +126,23 @@ def _flat(text: str) -> dict[str, Any]:
     return walk(json.loads(text), "")
 
 
-def _refuse_summary(path: Path, resume: bool) -> None:
+def _refuse_summary(path: Path, launch: Launch) -> None:
+    """Refuse a place for the summary where something would be lost; a resumed run may write over its own."""
     if path.is_dir():
         raise UsageError(f"--summary {path}: it is a folder; name a file")
-    if path.exists() and not resume:
-        raise UsageError(f"--summary {path}: it exists and is not overwritten; choose another name, or remove it")
     if not path.parent.is_dir():
         raise UsageError(f"--summary {path}: the folder {path.parent} does not exist; create it first")
+    if launch.out is not None and path.absolute().is_relative_to(launch.out.absolute()):
+        raise UsageError(
+            f"--summary {path}: --out {launch.out} has a summary.json of its own; choose a place outside of it"
+        )
+    if path.exists() and not (launch.resume and _is_summary_of(path, launch.recipe)):
+        raise UsageError(f"--summary {path}: it exists and is not overwritten; choose another name, or remove it")
+
+
+def _is_summary_of(path: Path, recipe: Recipe) -> bool:
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return isinstance(content, dict) and content.get("settings") == json.loads(recipe_files.to_json(recipe))

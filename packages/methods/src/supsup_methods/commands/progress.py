@@ -25,6 +25,7 @@ class RunProgress:
     _tasks_learned: int = field(init=False, default=0)
     _started: float = field(init=False, default=0.0)
     _steps: int = field(init=False, default=0)
+    _test_seconds: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
         self._bars = Progress(
@@ -56,7 +57,7 @@ class RunProgress:
         """Advance by one training step."""
         self._steps += 1
         if self._steps % 10 == 0:
-            rate = self._steps / (time.perf_counter() - self._started)
+            rate = self._steps / (time.perf_counter() - self._started - self._test_seconds)
             self._bars.update(self._training, advance=10, rate=f"{rate:.0f} steps/s")
 
     def task_learned(self, tasks_learned: int, seconds: float) -> None:
@@ -67,7 +68,7 @@ class RunProgress:
         if not self.console.is_terminal:
             rate = self._task_batches / seconds
             left = (
-                (time.perf_counter() - self._started)
+                (time.perf_counter() - self._started - self._test_seconds)
                 / max(1, self._steps)
                 * (self.recipe.tasks * self._task_batches - completed)
             )
@@ -85,7 +86,8 @@ class RunProgress:
         self._bars.update(self._testing, advance=1)
 
     def tested(self, checkpoint: Checkpoint) -> None:
-        """Put the testing bar away."""
+        """Put the testing bar away; its time does not count in the step rate."""
+        self._test_seconds += checkpoint.seconds
         if self._testing is not None:
             self._bars.remove_task(self._testing)
             self._testing = None

@@ -2,9 +2,10 @@
 
 import json
 import shutil
+import sys
+import tempfile
 from pathlib import Path
 from shlex import quote
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -13,7 +14,7 @@ from supsup_core.atomic_files import replace_file
 from supsup_core.packed_bits import row_bytes
 from supsup_datasets import ImageDataset
 
-from supsup_methods.assembly import load_dataset, mask_bits
+from supsup_methods.assembly import load_dataset, mask_bits, refuse_impossible
 from supsup_methods.commands.exits import Interrupted
 from supsup_methods.commands.launch import Launch
 from supsup_methods.commands.progress import RunProgress
@@ -21,62 +22,81 @@ from supsup_methods.devices import describe_device, resolve_device
 from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import Checkpoint
 from supsup_methods.reporting.run_report import print_results
-from supsup_methods.run_folder import Environment, RunFolder, new_run_path
+from supsup_methods.run_folder import RUNS, Environment, RunFolder, Summary, claim_run_path
 from supsup_methods.running import RunObserver, adopt_environment, describe_environment, execute
 from supsup_methods.tracker import Tracker
 
-RUNS = Path("runs")
-
 
 def run_launch(launch: Launch) -> None:
-    """Carry out a launch: everything that can be refused is refused before anything is written."""
+    """Carry out a launch: what can be known to be impossible is refused before anything is written."""
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that lacks a sign shows another
     console = Console(highlight=False)
-    folder = RunFolder(launch.out or new_run_path(RUNS, launch.recipe.name))
-    device = resolve_device(launch.device)
-    data_root = launch.data_root
-    if launch.resume:
-        recorded = folder.environment()
-        device = torch.device(recorded.device) if launch.device == "auto" else device
-        data_root = data_root or (Path(recorded.data_root) if recorded.data_root else None)
-    else:
+    folder = None if launch.out is None else RunFolder(launch.out)
+    if folder is not None and not launch.resume:
         folder.refuse_unless_new()
-    dataset = load_dataset(data_root)
-    environment = describe_environment(device, dataset, data_root)
-    _refuse_too_large(launch, folder, dataset)
+    device, dataset, environment = _prepare(launch, folder)
+    folder = folder or RunFolder(claim_run_path(RUNS, launch.recipe.name))
     folder.path.mkdir(parents=True, exist_ok=True)
     with folder.locked():
         if launch.resume:
             adopt_environment(folder.environment(), environment)
         else:
+            folder.refuse_unless_new()  # again: another process may have been here since
             folder.begin(launch.recipe, environment)
-        _print_header(console, launch, folder, environment, device)
-        summary = folder.summary() if folder.is_done else _execute(console, launch, folder, dataset, device)
-        if launch.summary is not None:
-            replace_file(launch.summary, (json.dumps(summary, indent=1) + "\n").encode())
-    print_results(console, folder, summary)
+        try:
+            _print_header(console, launch, folder, environment, device)
+            _finish(console, launch, folder, dataset, device)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"stopped; every finished task is kept in {folder.path}; "
+                f"go on with: supsup-train --resume --out {quote(str(folder.path))}"
+            ) from None
 
 
-def _execute(
-    console: Console, launch: Launch, folder: RunFolder, dataset: ImageDataset, device: torch.device
-) -> dict[str, Any]:
-    """Run under the eyes of the terminal and the tracking store."""
+def _prepare(launch: Launch, folder: RunFolder | None) -> tuple[torch.device, ImageDataset, Environment]:
+    """Return device, data and environment, having checked that the run can be carried out with them."""
+    device_name, data_root = launch.device, launch.data_root
+    if launch.resume and folder is not None:
+        recorded = folder.environment()
+        device_name = recorded.device if device_name == "auto" else device_name
+        data_root = data_root or (Path(recorded.data_root) if recorded.data_root else None)
+    device = resolve_device(device_name)
+    dataset = load_dataset(data_root)
+    refuse_impossible(launch.recipe, dataset)
+    _refuse_too_large(launch, dataset)
+    if launch.summary is not None:
+        with tempfile.TemporaryFile(dir=launch.summary.parent):
+            pass  # the folder can be written
+    return device, dataset, describe_environment(device, dataset, data_root)
+
+
+def _finish(console: Console, launch: Launch, folder: RunFolder, dataset: ImageDataset, device: torch.device) -> None:
+    """Run what is left to run, under the eyes of the terminal and the tracking store, and say what came out."""
+    if folder.is_done:
+        _tell(console, launch, folder)
+        return
     tracker = Tracker(launch.recipe, folder.path, RUNS)
     try:
         with RunProgress(console, launch.recipe, dataset) as progress:
-            summary = execute(folder, launch.recipe, dataset, device, _Observers((progress, tracker)))
+            execute(folder, launch.recipe, dataset, device, _Observers((progress, tracker)))
+        _tell(console, launch, folder)
+        problem = tracker.close("FINISHED")
     except KeyboardInterrupt:
-        tracker.close("KILLED")
-        raise Interrupted(
-            f"stopped; every finished task is kept in {folder.path}; "
-            f"go on with: supsup-train --resume --out {quote(str(folder.path))}"
-        ) from None
-    except BaseException:
-        tracker.close("FAILED")
+        tracker.leave("KILLED")  # nobody who presses Ctrl-C wants to wait for a store
         raise
-    problem = tracker.close("FINISHED")
+    except BaseException:
+        tracker.leave("FAILED")
+        raise
     if problem is not None:
         console.print(f"[yellow]not in the tracking store:[/] {escape(problem)}", soft_wrap=True)
-    return summary
+
+
+def _tell(console: Console, launch: Launch, folder: RunFolder) -> None:
+    """Write the summary where it was asked for, and print the results."""
+    summary: Summary = folder.summary()
+    if launch.summary is not None:
+        replace_file(launch.summary, (json.dumps(summary, indent=1) + "\n").encode())
+    print_results(console, folder, summary)
 
 
 class _Observers:
@@ -106,14 +126,15 @@ class _Observers:
             observer.tested(checkpoint)
 
 
-def _refuse_too_large(launch: Launch, folder: RunFolder, dataset: ImageDataset) -> None:
+def _refuse_too_large(launch: Launch, dataset: ImageDataset) -> None:
     """Compare the bytes that all masks will take with those that are free.
 
     Raises:
         UsageError: the disk cannot hold the bank.
     """
     needed = launch.recipe.tasks * row_bytes(mask_bits(launch.recipe, dataset))
-    place = next(parent for parent in (folder.path, *folder.path.absolute().parents) if parent.exists())
+    wanted = (launch.out or RUNS).absolute()
+    place = next(parent for parent in (wanted, *wanted.parents) if parent.exists())
     disk = shutil.disk_usage(place)
     if needed > disk.free and disk.total > 0:  # file systems of the kernel, like /proc, have no size
         raise UsageError(
@@ -126,10 +147,9 @@ def _print_header(
     console: Console, launch: Launch, folder: RunFolder, environment: Environment, device: torch.device
 ) -> None:
     recipe = launch.recipe
-    widths = "-".join(str(width) for width in recipe.backbone.hidden)
+    widths = "-".join(str(width) for width in (*recipe.backbone.hidden, recipe.backbone.outputs))
     console.print(
         f"[bold]{recipe.name}[/]: {recipe.tasks} permuted tasks of {environment.data_name}, one frozen random network "
-        f"{widths}-{recipe.backbone.outputs}, scenario {recipe.evaluation.scenario}, seed {recipe.seed}, "
-        f"on {describe_device(device)}"
+        f"{widths}, scenario {recipe.evaluation.scenario}, seed {recipe.seed}, on {describe_device(device)}"
     )
     console.print(f"saved in [bold]{escape(str(folder.path))}[/]", soft_wrap=True)

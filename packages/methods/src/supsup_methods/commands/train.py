@@ -16,3 +16,7 @@ def _train(argv: list[str]) -> None:
     from supsup_methods.commands.session import run_launch
 
     run_launch(parse_launch(argv))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,17 +1,16 @@
 """The tables that end a run in the terminal."""
 
-from typing import Any
-
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from supsup_methods.run_folder import RunFolder
+from supsup_methods.errors import UsageError
+from supsup_methods.run_folder import RunFolder, Summary
 
 _MAX_ROWS = 20
 
 
-def print_results(console: Console, folder: RunFolder, summary: dict[str, Any]) -> None:
+def print_results(console: Console, folder: RunFolder, summary: Summary) -> None:
     """Print accuracy, task inference, seconds and bytes of a run that is done, and what to try next."""
     _print_tasks(console, folder)
     _print_totals(console, summary)
@@ -24,7 +23,10 @@ def print_results(console: Console, folder: RunFolder, summary: dict[str, Any]) 
 
 
 def _print_tasks(console: Console, folder: RunFolder) -> None:
-    last = folder.progress().checkpoints[-1]
+    checkpoints = folder.progress().checkpoints
+    if not checkpoints:
+        raise UsageError(f"{folder.path}: it is done and has no checkpoint in progress.json; restore that from a copy")
+    last = checkpoints[-1]
     table = Table(title=f"All {last.tasks_learned} tasks, tested after the last one was learned")
     for column in ("task", "accuracy", "test batches given to the right task"):
         table.add_column(column, justify="right")
@@ -36,7 +38,7 @@ def _print_tasks(console: Console, folder: RunFolder) -> None:
     console.print(table)
 
 
-def _print_totals(console: Console, summary: dict[str, Any]) -> None:
+def _print_totals(console: Console, summary: Summary) -> None:
     last, sizes = summary["checkpoints"][-1], summary["bytes"]
     found = last["task_inference_accuracy"]
     table = Table(show_header=False)
