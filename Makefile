@@ -14,8 +14,8 @@ help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup:  ## install Poetry and the locked packages into this folder (all targets do it)
-	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "setup: error: $(PYTHON) is not on the PATH; install Python 3.11 or newer, or name it by make PYTHON=/path/to/python" >&2; exit 2; }
-	@$(PYTHON) scripts/setup.py
+	@command -v "$(PYTHON)" >/dev/null 2>&1 || { echo "setup: error: $(PYTHON) is not on the PATH; install Python 3.11 or newer, or name it by make PYTHON=/path/to/python" >&2; exit 2; }
+	@"$(PYTHON)" scripts/setup.py
 
 demo: setup  ## learn ten permuted-MNIST tasks with masks alone, then tell tasks apart from one image
 	@$(BIN)/python -m supsup_methods.commands.train
