@@ -202,6 +202,13 @@ def test_saving_notices_what_others_did_to_the_folder(tmp_path):
         bank.save(tmp_path)
 
 
+def test_a_folder_that_vanished_is_written_anew(tmp_path):
+    net, bank = saved(tmp_path / "bank")
+    shutil.rmtree(tmp_path / "bank")
+    bank.save(tmp_path / "bank")
+    assert torch.equal(MaskBank.open(tmp_path / "bank", net).rows, bank.rows)
+
+
 def test_a_changed_task_is_not_taken_for_the_saved_one(tmp_path):
     net, bank = saved(tmp_path)
     bank.replace(1, random_masks(net, 9))
