@@ -9,6 +9,7 @@ from shlex import quote
 
 import torch
 from rich.console import Console
+from rich.filesize import decimal
 from rich.markup import escape
 from supsup_core.atomic_files import replace_file
 from supsup_core.packed_bits import row_bytes
@@ -138,8 +139,8 @@ def _refuse_too_large(launch: Launch, dataset: ImageDataset) -> None:
     disk = shutil.disk_usage(place)
     if needed > disk.free and disk.total > 0:  # file systems of the kernel, like /proc, have no size
         raise UsageError(
-            f"--tasks {launch.recipe.tasks}: their masks take {needed / 1e9:.1f} GB and {place} has "
-            f"{disk.free / 1e9:.1f} GB free; learn fewer tasks, or name an --out with more space"
+            f"--tasks {launch.recipe.tasks}: their masks take {decimal(needed)} and {place} has "
+            f"{decimal(disk.free)} free; learn fewer tasks, or name an --out with more space"
         )
 
 
