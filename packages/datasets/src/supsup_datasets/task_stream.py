@@ -1,4 +1,7 @@
-"""A stream of tasks: `stream[i]` is the same immutable task whenever and in whatever order it is asked for."""
+"""A stream of tasks: `stream[i]` is the same task whenever and in whatever order it is asked for.
+
+A task's fields cannot be set. Its tensors are the base data, shared by all tasks: read them, do not write into them.
+"""
 
 from typing import Protocol
 
