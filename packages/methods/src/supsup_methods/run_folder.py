@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from supsup_core.atomic_files import replace_file
@@ -40,6 +40,7 @@ RUNS = Path("runs")
 """Where runs are, unless another place is named: under the folder one works in."""
 
 _LOCK_ATTEMPTS = 10
+_Content = TypeVar("_Content")
 
 
 @dataclass(frozen=True)
@@ -184,13 +185,13 @@ class RunFolder:
 
     def environment(self) -> Environment:
         """Return where the run was started."""
-        return _ENVIRONMENT.validate_python(self._read(ENVIRONMENT, _ENVIRONMENT))
+        return self._read(ENVIRONMENT, _ENVIRONMENT)
 
     def progress(self) -> Progress:
         """Return how far the run has come."""
         if not (self.path / PROGRESS).exists():
             return Progress({}, [])
-        return _PROGRESS.validate_python(self._read(PROGRESS, _PROGRESS))
+        return self._read(PROGRESS, _PROGRESS)
 
     def write_progress(self, progress: Progress) -> None:
         """Replace the record of how far the run has come."""
@@ -198,18 +199,17 @@ class RunFolder:
 
     def summary(self) -> Summary:
         """Return the results of a run that is done."""
-        return _SUMMARY.validate_python(self._read(SUMMARY, _SUMMARY))
+        return self._read(SUMMARY, _SUMMARY)
 
     def write_summary(self, summary: Summary) -> None:
         """Write the results, which marks the run as done."""
         self._write(SUMMARY, dict(summary))
 
-    def _read(self, name: str, adapter: TypeAdapter[Any]) -> Any:
-        """Return a file's content, sure to be what the adapter takes."""
+    def _read(self, name: str, adapter: TypeAdapter[_Content]) -> _Content:
+        """Return what a file says, as the adapter's type."""
         path = self.path / name
         try:
-            content = json.loads(path.read_bytes())
-            adapter.validate_python(content)
+            return adapter.validate_python(json.loads(path.read_bytes()))
         except FileNotFoundError:
             raise UsageError(f"{path}: missing; restore it from a copy, or start a new run") from None
         except ValidationError as error:
@@ -218,7 +218,6 @@ class RunFolder:
             raise UsageError(f"{path}: {place}: {first['msg']}; restore it from a copy, or start a new run") from None
         except ValueError as error:
             raise UsageError(f"{path}: not JSON ({error}); restore it from a copy, or start a new run") from None
-        return content
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         replace_file(self.path / name, (json.dumps(content, indent=1) + "\n").encode())
