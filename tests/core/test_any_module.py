@@ -260,9 +260,12 @@ def test_wrong_statistics_are_refused():
     assert len(bank) == 0
 
 
-def test_replacing_and_removing_tasks_leaves_the_others_as_they_were():
+@pytest.mark.parametrize("counted", [False, True])
+def test_replacing_and_removing_tasks_leaves_the_others_as_they_were(counted):
     net = batch_norm_network()
     bank = bank_of(net, 5)
+    if counted:
+        bank.blend(torch.full((5,), 0.2, dtype=torch.float64))
     bank.replace(1, random_masks(net, 50), own_statistics(net, 50))
     bank.remove(3)
     bank.remove(0)

@@ -12,50 +12,175 @@ from supsup_core import (
     NetworkMismatch,
     atomic_files,
     bank_files,
+    bank_manifest,
+    bank_shards,
+    byte_ledger,
     keep_weights,
+    mask_bank,
 )
 from torch import nn
 
 from .networks import filled_bank, random_masks, small_network
 
+both_forms = pytest.mark.parametrize("compact", [False, True])
 
-def saved(folder, tasks=3):
+
+def saved(folder, tasks=3, *, compact=False):
     net = small_network()
     bank = filled_bank(net, tasks)
-    bank.save(folder)
+    bank.save(folder, compact=compact)
     return net, bank
 
 
-def test_a_bank_comes_back_from_its_folder(tmp_path):
-    net, bank = saved(tmp_path / "new" / "bank")
+@both_forms
+def test_a_bank_comes_back_from_its_folder(tmp_path, compact):
+    net, bank = saved(tmp_path / "new" / "bank", compact=compact)
     again = MaskBank.open(tmp_path / "new" / "bank", net)
     assert torch.equal(again.rows, bank.rows)
     uniform = torch.full((3,), 1 / 3, dtype=torch.float64)
     assert torch.equal(net.flatten(again.blend(uniform)), net.flatten(bank.blend(uniform)))
 
 
-def test_an_empty_bank_comes_back_empty(tmp_path):
-    net, _ = saved(tmp_path, tasks=0)
+@both_forms
+def test_an_empty_bank_comes_back_empty(tmp_path, compact):
+    net, _ = saved(tmp_path, tasks=0, compact=compact)
     assert len(MaskBank.open(tmp_path, net)) == 0
 
 
-def test_saving_again_adds_new_tasks_and_touches_no_earlier_file(tmp_path):
+@both_forms
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_running_statistics_come_back_to_the_bit(tmp_path, compact, dtype):
+    net = FrozenNetwork(nn.Sequential(nn.Linear(7, 5), nn.BatchNorm1d(5, affine=False)), seed=0)
+    bank = MaskBank(net, buffer_dtype=dtype)
+    for seed in range(3):
+        generator = torch.Generator().manual_seed(seed)
+        statistics = {entry.name: torch.rand(entry.shape, generator=generator) for entry in net.task_buffers}
+        bank.append(random_masks(net, seed), statistics)
+    bank.save(tmp_path, compact=compact)
+    again = MaskBank.open(tmp_path, net)
+    assert torch.equal(again.buffers, bank.buffers)
+    assert torch.equal(again.weights(2)["1.running_var"], bank.weights(2)["1.running_var"])
+
+
+@both_forms
+def test_a_bank_saved_after_each_task_is_the_bank_saved_at_once(tmp_path, compact):
+    net = small_network()
+    bank = MaskBank(net)
+    for seed in range(40):
+        bank.append(random_masks(net, seed))
+        bank.save(tmp_path, compact=compact)
+    assert torch.equal(MaskBank.open(tmp_path, net).rows, bank.rows)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1  # small shards are written together
+
+
+def test_masks_with_much_in_common_come_back(tmp_path):
+    net = FrozenNetwork(nn.Linear(100, 90), seed=0)
+    shared = torch.rand(90, 100, generator=torch.Generator().manual_seed(0)) < 0.05
+    bank = MaskBank(net)
+    for seed in range(10):
+        own = torch.rand(90, 100, generator=torch.Generator().manual_seed(seed)) < 0.001
+        bank.append({"weight": shared | own})
+    bank.save(tmp_path, compact=True)
+    assert torch.equal(MaskBank.open(tmp_path, net).rows, bank.rows)
+    assert byte_ledger(tmp_path, net).contexts < 0.5 * byte_ledger(tmp_path, net).order_0
+
+
+def shard_sizes(folder):
+    return [shard.tasks for shard in bank_manifest.read_manifest(folder).shards]
+
+
+def test_each_task_is_written_again_only_as_its_shard_doubles(tmp_path, monkeypatch):
+    monkeypatch.setattr(bank_files, "_SMALL_SHARD_BYTES", 0)
+    monkeypatch.setattr(bank_files, "_SHARD_BYTES", 16 * 16)  # 16 rows of 16 bytes
+    net = small_network()
+    bank, written = MaskBank(net), 0
+    for tasks in range(1, 51):
+        bank.append(random_masks(net, tasks))
+        before = set(tmp_path.glob("*.safetensors"))
+        bank.save(tmp_path)
+        new = set(tmp_path.glob("*.safetensors")) - before
+        written += sum(int(path.stem.split("-")[2]) for path in new)
+    assert shard_sizes(tmp_path) == [16, 16, 16, 2]
+    assert written <= 50 * 5  # a task's shard doubles four times, from 1 to 16
+    assert torch.equal(MaskBank.open(tmp_path, net).rows, bank.rows)
+
+
+def test_files_of_full_shards_are_never_touched_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(bank_files, "_SHARD_BYTES", 3 * 16)
     net, bank = saved(tmp_path)
     (shard,) = tmp_path.glob("*.safetensors")
     before = (shard.read_bytes(), shard.stat().st_mtime_ns)
     bank.save(tmp_path)
+    for seed in range(5):
+        bank.append(random_masks(net, seed))
+        bank.save(tmp_path)
+    assert (shard.read_bytes(), shard.stat().st_mtime_ns) == before
+    assert shard_sizes(tmp_path) == [3, 3, 2]
+
+
+def test_an_open_bank_goes_on_when_its_files_are_merged_and_deleted(tmp_path):
+    net, bank = saved(tmp_path)
+    mapped = MaskBank.open(tmp_path, net)
     bank.append(random_masks(net, 9))
     bank.save(tmp_path)
-    assert (shard.read_bytes(), shard.stat().st_mtime_ns) == before
-    assert len(list(tmp_path.glob("*.safetensors"))) == 2
+    assert shard_sizes(tmp_path) == [4]
+    assert torch.equal(mapped.rows, bank.rows[:3])
+
+
+def test_a_mapped_bank_is_saved_on_to_its_own_folder(tmp_path):
+    net, bank = saved(tmp_path)
+    mapped = MaskBank.open(tmp_path, net)
+    for grown in (mapped, bank):
+        grown.append(random_masks(net, 9))
+    mapped.save(tmp_path)
     assert torch.equal(MaskBank.open(tmp_path, net).rows, bank.rows)
 
 
-def test_a_large_bank_is_cut_into_shards(tmp_path, monkeypatch):
-    monkeypatch.setattr(bank_files, "_SHARD_BYTES", 40)  # two rows of 16 bytes
-    net, bank = saved(tmp_path, tasks=5)
-    assert len(list(tmp_path.glob("*.safetensors"))) == 3
-    assert torch.equal(MaskBank.open(tmp_path, net).rows, bank.rows)
+def test_changing_a_mapped_bank_leaves_its_files_alone(tmp_path):
+    net, bank = saved(tmp_path)
+    content = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    mapped = MaskBank.open(tmp_path, net)
+    mapped.replace(0, random_masks(net, 9))
+    mapped.remove(1)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == content
+    bank.replace(0, random_masks(net, 9))
+    bank.remove(1)
+    assert torch.equal(mapped.rows, bank.rows)
+
+
+def test_a_large_shard_holds_its_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(bank_shards, "_TASKS_WORTH_COUNTING", 3)
+    monkeypatch.setattr(bank_files, "_SHARD_BYTES", 4 * 16)
+    net, bank = saved(tmp_path, tasks=9)  # shards of 4, 4 and 1: the last has no counts
+    counted = []
+    counting = mask_bank.count_ones
+    monkeypatch.setattr(mask_bank, "count_ones", lambda rows, bits: counted.append(len(rows)) or counting(rows, bits))
+    uniform = torch.full((9,), 1 / 9, dtype=torch.float64)
+    blended = MaskBank.open(tmp_path, net).blend(uniform)
+    assert counted == [1]
+    assert torch.equal(net.flatten(blended), net.flatten(bank.blend(uniform)))
+
+
+@both_forms
+def test_the_two_forms_do_not_mix(tmp_path, compact):
+    net, bank = saved(tmp_path, compact=compact)
+    bank.append(random_masks(net, 9))
+    with pytest.raises(FolderInUse, match=f"it holds a bank with compact={compact}; save it so"):
+        MaskBank.save(filled_bank(net, 4), tmp_path, compact=not compact)
+
+
+def test_a_reader_that_meets_a_save_reads_the_bank_of_after(tmp_path, monkeypatch):
+    net, bank = saved(tmp_path)
+    read_shard, saves = bank_files.read_shard, []
+
+    def interrupted(path, shard, header):
+        if not saves:
+            saves.append(bank.append(random_masks(net, 9)))
+            bank.save(tmp_path)  # deletes the shard that was about to be read
+        return read_shard(path, shard, header)
+
+    monkeypatch.setattr(bank_files, "read_shard", interrupted)
+    assert len(MaskBank.open(tmp_path, net)) == 4
 
 
 def test_a_bank_is_refused_by_another_network(tmp_path):
@@ -96,95 +221,9 @@ def test_a_file_in_the_folders_place_is_left_alone(tmp_path):
         saved(tmp_path / "bank")
 
 
-def test_every_flipped_byte_of_a_mask_is_found_and_named(tmp_path):
+def test_saving_after_each_task_reads_no_shard(tmp_path, monkeypatch):
     net, bank = saved(tmp_path)
-    (shard,) = tmp_path.glob("*.safetensors")
-    content = shard.read_bytes()
-    start = content.index(bank.rows.numpy().tobytes())
-    for position in range(start, start + bank.context_bytes):
-        damaged = bytearray(content)
-        damaged[position] ^= 1 << position % 8
-        shard.write_bytes(damaged)
-        task = (position - start) // bank.row_bytes
-        with pytest.raises(CorruptBank, match=f"the bits of task {task} do not match their checksum"):
-            MaskBank.open(tmp_path, net)
-
-
-def test_a_flip_anywhere_else_in_a_shard_is_found(tmp_path):
-    net, bank = saved(tmp_path)
-    (shard,) = tmp_path.glob("*.safetensors")
-    content = shard.read_bytes()
-    for position in range(len(content)):
-        damaged = bytearray(content)
-        damaged[position] ^= 0x01
-        shard.write_bytes(damaged)
-        try:
-            again = MaskBank.open(tmp_path, net)
-        except CorruptBank:
-            continue
-        assert torch.equal(again.rows, bank.rows), f"byte {position} changed a mask without notice"
-
-
-@pytest.mark.parametrize("keep", [0, 1, 7, 100, -1])
-def test_a_truncated_shard_is_found(tmp_path, keep):
-    net, _ = saved(tmp_path)
-    (shard,) = tmp_path.glob("*.safetensors")
-    shard.write_bytes(shard.read_bytes()[:keep])
-    with pytest.raises(CorruptBank, match=r"masks-00000000-000003.safetensors: \d+ bytes where \d+ were written"):
-        MaskBank.open(tmp_path, net)
-
-
-def test_a_missing_shard_is_found(tmp_path):
-    net, _ = saved(tmp_path)
-    next(tmp_path.glob("*.safetensors")).unlink()
-    with pytest.raises(CorruptBank, match="the manifest names this file and it is missing"):
-        MaskBank.open(tmp_path, net)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"{", "not readable as JSON"),
-        (b"\xff\xfe", "not readable as JSON"),
-        (b"[]", "not the manifest of a mask bank"),
-        (b'{"format": "supsup-mask-bank", "version": 99}', "format version 99, this supsup-core reads version 1"),
-        (
-            b'{"format": "supsup-mask-bank", "version": 1, "seed": 0}',
-            "buffer_dtype, buffers, fingerprint, parameters, shards missing",
-        ),
-    ],
-)
-def test_a_damaged_manifest_is_found(tmp_path, content, message):
-    net, _ = saved(tmp_path)
-    (tmp_path / bank_files.MANIFEST).write_bytes(content)
-    with pytest.raises(CorruptBank, match=message):
-        MaskBank.open(tmp_path, net)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"fingerprint": None},
-        {"parameters": 3},
-        {"buffers": [["x"]]},
-        {"buffer_dtype": "float8"},
-        {"seed": None},
-        {"shards": [{"name": "x"}]},
-        {"shards": [{"file": "../elsewhere", "tasks": 1, "bytes": 1}]},
-        {"shards": {}, "parameters": {"a": 1}},
-    ],
-)
-def test_a_manifest_of_the_wrong_shape_is_named(tmp_path, changes):
-    net, _ = saved(tmp_path)
-    content = json.loads((tmp_path / bank_files.MANIFEST).read_text())
-    (tmp_path / bank_files.MANIFEST).write_text(json.dumps(content | changes))
-    with pytest.raises(CorruptBank, match=r"manifest\.json: not as it was written"):
-        MaskBank.open(tmp_path, net)
-
-
-def test_saving_after_each_task_reads_no_earlier_shard(tmp_path, monkeypatch):
-    net, bank = saved(tmp_path)
-    monkeypatch.setattr(bank_files, "_open_shard", lambda *_: pytest.fail("a shard was read"))
+    monkeypatch.setattr(bank_shards, "_mapped", lambda *_: pytest.fail("a shard was read"))
     for seed in range(10, 15):
         bank.append(random_masks(net, seed))
         bank.save(tmp_path)
@@ -227,9 +266,10 @@ class PowerCut(Exception):
     pass
 
 
-@pytest.mark.parametrize("cut_at", range(12))
-def test_a_crash_at_any_moment_of_saving_leaves_the_old_or_the_new_bank(tmp_path, monkeypatch, cut_at):
-    net, bank = saved(tmp_path)
+@both_forms
+@pytest.mark.parametrize("cut_at", range(14))
+def test_a_crash_at_any_moment_of_saving_leaves_the_old_or_the_new_bank(tmp_path, monkeypatch, cut_at, compact):
+    net, bank = saved(tmp_path, compact=compact)
     bank.append(random_masks(net, 7))
     bank.append(random_masks(net, 8))
     calls = 0
@@ -245,14 +285,14 @@ def test_a_crash_at_any_moment_of_saving_leaves_the_old_or_the_new_bank(tmp_path
         return wrapped
 
     with monkeypatch.context() as patched:
-        for name in ("fsync", "replace", "open", "close"):
+        for name in ("fsync", "replace", "open", "close", "unlink"):
             patched.setattr(atomic_files.os, name, cut(getattr(atomic_files.os, name)))
         with contextlib.suppress(PowerCut):
-            bank.save(tmp_path)
+            bank.save(tmp_path, compact=compact)
     again = MaskBank.open(tmp_path, net)
     assert len(again) in (3, 5)
     assert torch.equal(again.rows, bank.rows[: len(again)])
-    bank.save(tmp_path)
+    bank.save(tmp_path, compact=compact)
     assert torch.equal(MaskBank.open(tmp_path, net).rows, bank.rows)
 
 
@@ -268,4 +308,4 @@ def test_what_a_crash_before_the_first_manifest_left_is_no_obstacle(tmp_path):
 def test_files_hold_no_pickle(tmp_path):
     saved(tmp_path)
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}
-    json.loads((tmp_path / bank_files.MANIFEST).read_text())
+    json.loads((tmp_path / bank_manifest.MANIFEST).read_text())

@@ -1,8 +1,10 @@
+import zlib
+
 import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from supsup_core.packed_bits import pack, row_bytes, unpack, unpack_to
+from supsup_core.packed_bits import checksum, count_ones, pack, row_bytes, unpack, unpack_to
 
 bits = st.lists(st.booleans(), min_size=1, max_size=300).map(lambda values: torch.tensor(values))
 
@@ -34,3 +36,15 @@ def test_many_rows_pack_as_one_by_one():
     rows = torch.rand(5, 77, generator=torch.Generator().manual_seed(0)) < 0.5
     assert torch.equal(pack(rows), torch.stack([pack(row) for row in rows]))
     assert torch.equal(unpack(pack(rows), 77), rows)
+
+
+@given(st.integers(0, 600), st.integers(1, 200), st.integers(0, 2**32))
+def test_ones_are_counted_as_if_unpacked(rows, num_bits, seed):
+    bits = torch.rand(rows, num_bits, generator=torch.Generator().manual_seed(seed)) < 0.7
+    assert torch.equal(count_ones(pack(bits), num_bits), bits.sum(dim=0, dtype=torch.int32))
+
+
+@given(st.lists(st.binary(max_size=40), max_size=4))
+def test_a_checksum_is_that_of_all_parts_in_a_row(parts):
+    tensors = [torch.tensor(list(part), dtype=torch.uint8) for part in parts]
+    assert checksum(*tensors) == zlib.crc32(b"".join(parts))

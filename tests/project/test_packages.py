@@ -42,7 +42,13 @@ def test_core_needs_only_what_it_promises(wheels):
     with zipfile.ZipFile(wheels["core"]) as wheel:
         (metadata,) = (entry for entry in wheel.namelist() if entry.endswith(".dist-info/METADATA"))
         requirements = Parser().parsestr(wheel.read(metadata).decode()).get_all("Requires-Dist")
-    assert {re.split(r"[ (<>=]", line)[0] for line in requirements} == {"jaxtyping", "numpy", "safetensors", "torch"}
+    assert {re.split(r"[ (<>=]", line)[0] for line in requirements} == {
+        "constriction",
+        "jaxtyping",
+        "numpy",
+        "safetensors",
+        "torch",
+    }
 
 
 def imported_packages(folder: Path) -> set[str]:
@@ -70,7 +76,7 @@ def test_every_import_is_a_stated_dependency(name):
 
 WITHOUT_STORAGE = """
 import sys
-for missing in ("safetensors", "numpy"):
+for missing in ("safetensors", "numpy", "constriction"):
     sys.modules[missing] = None
 import torch
 from supsup_core import FrozenNetwork, MaskBank, entropy, one_shot

@@ -14,11 +14,13 @@ torch.Size([1, 6])
 Wortsman, Ramanujan, Liu, Kembhavi, Rastegari, Yosinski and Farhadi, Supermasks in Superposition, NeurIPS 2020.
 """
 
+from supsup_core.byte_ledger import ByteLedger, byte_ledger
 from supsup_core.errors import CorruptBank, FolderInUse, InvalidArgument, NetworkMismatch, SupsupError
 from supsup_core.frozen_network import FrozenNetwork, MaskableParameter, maskable_fan_in
 from supsup_core.mask_bank import MaskBank
 from supsup_core.objectives import entropy, max_confidence, max_logit, superfluous_logsumexp
 from supsup_core.rank_one_bank import RankOneBank
+from supsup_core.salvaging import Salvage, salvage
 from supsup_core.shapes import Masks, Objective, Weights
 from supsup_core.supermask import (
     density_budget,
@@ -44,6 +46,7 @@ from supsup_core.task_inference import (
 from supsup_core.weight_init import initial_scores, keep_weights, signed_kaiming_constant
 
 __all__ = [
+    "ByteLedger",
     "ContextStore",
     "CorruptBank",
     "FolderInUse",
@@ -57,11 +60,13 @@ __all__ = [
     "NetworkMismatch",
     "Objective",
     "RankOneBank",
+    "Salvage",
     "SupsupError",
     "Weights",
     "belief_slopes",
     "binary",
     "binary_each",
+    "byte_ledger",
     "density_budget",
     "entropy",
     "erdos_renyi_budget",
@@ -75,6 +80,7 @@ __all__ = [
     "max_logit",
     "one_shot",
     "one_shot_each",
+    "salvage",
     "signed_kaiming_constant",
     "superfluous_logsumexp",
     "threshold",

@@ -1,6 +1,7 @@
 """Files that are either as they were or as they should be, whatever happens while they are written."""
 
 import os
+import secrets
 from pathlib import Path
 
 
@@ -10,7 +11,8 @@ def replace_file(path: Path, content: bytes) -> None:
     Raises:
         OSError: with the file's name, if it could not be written; what was there before still is.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # Random, not the process: what an earlier one with the same number left behind must not stand in the way.
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         with open(partial, "xb") as file:
             file.write(content)

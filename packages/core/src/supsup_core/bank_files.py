@@ -1,79 +1,51 @@
 """A mask bank as a folder: safetensors shards that are never edited in place, and a manifest that is written last.
 
-| file | content |
-|---|---|
-| `manifest.json` | format, the network's fingerprint and parameters, the list of shards |
-| `masks-FIRST-COUNT.safetensors` | `rows`: packed masks; `buffers`: running statistics; `crc32` of both: one row a task |
-
 A shard counts only once a manifest names it, and a manifest is replaced atomically, so a crash leaves either the bank of
-before or the bank of after. Files hold no pickles.
+before or the bank of after. Small shards are written together with the tasks that follow them, so that a bank saved after
+every task ends as few files; the bytes written are a few times the bank's own. Files hold no pickles.
 """
 
-import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import torch
-from jaxtyping import Float, UInt8
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save as to_bytes
 from torch import Tensor
 
 from supsup_core.atomic_files import replace_file
-from supsup_core.errors import CorruptBank, FolderInUse, NetworkMismatch
-from supsup_core.frozen_network import FrozenNetwork
-from supsup_core.packed_bits import checksum
+from supsup_core.bank_manifest import MANIFEST, Header, Manifest, Shard, read_manifest
+from supsup_core.bank_shards import read_checksums, read_shard, salvage_shard, shard_bytes
+from supsup_core.checked_tasks import StoredTasks
+from supsup_core.errors import CorruptBank, FolderInUse
+from supsup_core.task_rows import TaskRows
 
-MANIFEST = "manifest.json"
-_FORMAT = "supsup-mask-bank"
-_VERSION = 1
-_SHARD_BYTES = 256 * 2**20
-_DTYPES = {torch.float16: "float16", torch.float32: "float32", torch.float64: "float64"}
-
-
-@dataclass(frozen=True)
-class Header:
-    """What ties tasks to a network: its fingerprint, and what a row of bits and one of running statistics cover, in order."""
-
-    fingerprint: str
-    seed: int
-    parameters: tuple[tuple[str, tuple[int, ...]], ...]
-    buffers: tuple[tuple[str, tuple[int, ...]], ...]
-    buffer_dtype: torch.dtype
-
-    @classmethod
-    def of(cls, net: FrozenNetwork, buffer_dtype: torch.dtype) -> "Header":
-        """Describe a network, and how its running statistics are kept."""
-        parameters, buffers = (
-            tuple((entry.name, entry.shape) for entry in part) for part in (net.maskable, net.task_buffers)
-        )
-        return cls(net.fingerprint, net.seed, parameters, buffers, buffer_dtype)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the header as the manifest holds it."""
-        return {**asdict(self), "buffer_dtype": _DTYPES[self.buffer_dtype]}
+_SHARD_BYTES = 64 * 2**20
+_SMALL_SHARD_BYTES = 256 * 2**10  # writing this much again costs about as much as making sure that it is on disk
+_PATTERN = "masks-*.safetensors"
 
 
 @dataclass(frozen=True)
-class Shard:
-    """One file of consecutive tasks."""
-
-    file: str
-    tasks: int
-    bytes: int
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """A manifest's content."""
+class Content:
+    """All tasks of a bank that is to be written."""
 
     header: Header
-    shards: tuple[Shard, ...]
+    rows: TaskRows
+    buffers: TaskRows
+    checksums: Sequence[int]
+    compact: bool
+
+
+@dataclass(frozen=True)
+class Salvaged:
+    """What is left of a damaged bank.
+
+    Attributes:
+        tasks: packed mask and running statistics of each task that is as it was written, by its number.
+        lost: the numbers of the others, as far as the files tell.
+    """
+
+    tasks: dict[int, tuple[Tensor, Tensor]]
+    lost: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -84,70 +56,43 @@ class _Written:
     shards: tuple[Shard, ...]
 
 
-def _identity(path: Path) -> tuple[int, int, int] | None:
-    """Return what tells one version of a file from another, or None if there is none."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def stored_buffer_dtype(folder: str | os.PathLike[str]) -> torch.dtype:
-    """Return how a bank's files keep running statistics.
-
-    Raises:
-        CorruptBank: the folder is not a bank, or its manifest is damaged.
-    """
-    return _parse_manifest(Path(folder) / MANIFEST).header.buffer_dtype
-
-
-def write(
-    folder: str | os.PathLike[str],
-    header: Header,
-    rows: UInt8[Tensor, "tasks bytes"],
-    buffers: Float[Tensor, "tasks values"],
-    checksums: Sequence[int],
-    known: object = None,
-) -> object:
-    """Bring a folder up to date with all tasks, adding shards for those that it lacks.
+def write(folder: str | os.PathLike[str], content: Content, known: object = None) -> object:
+    """Bring a folder up to date with all tasks of a bank.
 
     Args:
         folder: where the bank is or will be.
-        header: of the bank.
-        rows: the packed masks.
-        buffers: the running statistics.
-        checksums: of each task.
+        content: of the bank.
         known: what an earlier call returned for the same, unchanged tasks; where the manifest is still the one that it wrote,
             no shard is read again, so that saving after every task costs that task.
 
     Returns:
         What the next call may be given as `known`.
+
+    Raises:
+        FolderInUse: the folder holds something else, a bank that this one does not continue, or one in the other form.
+        NetworkMismatch: the folder's bank belongs to another network.
+        CorruptBank: the folder's bank is damaged.
     """
     path = Path(folder)
     if isinstance(known, _Written) and known.manifest == _identity(path / MANIFEST):
-        shards = list(known.shards)
+        shards = known.shards
     else:
-        shards = _existing_shards(path, header, checksums)
-    stored = sum(shard.tasks for shard in shards)
-    if stored == len(checksums) and (path / MANIFEST).exists():
-        return _Written(_identity(path / MANIFEST), tuple(shards))
-    path.mkdir(parents=True, exist_ok=True)
-    per_shard = max(1, _SHARD_BYTES // max(1, rows.shape[1]))
-    for first in range(stored, len(checksums), per_shard):
-        last = min(first + per_shard, len(checksums))
-        content = to_bytes(
-            {
-                "rows": rows[first:last].cpu().numpy(),
-                "buffers": buffers[first:last].cpu().numpy(),
-                "crc32": np.array(checksums[first:last], dtype=np.uint32),
-            }
-        )
-        shard = Shard(f"masks-{first:08d}-{last - first:06d}.safetensors", last - first, len(content))
-        replace_file(path / shard.file, content)
-        shards.append(shard)
-    replace_file(path / MANIFEST, _manifest(header, shards).encode())
-    return _Written(_identity(path / MANIFEST), tuple(shards))
+        shards = _existing_shards(path, content)
+    tasks = len(content.checksums)
+    if sum(shard.tasks for shard in shards) < tasks or not (path / MANIFEST).exists():
+        path.mkdir(parents=True, exist_ok=True)
+        tasks_a_shard = max(1, _SHARD_BYTES // max(1, content.rows.width))
+        kept, first = _untouched(shards, tasks, content.rows.width, tasks_a_shard)
+        new = [
+            _write_shard(path, content, start, min(start + tasks_a_shard, tasks))
+            for start in range(first, tasks, tasks_a_shard)
+        ]
+        replaced = shards[len(kept) :]
+        shards = (*kept, *new)
+        replace_file(path / MANIFEST, Manifest(content.header, content.compact, shards).to_text().encode())
+        for shard in replaced:
+            (path / shard.file).unlink(missing_ok=True)
+    return _Written(_identity(path / MANIFEST), shards)
 
 
 def stored_tasks(folder: str | os.PathLike[str]) -> int:
@@ -156,137 +101,126 @@ def stored_tasks(folder: str | os.PathLike[str]) -> int:
     Raises:
         CorruptBank: the folder is not a bank, or its manifest is damaged.
     """
-    return sum(shard.tasks for shard in _parse_manifest(Path(folder) / MANIFEST).shards)
+    return read_manifest(Path(folder)).tasks
 
 
-def read(folder: str | os.PathLike[str], header: Header) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the rows and running statistics of each shard, memory-mapped, with every checksum verified."""
+def read(folder: str | os.PathLike[str], header: Header) -> list[StoredTasks]:
+    """Return the tasks of all shards. Bits are mapped and not read; their checksums are still to be compared.
+
+    A bank that another process saves meanwhile is read as it was before or after.
+
+    Raises:
+        NetworkMismatch: the bank belongs to another network.
+        CorruptBank: the folder is not a bank, or a file is damaged.
+    """
     path = Path(folder)
-    first = 0
-    for shard in _load_manifest(path, header):
-        rows, buffers, checksums = _open_shard(path / shard.file, shard)
-        for offset, (*task, expected) in enumerate(zip(rows, buffers, checksums, strict=True)):
-            if checksum(*task) != int(expected):
-                raise CorruptBank(
-                    f"{path / shard.file}: the bits of task {first + offset} do not match their checksum; "
-                    "restore the file from a copy, or learn the task again"
-                )
-        first += shard.tasks
-        yield rows, buffers
+    while True:
+        version, manifest = _identity(path / MANIFEST), read_manifest(path)
+        header.refuse_other(manifest.header, path)
+        try:
+            return [read_shard(path / shard.file, shard, header) for shard in manifest.shards]
+        except CorruptBank:
+            if version == _identity(path / MANIFEST):
+                raise
 
 
-def _existing_shards(path: Path, header: Header, checksums: Sequence[int]) -> list[Shard]:
-    """Return the shards of a bank that the rows continue; refuse a folder that holds anything else."""
+def salvage(folder: str | os.PathLike[str], header: Header) -> Salvaged:
+    """Return what is intact of a bank, whatever is damaged.
+
+    Where the manifest is damaged, every shard of this bank that lies in the folder counts.
+
+    Raises:
+        NetworkMismatch: the bank belongs to another network.
+        CorruptBank: there is no such folder.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise CorruptBank(f"{path}: there is no such folder; check the path")
+    files, expected = sorted(path.glob(_PATTERN)), 0
+    try:
+        manifest = read_manifest(path)
+    except CorruptBank:
+        pass  # that is what this function is for
+    else:
+        header.refuse_other(manifest.header, path)
+        files, expected = [path / shard.file for shard in manifest.shards], manifest.tasks
+    found: dict[int, tuple[Tensor, Tensor]] = {}
+    for file in files:
+        try:
+            first, (stored, intact) = _first_task(file), salvage_shard(file, header)
+        except (CorruptBank, ValueError):
+            continue  # its tasks are missing from what is returned
+        expected = max(expected, first + len(stored.checksums))
+        for task in intact:
+            found.setdefault(first + task, (stored.rows[task], stored.buffers[task]))
+    return Salvaged(dict(sorted(found.items())), tuple(task for task in range(expected) if task not in found))
+
+
+def _write_shard(path: Path, content: Content, first: int, last: int) -> Shard:
+    rows, buffers = content.rows.between(first, last), content.buffers.between(first, last)
+    data = shard_bytes(content.header, rows, buffers, content.checksums[first:last], compact=content.compact)
+    shard = Shard(f"masks-{first:08d}-{last - first:06d}.safetensors", last - first, len(data))
+    replace_file(path / shard.file, data)
+    return shard
+
+
+def _first_task(file: Path) -> int:
+    return int(file.name.split("-")[1])
+
+
+def _untouched(
+    shards: Sequence[Shard], tasks: int, row_bytes: int, tasks_a_shard: int
+) -> tuple[tuple[Shard, ...], int]:
+    """Return the shards that stay as they are, and the first task to write.
+
+    The last shard is written again with what follows it while the two together are small, or it has no more tasks than
+    what follows: so each task is written again only when its shard doubles.
+    """
+    kept = list(shards)
+    first = sum(shard.tasks for shard in kept)
+    while kept:
+        last, following = kept[-1], tasks - first
+        small = last.bytes + following * row_bytes <= _SMALL_SHARD_BYTES
+        if last.tasks + following > tasks_a_shard or not (small or last.tasks <= following):
+            break
+        first -= kept.pop().tasks
+    return tuple(kept), first
+
+
+def _existing_shards(path: Path, content: Content) -> tuple[Shard, ...]:
+    """Return the shards of a bank that the content continues; refuse a folder that holds anything else."""
     if path.exists() and not path.is_dir():
         raise FolderInUse(f"folder={path}: it is a file; a bank is a folder, choose another name")
     if not path.exists() or not any(path.iterdir()):
-        return []
+        return ()
     if not (path / MANIFEST).exists():
         if all(_is_leftover(entry) for entry in path.iterdir()):
-            return []
+            return ()
         raise FolderInUse(f"folder={path}: it holds files that are not a mask bank; choose an empty or a new folder")
-    shards = _load_manifest(path, header)
-    stored = [int(value) for shard in shards for value in _open_shard(path / shard.file, shard)[2]]
-    if stored != list(checksums[: len(stored)]):
+    manifest = read_manifest(path)
+    content.header.refuse_other(manifest.header, path)
+    if manifest.compact != content.compact:
         raise FolderInUse(
-            f"folder={path}: it holds a bank of {len(stored)} tasks that this one of {len(checksums)} does not continue; "
-            "choose another folder"
+            f"folder={path}: it holds a bank with compact={manifest.compact}; save it so, or choose another folder"
         )
-    return shards
+    stored = [value for shard in manifest.shards for value in read_checksums(path / shard.file, shard)]
+    if stored != list(content.checksums[: len(stored)]):
+        raise FolderInUse(
+            f"folder={path}: it holds a bank of {len(stored)} tasks that this one of {len(content.checksums)} does not "
+            "continue; choose another folder"
+        )
+    return manifest.shards
 
 
 def _is_leftover(entry: Path) -> bool:
     """Tell whether a crash before the first manifest may have left this file."""
-    return entry.name.startswith("masks-") or entry.name.endswith(".partial")
+    return entry.match(_PATTERN) or entry.name.endswith(".partial")
 
 
-def _manifest(header: Header, shards: Sequence[Shard]) -> str:
-    content = {
-        "format": _FORMAT,
-        "version": _VERSION,
-        **header.to_json(),
-        "shards": [asdict(shard) for shard in shards],
-    }
-    return json.dumps(content, indent=1) + "\n"
-
-
-def _load_manifest(path: Path, header: Header) -> list[Shard]:
-    manifest = _parse_manifest(path / MANIFEST)
-    found = manifest.header
-    if found.fingerprint != header.fingerprint:
-        raise NetworkMismatch(
-            f"{path}: its masks belong to a network with fingerprint {found.fingerprint[:12]} (seed {found.seed}), "
-            f"this one has {header.fingerprint[:12]} (seed {header.seed}); build the network with the same module and seed"
-        )
-    if found.parameters != header.parameters:
-        raise NetworkMismatch(f"{path}: its masks cover other parameters than this network's; pass the same select=")
-    if (found.buffers, found.buffer_dtype) != (header.buffers, header.buffer_dtype):
-        raise NetworkMismatch(
-            f"{path}: it keeps other running statistics than this bank; use the same module and buffer_dtype"
-        )
-    return list(manifest.shards)
-
-
-def _parse_manifest(path: Path) -> Manifest:
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    """Return what tells one version of a file from another, or None if there is none."""
     try:
-        content = json.loads(path.read_bytes())
+        status = path.stat()
     except FileNotFoundError:
-        raise CorruptBank(f"{path}: there is no such file, so the folder is not a mask bank; check the path") from None
-    except ValueError as error:
-        raise CorruptBank(f"{path}: not readable as JSON ({error}); restore it from a copy") from None
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise CorruptBank(f"{path}: not the manifest of a mask bank; check the path")
-    if content.get("version") != _VERSION:
-        raise CorruptBank(
-            f"{path}: format version {content.get('version')}, this supsup-core reads version {_VERSION}; "
-            "use the release that wrote it"
-        )
-    missing = {"fingerprint", "seed", "parameters", "buffers", "buffer_dtype", "shards"} - set(content)
-    if missing:
-        raise CorruptBank(f"{path}: {', '.join(sorted(missing))} missing; restore it from a copy")
-    try:
-        return _manifest_from_json(content)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CorruptBank(
-            f"{path}: not as it was written ({type(error).__name__}: {error}); restore it from a copy"
-        ) from None
-
-
-def _manifest_from_json(content: dict[str, Any]) -> Manifest:
-    """Return the manifest; whatever does not have the right shape raises."""
-    parameters, buffers = (
-        tuple((str(name), tuple(int(axis) for axis in shape)) for name, shape in content[key])
-        for key in ("parameters", "buffers")
-    )
-    dtypes = {name: dtype for dtype, name in _DTYPES.items()}
-    header = Header(
-        content["fingerprint"].lower(), int(content["seed"]), parameters, buffers, dtypes[content["buffer_dtype"]]
-    )
-    shards = tuple(Shard(str(each["file"]), int(each["tasks"]), int(each["bytes"])) for each in content["shards"])
-    if any(Path(shard.file).name != shard.file or shard.tasks < 1 for shard in shards):
-        raise ValueError("a shard is a file of the same folder, with at least one task")
-    return Manifest(header, shards)
-
-
-def _open_shard(path: Path, shard: Shard) -> tuple[Tensor, Tensor, npt.NDArray[np.uint32]]:
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError:
-        raise CorruptBank(f"{path}: the manifest names this file and it is missing; restore it from a copy") from None
-    if size != shard.bytes:
-        raise CorruptBank(f"{path}: {size} bytes where {shard.bytes} were written; restore it from a copy")
-    try:
-        with safe_open(path, framework="pt") as tensors, safe_open(path, framework="numpy") as arrays:
-            rows, buffers, checksums = (
-                tensors.get_tensor("rows"),
-                tensors.get_tensor("buffers"),
-                arrays.get_tensor("crc32"),
-            )
-    except SafetensorError as error:
-        raise CorruptBank(f"{path}: not a readable shard ({error}); restore it from a copy") from None
-    counts = {len(rows), len(buffers), len(checksums)}
-    if rows.dtype != torch.uint8 or rows.ndim != 2 or buffers.ndim != 2 or counts != {shard.tasks}:
-        raise CorruptBank(
-            f"{path}: its header does not match the manifest's {shard.tasks} tasks; restore it from a copy"
-        )
-    return rows, buffers, checksums
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -2,19 +2,22 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int32, UInt8
 from torch import Tensor
 
-from supsup_core.errors import InvalidArgument
+from supsup_core.checked_tasks import CheckedTasks
+from supsup_core.errors import CorruptBank, InvalidArgument
 from supsup_core.frozen_network import FrozenNetwork
-from supsup_core.packed_bits import checksum, pack, row_bytes, unpack, unpack_to
+from supsup_core.packed_bits import count_ones, pack, row_bytes, unpack, unpack_to
 from supsup_core.shapes import Masks, Weights
 from supsup_core.task_rows import TaskRows, TaskStatistics
 
 # Unpacked to floats, a chunk of rows should stay near the processor's cache; never all tasks at once.
 _CHUNK_FLOATS = 2**21
+_TASKS_COUNTED_AT_ONCE = 4096
 
 
 class MaskBank:
@@ -40,17 +43,17 @@ class MaskBank:
     def __init__(self, net: FrozenNetwork, buffer_dtype: torch.dtype = torch.float32) -> None:
         self._net = net
         self._frozen = net.frozen
-        self._masks = TaskRows(self.row_bytes, torch.uint8, net.device)
+        self._rows = TaskRows(self.row_bytes, torch.uint8, net.device)
         self._statistics = TaskStatistics(net, buffer_dtype)
-        self._checksums: list[int] = []
-        self._written: object = (
-            None  # what is known of the files of the last save, so that the next one need not read them
-        )
+        self._tasks = CheckedTasks(self._rows, self._statistics.table)
+        self._written: object = None  # what the last save knew of its files, so that the next need not read them
+        # How many of the first `_counted` tasks have each bit set; the others are counted when a blend asks.
         self._counts: Int32[Tensor, " bits"] = torch.zeros(net.num_bits, dtype=torch.int32, device=net.device)
+        self._counted = 0
 
     def __len__(self) -> int:
         """Return the number of tasks stored."""
-        return len(self._checksums)
+        return len(self._tasks)
 
     @property
     def row_bytes(self) -> int:
@@ -65,22 +68,32 @@ class MaskBank:
     @property
     def buffer_bytes(self) -> int:
         """Bytes of all tasks' running statistics."""
-        return self.buffers.numel() * self.buffers.element_size()
+        return self._statistics.table.bytes
 
     @property
     def rows(self) -> UInt8[Tensor, "tasks bytes"]:
-        """The packed masks, one row a task; a view."""
-        return self._masks.rows
+        """The packed masks, one row a task: a view where they lie in one block, else a copy (`blocks` makes none)."""
+        self._tasks.check(0, len(self))
+        return self._rows.rows
 
     @property
     def buffers(self) -> Float[Tensor, "tasks values"]:
-        """The running statistics, flattened in the order of `net.task_buffers`, one row a task; a view."""
+        """The running statistics, flattened in the order of `net.task_buffers`, one row a task; like `rows`."""
+        self._tasks.check(0, len(self))
         return self._statistics.table.rows
 
     @property
     def checksums(self) -> Sequence[int]:
         """CRC-32 of each task's row and running statistics."""
-        return tuple(self._checksums)
+        return tuple(self._tasks.checksums)
+
+    def blocks(self, tasks_a_block: int) -> Iterator[UInt8[Tensor, "some bytes"]]:
+        """Yield the packed masks in order, in blocks of at most `tasks_a_block` tasks; views.
+
+        Raises:
+            CorruptBank: a task is not as it was written.
+        """
+        return self._tasks.blocks(0, tasks_a_block)
 
     def append(self, masks: Mapping[str, Tensor], buffers: Mapping[str, Tensor] | None = None) -> int:
         """Store a new task and return its index.
@@ -120,38 +133,32 @@ class MaskBank:
                 f"rows: bits set beyond the network's {self._net.num_bits} maskable weights; pack masks of this network"
             )
         kept = self._statistics.checked(buffers, len(rows))
-        first = len(self)
-        self._masks.append(rows)
-        self._statistics.table.append(kept)
-        self._checksums.extend(checksum(*task) for task in zip(rows, kept, strict=True))
-        for chunk in _chunks(rows, self._net.num_bits):
-            self._counts += unpack(chunk, self._net.num_bits).sum(dim=0, dtype=torch.int32)
-        return first
+        self._tasks.append(rows, kept)
+        return len(self) - len(rows)
 
     def replace(self, task: int, masks: Mapping[str, Tensor], buffers: Mapping[str, Tensor] | None = None) -> None:
-        """Store another mask, and running statistics, for a task.
+        """Store another mask, and running statistics, for a task. Files are not written to: `save` to a new folder.
 
         Raises:
             InvalidArgument: there is no such task, or as `append`.
         """
         row, kept = pack(self._flatten(masks)), self._statistics.flatten(buffers or {})
-        old = self._row(task)
-        self._counts += unpack(row, self._net.num_bits).int() - unpack(old, self._net.num_bits).int()
-        self.rows[task], self.buffers[task] = row, kept
-        self._checksums[task] = checksum(row, kept)
+        self._uncount(task)
+        self._tasks.replace(task, row, kept)
         self._written = None
+        if task < self._counted:
+            self._counts += unpack(row, self._net.num_bits).int()
 
     def remove(self, task: int) -> None:
-        """Forget a task; those behind it move up by one, as in a list.
+        """Forget a task; those behind it move up by one, as in a list. Files are not written to: `save` to a new folder.
 
         Raises:
             InvalidArgument: there is no such task.
         """
-        self._counts -= unpack(self._row(task), self._net.num_bits).int()
-        self._masks.remove(task)
-        self._statistics.table.remove(task)
-        del self._checksums[task]
+        self._uncount(task)
+        self._tasks.remove(task)
         self._written = None
+        self._counted -= task < self._counted
 
     def masks(self, task: int) -> Masks:
         """Return M^task by parameter name, as booleans.
@@ -186,12 +193,13 @@ class MaskBank:
         if len(self) == 0:
             raise InvalidArgument("beliefs: the bank holds no task to blend; append at least one")
         if bool((beliefs == beliefs[0]).all()):
-            coverage = self._counts.to(beliefs.dtype) * beliefs[0]
+            coverage = self._all_counts().to(beliefs.dtype) * beliefs[0]
         else:
             living = beliefs.nonzero().squeeze(-1)
             coverage = torch.zeros(self._net.num_bits, dtype=beliefs.dtype, device=beliefs.device)
             for index in living.split(_rows_per_chunk(self._net.num_bits)):
-                coverage += beliefs[index] @ unpack_to(self.rows[index], self._net.num_bits, beliefs.dtype)
+                rows = torch.stack([self._tasks.row(task) for task in index.tolist()])
+                coverage += beliefs[index] @ unpack_to(rows, self._net.num_bits, beliefs.dtype)
         return {name: self._frozen[name] * share for name, share in self._net.unflatten(coverage).items()}
 
     def slopes(self, gradients: Mapping[str, Tensor]) -> Float[Tensor, "*rows tasks"]:
@@ -205,40 +213,74 @@ class MaskBank:
             for entry in self._net.maskable
         ]
         per_bit = torch.cat(parts, dim=-1)
-        chunks = _chunks(self.rows, self._net.num_bits)
-        return torch.cat([per_bit @ unpack_to(chunk, self._net.num_bits, per_bit.dtype).mT for chunk in chunks], dim=-1)
+        slopes = [
+            per_bit @ unpack_to(block, self._net.num_bits, per_bit.dtype).mT
+            for block in self.blocks(_rows_per_chunk(self._net.num_bits))
+        ]
+        return torch.cat([per_bit.new_zeros((*per_bit.shape[:-1], 0)), *slopes], dim=-1)
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
+    def save(self, folder: str | os.PathLike[str], *, compact: bool = False) -> None:
         """Write the bank to a folder, or add the tasks that a folder written earlier lacks.
 
         Every task written by an earlier call stays readable at any moment of this one, whatever happens.
 
+        Args:
+            folder: where the bank is or will be.
+            compact: entropy-code the masks: sparse masks shrink to what their densities allow, masks with as many ones as
+                zeros do not; and they must be decoded when the bank is opened, where plain bits are mapped.
+
         Raises:
             FolderInUse: the folder holds something else, or a bank that this one does not continue.
             NetworkMismatch: the folder's bank belongs to another network.
-            CorruptBank: the folder's manifest is damaged.
+            CorruptBank: the folder's bank is damaged.
         """
-        # Here and not above: the storage library is needed for files only, masks and search run without it.
-        from supsup_core import bank_files
+        # Here and not above: the storage libraries are needed for files only, masks and search run without them.
+        from supsup_core import bank_files, bank_manifest
 
-        header = bank_files.Header.of(self._net, self.buffers.dtype)
-        self._written = bank_files.write(folder, header, self.rows, self.buffers, self._checksums, self._written)
+        header = bank_manifest.Header.of(self._net, self._statistics.table.dtype)
+        content = bank_files.Content(header, self._rows, self._statistics.table, self._tasks.checksums, compact)
+        self._written = bank_files.write(folder, content, self._written)
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str], net: FrozenNetwork) -> "MaskBank":
-        """Read a bank that `save` wrote, and check every task's bits against its checksum.
+        """Open a bank that `save` wrote, memory-mapped where it holds plain bits.
+
+        Each task is compared with its checksum before its first use, and a damaged one raises CorruptBank there.
 
         Raises:
             NetworkMismatch: the masks were learned over other frozen weights than `net`'s.
             CorruptBank: the folder is not a bank, or a file is missing, truncated or altered.
         """
-        from supsup_core import bank_files
+        from supsup_core import bank_files, bank_manifest
 
-        header = bank_files.Header.of(net, bank_files.stored_buffer_dtype(folder))
+        header = bank_manifest.Header.of(net, bank_manifest.read_manifest(Path(folder)).header.buffer_dtype)
         bank = cls(net, header.buffer_dtype)
-        for rows, buffers in bank_files.read(folder, header):
-            bank.append_rows(rows, buffers)
+        for stored in bank_files.read(folder, header):
+            if stored.counts is not None and bank._counted == len(bank):
+                bank._counts += stored.counts.to(bank._counts.device)
+                bank._counted += len(stored.checksums)
+            bank._tasks.adopt(stored)
         return bank
+
+    def _all_counts(self) -> Int32[Tensor, " bits"]:
+        for block in self._tasks.blocks(self._counted, _TASKS_COUNTED_AT_ONCE):
+            self._counts += count_ones(block, self._net.num_bits)
+            self._counted += len(block)
+        return self._counts
+
+    def _uncount(self, task: int) -> None:
+        """Take a task out of the counts, as it is about to change.
+
+        Raises:
+            InvalidArgument: there is no such task.
+        """
+        self._refuse_unknown(task)
+        if task < self._counted:
+            try:
+                self._counts -= unpack(self._tasks.row(task), self._net.num_bits).int()
+            except CorruptBank:  # learned again, or given up: what is left is counted when a blend asks
+                self._counts.zero_()
+                self._counted = 0
 
     def _flatten(self, masks: Mapping[str, Tensor]) -> Tensor:
         unknown = set(masks) - set(self._frozen)
@@ -255,14 +297,13 @@ class MaskBank:
         return self._net.flatten(masks)
 
     def _row(self, task: int) -> UInt8[Tensor, " bytes"]:
+        self._refuse_unknown(task)
+        return self._tasks.row(task)
+
+    def _refuse_unknown(self, task: int) -> None:
         if not 0 <= task < len(self):
             raise InvalidArgument(f"task={task}: the bank holds tasks 0 to {len(self) - 1}; append it first")
-        return self.rows[task]
 
 
 def _rows_per_chunk(num_bits: int) -> int:
     return max(1, _CHUNK_FLOATS // num_bits)
-
-
-def _chunks(rows: UInt8[Tensor, "tasks bytes"], num_bits: int) -> Iterator[UInt8[Tensor, "some bytes"]]:
-    return iter(rows.split(_rows_per_chunk(num_bits)))

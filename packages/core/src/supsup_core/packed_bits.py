@@ -4,10 +4,12 @@ import ctypes
 import zlib
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int32, UInt8
 from torch import Tensor
 
 _WORD_BYTES = 8
+_ONE_A_BYTE = 0x0101_0101_0101_0101
+_COUNTER_LIMIT = 255  # rows that a counter of one byte can count
 
 
 def row_bytes(num_bits: int) -> int:
@@ -29,6 +31,16 @@ def unpack(rows: UInt8[Tensor, "*rows bytes"], num_bits: int) -> Bool[Tensor, "*
     return rows.unsqueeze(-1).bitwise_and(weights).ne(0).flatten(-2)[..., :num_bits]
 
 
+def count_ones(rows: UInt8[Tensor, "rows bytes"], num_bits: int) -> Int32[Tensor, " bits"]:
+    """Return how many rows have each bit set, without unpacking: eight counters to a 64-bit word."""
+    counts = torch.zeros((8, rows.shape[1]), dtype=torch.int32, device=rows.device)
+    for some in rows.split(_COUNTER_LIMIT):
+        words = some.contiguous().view(torch.int64)
+        for bit in range(8):
+            counts[bit] += ((words >> bit) & _ONE_A_BYTE).sum(dim=0).view(torch.uint8)
+    return counts.T.flatten()[:num_bits]
+
+
 def raw_bytes(values: Tensor) -> bytes:
     """Return the bytes of a tensor; not through numpy, which only files need."""
     content = values.detach().cpu().contiguous()
@@ -39,7 +51,10 @@ def checksum(*parts: Tensor) -> int:
     """Return the CRC-32 of the bytes of all parts, one after the other."""
     crc = 0
     for part in parts:
-        crc = zlib.crc32(raw_bytes(part), crc)
+        content = part.detach().cpu().contiguous()
+        if content.numel():  # an empty tensor lies nowhere, and zlib takes nowhere as a wish to start again
+            view = (ctypes.c_char * (content.numel() * content.element_size())).from_address(content.data_ptr())
+            crc = zlib.crc32(view, crc)
     return crc
 
 

@@ -1,6 +1,8 @@
 """What stores of contexts share: rows of numbers that grow by tasks, and the running statistics of each task."""
 
+from bisect import bisect_right
 from collections.abc import Mapping
+from itertools import accumulate
 
 import torch
 from jaxtyping import Float, Shaped
@@ -9,33 +11,106 @@ from torch import Tensor
 from supsup_core.errors import InvalidArgument
 from supsup_core.frozen_network import FrozenNetwork
 
+_SMALLEST_BLOCK_BYTES = 4 * 2**20
+_LARGEST_BLOCK_BYTES = 256 * 2**20
+
 
 class TaskRows:
-    """A matrix with one row a task. Adding a row costs that row, in the mean; a row keeps its values until it is set."""
+    """A matrix with one row a task, in blocks that never move: adding a row copies that row and no other.
+
+    Blocks grow with the matrix, from 4 to 256 MiB. `adopt` takes a matrix as it lies, a memory-mapped file for example.
+    """
 
     def __init__(self, width: int, dtype: torch.dtype, device: torch.device) -> None:
-        self._store = torch.empty((0, width), dtype=dtype, device=device)
-        self._tasks = 0
+        self.width = width
+        self.dtype = dtype
+        self.device = device
+        self._closed: list[Tensor] = []
+        self._open = torch.empty((0, width), dtype=dtype, device=device)
+        self._filled = 0  # rows of the open block that are in use
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return sum(len(block) for block in self._closed) + self._filled
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all rows."""
+        return len(self) * self.width * self.dtype.itemsize
+
+    @property
+    def blocks(self) -> tuple[Shaped[Tensor, "some width"], ...]:
+        """The rows in order, as views; none is empty."""
+        return (*self._closed, *([self._open[: self._filled]] if self._filled else []))
 
     @property
     def rows(self) -> Shaped[Tensor, "tasks width"]:
-        """All rows; a view."""
-        return self._store[: self._tasks]
+        """All rows as one matrix: a view where there is one block, else a copy."""
+        return self.between(0, len(self))
+
+    def between(self, first: int, last: int) -> Shaped[Tensor, "some width"]:
+        """Return rows `first` to `last` - 1: a view where they lie in one block, else a copy."""
+        parts, start = [], 0
+        for block in self.blocks:
+            part = block[max(0, first - start) : max(0, last - start)]
+            start += len(block)
+            if len(part):
+                parts.append(part)
+        return parts[0] if len(parts) == 1 else torch.cat([self._open[:0], *parts])
 
     def append(self, rows: Shaped[Tensor, "new width"]) -> None:
         """Add rows behind the last, in the matrix's dtype and device."""
-        end = self._tasks + len(rows)
-        if end > len(self._store):
-            grown = self._store.new_empty((max(end, 2 * len(self._store)), self._store.shape[1]))
-            grown[: self._tasks] = self.rows
-            self._store = grown
-        self._store[self._tasks : end] = rows
-        self._tasks = end
+        while len(rows):
+            if self._filled == len(self._open):
+                self._open_next()
+            part = rows[: len(self._open) - self._filled]
+            self._open[self._filled : self._filled + len(part)] = part
+            self._filled += len(part)
+            rows = rows[len(part) :]
+
+    def adopt(self, rows: Shaped[Tensor, "new width"]) -> None:
+        """Add rows behind the last without copying them."""
+        self._close()
+        if len(rows):
+            self._closed.append(rows)
+
+    def __getitem__(self, task: int) -> Shaped[Tensor, " width"]:
+        """Return a row; a view."""
+        block, offset = self._place(task)
+        return self.blocks[block][offset]
+
+    def __setitem__(self, task: int, row: Shaped[Tensor, " width"]) -> None:
+        """Set a row."""
+        block, offset = self._place(task)
+        self.blocks[block][offset] = row
 
     def remove(self, task: int) -> None:
-        """Drop a row; those behind it move up."""
-        self._store[task : self._tasks - 1] = self._store[task + 1 : self._tasks].clone()
-        self._tasks -= 1
+        """Drop a row; those behind it move up by one in number."""
+        block, offset = self._place(task)
+        if block == len(self._closed):
+            self._open[offset : self._filled - 1] = self._open[offset + 1 : self._filled].clone()
+            self._filled -= 1
+        else:
+            whole = self._closed[block]
+            self._closed[block : block + 1] = [part for part in (whole[:offset], whole[offset + 1 :]) if len(part)]
+
+    def _open_next(self) -> None:
+        """Close the open block and open an empty one."""
+        wanted_bytes = min(max(_SMALLEST_BLOCK_BYTES, self.bytes), _LARGEST_BLOCK_BYTES)
+        self._close()
+        rows = max(1, wanted_bytes // max(1, self.width * self.dtype.itemsize))
+        self._open = self._open.new_empty((rows, self.width))
+
+    def _close(self) -> None:
+        """End the open block where it is filled to."""
+        self._closed = list(self.blocks)
+        self._open, self._filled = self._open[:0], 0
+
+    def _place(self, task: int) -> tuple[int, int]:
+        """Return the block that holds a task, and the row in it."""
+        starts = [0, *accumulate(len(block) for block in self.blocks)]
+        block = bisect_right(starts, task) - 1
+        return block, task - starts[block]
 
 
 class TaskStatistics:
@@ -62,7 +137,7 @@ class TaskStatistics:
             if tuple(value.shape) != entry.shape:
                 raise InvalidArgument(f"buffers[{entry.name!r}]: shape {tuple(value.shape)}; pass one of {entry.shape}")
         flat = [buffers[entry.name].detach().flatten() for entry in self._entries]
-        return (torch.cat(flat) if flat else torch.empty(0)).to(self.table.rows)
+        return (torch.cat(flat) if flat else torch.empty(0)).to(self.table.device, self.table.dtype)
 
     def checked(self, buffers: Tensor | None, tasks: int) -> Float[Tensor, "new values"]:
         """Return statistics that come as rows, rounded; None for a network without any.
@@ -70,15 +145,15 @@ class TaskStatistics:
         Raises:
             InvalidArgument: the shape is not (tasks, values).
         """
-        expected = (tasks, self.table.rows.shape[1])
+        expected = (tasks, self.table.width)
         rows = torch.empty(tasks, 0) if buffers is None else buffers
         if tuple(rows.shape) != expected:
             raise InvalidArgument(
                 f"buffers: shape {tuple(rows.shape)}; {tasks} tasks of this network have shape {expected}"
             )
-        return rows.to(self.table.rows)
+        return rows.to(self.table.device, self.table.dtype)
 
     def named(self, task: int) -> dict[str, Tensor]:
         """Return one task's statistics by name, in the network's dtype."""
-        parts = self.table.rows[task].to(self._net_dtype).split([entry.size for entry in self._entries])
+        parts = self.table[task].to(self._net_dtype).split([entry.size for entry in self._entries])
         return {entry.name: part.view(entry.shape) for entry, part in zip(self._entries, parts, strict=True)}

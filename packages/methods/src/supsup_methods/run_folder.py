@@ -23,7 +23,8 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from supsup_core.atomic_files import replace_file
-from supsup_core.bank_files import MANIFEST, stored_tasks
+from supsup_core.bank_files import stored_tasks
+from supsup_core.bank_manifest import MANIFEST
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 from supsup_methods import recipe_files

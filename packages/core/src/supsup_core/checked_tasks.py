@@ -1,0 +1,130 @@
+"""Packed masks and running statistics of tasks, each task with a checksum that is compared before its first use."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from supsup_core.errors import CorruptBank
+from supsup_core.packed_bits import checksum
+from supsup_core.task_rows import TaskRows
+
+
+@dataclass(frozen=True)
+class StoredTasks:
+    """Consecutive tasks as a file holds them; memory-mapped, so nothing is read before it is used."""
+
+    file: Path
+    rows: Tensor
+    """uint8 of shape (tasks, bytes)."""
+    buffers: Tensor
+    """Running statistics, of shape (tasks, values)."""
+    checksums: tuple[int, ...]
+    counts: Tensor | None = None
+    """How many of the tasks have each bit set, int32, where the file says so."""
+
+
+class CheckedTasks:
+    """The rows and statistics of a bank's tasks, in memory or in mapped files.
+
+    What came from a file is compared with its checksum when it is first asked for.
+    """
+
+    def __init__(self, rows: TaskRows, statistics: TaskRows) -> None:
+        self._rows = rows
+        self._statistics = statistics
+        self._checksums: list[int] = []
+        self._unchecked: list[Path | None] = []  # of each task, the file that it came from, until it is checked
+        self._num_unchecked = 0
+
+    def __len__(self) -> int:
+        """Return the number of tasks."""
+        return len(self._checksums)
+
+    @property
+    def checksums(self) -> Sequence[int]:
+        """CRC-32 of each task's row and statistics."""
+        return self._checksums
+
+    def append(self, rows: UInt8[Tensor, "new bytes"], statistics: Float[Tensor, "new values"]) -> None:
+        """Add tasks."""
+        self._rows.append(rows)
+        self._statistics.append(statistics)
+        self._checksums.extend(checksum(*task) for task in zip(rows, statistics, strict=True))
+        self._unchecked.extend([None] * len(rows))
+
+    def adopt(self, tasks: StoredTasks) -> None:
+        """Add tasks as a file holds them, mapped where the bank is on the CPU."""
+        if self._rows.device.type == "cpu":
+            self._rows.adopt(tasks.rows)
+            self._statistics.adopt(tasks.buffers)
+        else:
+            self._rows.append(tasks.rows.to(self._rows.device))
+            self._statistics.append(tasks.buffers.to(self._rows.device))
+        self._checksums.extend(tasks.checksums)
+        self._unchecked.extend([tasks.file] * len(tasks.checksums))
+        self._num_unchecked += len(tasks.checksums)
+
+    def replace(self, task: int, row: UInt8[Tensor, " bytes"], statistics: Float[Tensor, " values"]) -> None:
+        """Set a task; a file that it came from is not written to."""
+        self._forget_file(task)
+        self._rows[task], self._statistics[task] = row, statistics
+        self._checksums[task] = checksum(row, statistics)
+
+    def remove(self, task: int) -> None:
+        """Drop a task; those behind it move up by one."""
+        self._forget_file(task)
+        self._rows.remove(task)
+        self._statistics.remove(task)
+        del self._checksums[task], self._unchecked[task]
+
+    def row(self, task: int) -> UInt8[Tensor, " bytes"]:
+        """Return a task's packed mask; a view.
+
+        Raises:
+            CorruptBank: it is not what was written.
+        """
+        self.check(task, task + 1)
+        return self._rows[task]
+
+    def blocks(self, first: int, tasks_a_block: int) -> Iterator[UInt8[Tensor, "some bytes"]]:
+        """Yield the packed masks of all tasks from `first` on, in blocks of at most `tasks_a_block`; views.
+
+        Raises:
+            CorruptBank: a task is not what was written.
+        """
+        start = 0
+        for whole in self._rows.blocks:
+            for block in whole.split(tasks_a_block):
+                end = start + len(block)
+                if end > first:
+                    begin = max(start, first)
+                    self.check(begin, end)
+                    yield block[begin - start :]
+                start = end
+
+    def check(self, first: int, last: int) -> None:
+        """Compare tasks `first` to `last` - 1 with their checksums, where that has not been done.
+
+        Raises:
+            CorruptBank: a task is not what was written.
+        """
+        if self._num_unchecked == 0:
+            return
+        for task in range(first, last):
+            file = self._unchecked[task]
+            if file is None:
+                continue
+            if checksum(self._rows[task], self._statistics[task]) != self._checksums[task]:
+                raise CorruptBank(
+                    f"{file}: the bits of task {task} do not match their checksum; restore the file from a copy, learn the "
+                    "task again, or keep the others by salvage()"
+                )
+            self._forget_file(task)
+
+    def _forget_file(self, task: int) -> None:
+        if self._unchecked[task] is not None:
+            self._unchecked[task] = None
+            self._num_unchecked -= 1
