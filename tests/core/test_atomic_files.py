@@ -11,16 +11,29 @@ def test_a_file_is_written_and_replaced(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def fail_to_sync(monkeypatch, error):
+    def fsync(_):
+        raise error
+
+    monkeypatch.setattr(atomic_files.os, "fsync", fsync)
+
+
 def test_a_failed_write_names_the_file_and_leaves_the_old_one_alone(tmp_path, monkeypatch):
     path = tmp_path / "file"
     replace_file(path, b"old")
-
-    def full(_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(atomic_files.os, "fsync", full)
+    fail_to_sync(monkeypatch, OSError(28, "No space left on device"))
     with pytest.raises(OSError, match="No space left on device") as caught:
         replace_file(path, b"new")
     assert caught.value.filename == str(path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_interrupted_write_leaves_the_old_file_alone(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    replace_file(path, b"old")
+    fail_to_sync(monkeypatch, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        replace_file(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]

@@ -21,7 +21,7 @@ def test_the_core_example_runs(tmp_path, monkeypatch):
 
 
 def test_every_file_it_names_exists():
-    for name in re.findall(r"`((?:packages|apps|tests|scripts|docs)/[^`* ]*)`", README):
+    for name in re.findall(r"`((?:packages|apps|benchmarks|tests|scripts|docs)/[^`* ]*)`", README):
         assert (ROOT / name).exists(), name
     for name in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / name).exists(), name

@@ -213,11 +213,13 @@ class MaskBank:
             for entry in self._net.maskable
         ]
         per_bit = torch.cat(parts, dim=-1)
-        slopes = [
-            per_bit @ unpack_to(block, self._net.num_bits, per_bit.dtype).mT
-            for block in self.blocks(_rows_per_chunk(self._net.num_bits))
-        ]
-        return torch.cat([per_bit.new_zeros((*per_bit.shape[:-1], 0)), *slopes], dim=-1)
+        slopes = per_bit.new_empty((*per_bit.shape[:-1], len(self)))
+        start = 0
+        for block in self.blocks(_rows_per_chunk(self._net.num_bits)):
+            end = start + len(block)
+            slopes[..., start:end] = per_bit @ unpack_to(block, self._net.num_bits, per_bit.dtype).mT
+            start = end
+        return slopes
 
     def save(self, folder: str | os.PathLike[str], *, compact: bool = False) -> None:
         """Write the bank to a folder, or add the tasks that a folder written earlier lacks.
