@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from supsup_datasets import DataUnavailable, embedded_mnist, mnist, sources
+from supsup_datasets import DataUnavailable, embedded, embedded_mnist, mnist
 from supsup_datasets.idx_files import read_idx
 
 FULL_DATA = os.environ.get("SUPSUP_DATA_ROOT")
@@ -55,7 +55,7 @@ def test_embedded_digits_need_no_writable_cache(tmp_path, monkeypatch):
 
 
 def test_another_sample_than_expected_is_refused(monkeypatch):
-    monkeypatch.setattr(sources, "_embedded_arrays", lambda: (np.zeros((10, 784), np.uint8), np.zeros(10, np.uint8)))
+    monkeypatch.setattr(embedded, "_embedded_arrays", lambda: (np.zeros((10, 784), np.uint8), np.zeros(10, np.uint8)))
     with pytest.raises(DataUnavailable, match="its MNIST sample is not 500 images of each digit"):
         embedded_mnist()
 

@@ -19,7 +19,7 @@ def test_training_batches_equal_those_of_the_obvious_loop(channels):
         batches = list(task.train.shuffled(5, 13, generators[0]))
         orders = list(slow_order(len(data.train), 5, 13, generators[1]))
         assert len(batches) == len(orders) == 13
-        pixel_order = task.train.pixel_order
+        pixel_order = task.train.source_pixels
         for batch, order in zip(batches, orders, strict=True):
             images, labels = slow_batch(data.train, data.normalization, pixel_order, order)
             assert torch.equal(batch.images, images)
