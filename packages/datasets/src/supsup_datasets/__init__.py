@@ -17,7 +17,7 @@ from supsup_datasets.partitions import Partition, consecutive_partition, random_
 from supsup_datasets.permuted import PermutedStream
 from supsup_datasets.presets import permuted_mnist, rotated_mnist, split_cifar100, split_imagenet, split_mnist
 from supsup_datasets.rotated import RotatedStream
-from supsup_datasets.scenario import Scenario
+from supsup_datasets.scenario import Revealed, Scenario, draw_tree, scenario_for
 from supsup_datasets.split import SplitStream
 from supsup_datasets.subset import LabelSpace, Subset
 from supsup_datasets.task import Batch, Task, TaskImages
@@ -43,6 +43,7 @@ __all__ = [
     "Reading",
     "ResizeCentreCrop",
     "ResizedCropFlip",
+    "Revealed",
     "RotatedStream",
     "Scenario",
     "SeededSplit",
@@ -55,6 +56,7 @@ __all__ = [
     "cifar10",
     "cifar100",
     "consecutive_partition",
+    "draw_tree",
     "embedded_mnist",
     "fashion_mnist",
     "from_arrays",
@@ -67,6 +69,7 @@ __all__ = [
     "random_partition",
     "read_partition",
     "rotated_mnist",
+    "scenario_for",
     "side_by_side",
     "split_cifar100",
     "split_imagenet",
