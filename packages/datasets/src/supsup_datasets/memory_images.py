@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from supsup_datasets.augmentation import CropFlip
 from supsup_datasets.batch_order import ordered_batches, planned_batches
@@ -66,6 +68,11 @@ class ImagesInMemory:
         """How many labels the task has."""
         return self.base.num_labels if self.subset is None else self.subset.num_labels
 
+    @cached_property
+    def shows_black(self) -> bool:
+        """Whether the task's own move of pixels brings in black."""
+        return self.source_pixels is not None and int(self.source_pixels.max()) == self.base.pixels
+
     def batch(self, indices: Tensor, draws: Tensor | None = None) -> Batch:
         """Return the images and labels at `indices` (int64), normalised as torchvision's ToTensor and Normalize do.
 
@@ -74,7 +81,7 @@ class ImagesInMemory:
             draws: what the augmentation drew for them, or None to leave them as they are.
         """
         members = indices if self.subset is None else self.subset.members[indices]
-        pixels = gather_pixels(self.base, members, self._sources(draws))
+        pixels = gather_pixels(self.base, members, self._sources(draws), black=draws is not None or self.shows_black)
         return Batch(self.normalization.apply(pixels), self.labels[indices])
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
@@ -118,22 +125,25 @@ def compose(first: Tensor, then: Tensor | None) -> Tensor:
     return torch.cat((first, black), dim=-1).gather(-1, then.unsqueeze(-2).expand_as(first))
 
 
-def gather_pixels(base: LabelledImages, members: Tensor, sources: Tensor | None) -> Tensor:
+def gather_pixels(base: LabelledImages, members: Tensor, sources: Tensor | None, *, black: bool) -> Tensor:
     """Return base images with their pixels moved, in one gather.
 
     Args:
         base: the images, (all, channels, height, width).
         members: int64 of shape (*tasks, images): which of them.
         sources: int64, for all images of a task (*tasks, pixels) or for each one (*tasks, images, pixels), or None.
+        black: whether the sources may name the black pixel; the pixels are copied once more if so.
 
     Returns:
         uint8 of shape (*tasks, images, channels, height, width).
     """
-    _, channels, height, width = base.images.shape
-    pixels = base.images.flatten(1).index_select(0, members.flatten()).view(-1, channels, height * width)
+    channels, height, width = base.images.shape[1:]
+    rows = base.images.flatten(1).index_select(0, members.flatten())
     if sources is not None:
-        if sources.ndim == members.ndim:
-            sources = sources.unsqueeze(-2).expand(*members.shape, height * width)
-        blank = torch.nn.functional.pad(pixels, (0, 1))  # one black pixel behind each image
-        pixels = blank.gather(-1, sources.reshape(-1, 1, height * width).expand(pixels.shape))
-    return pixels.view(*members.shape, channels, height, width)
+        for_each_image = sources.ndim > members.ndim
+        rows = rows.view(-1, channels if for_each_image else members.shape[-1] * channels, height * width)
+        where = sources.view(-1, 1, height * width).expand_as(
+            rows
+        )  # costs no memory: rows share what they have in common
+        rows = (pad(rows, (0, 1)) if black else rows).gather(-1, where)
+    return rows.view(*members.shape, channels, height, width)

@@ -64,7 +64,8 @@ class TaskGroup:
         if draws is not None and first.augmentation is not None:
             height, width = first.base.images.shape[-2:]
             sources = compose(first.augmentation.source_pixels(draws, height, width), sources)
-        pixels = gather_pixels(first.base, members, sources)
+        black = draws is not None or any(view.shows_black for view in self.views)
+        pixels = gather_pixels(first.base, members, sources, black=black)
         return Batch(first.normalization.apply(pixels), self.labels.gather(1, indices))
 
 
