@@ -8,9 +8,11 @@ from supsup_datasets import (
     DatasetError,
     DataUnavailable,
     Normalization,
+    PermutedStream,
     Reading,
     ResizeCentreCrop,
     ResizedCropFlip,
+    RotatedStream,
     SplitStream,
     imagenet,
     large_image_folder,
@@ -22,7 +24,7 @@ from torchvision.transforms.functional import hflip, pil_to_tensor, resized_crop
 
 from .folders import make_folder, picture
 
-SMALL = {"train": ResizedCropFlip(8), "test": ResizeCentreCrop(10, 8)}
+SMALL = {"train_crop": ResizedCropFlip(8), "test_crop": ResizeCentreCrop(10, 8)}
 
 
 @pytest.fixture
@@ -132,6 +134,18 @@ def test_a_digest_tells_lists_of_files_apart(pets):
     assert large_image_folder(pets).digest == before
     picture(7, 50, 50).save(pets / "val" / "bee" / "3.png")
     assert large_image_folder(pets).digest != before
+    gone = large_image_folder(pets)
+    (pets / "val" / "bee" / "3.png").unlink()
+    with pytest.raises(DataUnavailable, match=r"3\.png: not readable \(No such file or directory\)"):
+        assert gone.digest
+
+
+def test_pixels_of_files_are_not_moved(pets):
+    for make in (lambda data: PermutedStream(data, 2, 0), RotatedStream):
+        with pytest.raises(
+            DatasetError, match="a FileDataset, and pixels are moved in memory only; decode it by image_folder"
+        ):
+            make(large_image_folder(pets))
 
 
 def test_files_do_not_go_side_by_side(pets):
@@ -174,7 +188,7 @@ def test_what_is_not_imagenet_is_refused(pets):
         (lambda: ResizeCentreCrop(200, 224), "size=224: the square has 1 to resize=200"),
         (lambda: Reading(Normalization((0.5,), (0.5,))), "1 means for 3 channels"),
         (lambda: Reading(Normalization((0.5,) * 3, (0.5,) * 3), workers=-1), "workers=-1"),
-        (lambda: Reading(Normalization((0.5,) * 3, (0.5,) * 3), train=ResizedCropFlip(8)), "squares of 8 and 224"),
+        (lambda: Reading(Normalization((0.5,) * 3, (0.5,) * 3), train_crop=ResizedCropFlip(8)), "squares of 8 and 224"),
     ],
 )
 def test_impossible_settings_are_refused(make, message):

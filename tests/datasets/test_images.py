@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from supsup_datasets import DatasetError, ImageDataset, LabelledImages, Normalization, from_arrays
+from supsup_datasets.images import _constants
 
 from .streams import small_dataset, small_images
 
@@ -44,7 +45,14 @@ def test_images_of_another_kind_are_refused():
 
 def test_every_pixel_value_is_normalised_by_the_formula_in_single_precision():
     values = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
-    ours = Normalization((0.1307,), (0.3081,)).apply(values).flatten().numpy()
+    before = torch.get_default_dtype()
+    _constants.cache_clear()
+    torch.set_default_dtype(torch.float64)  # which must not matter
+    try:
+        ours = Normalization((0.1307,), (0.3081,)).apply(values)
+    finally:
+        torch.set_default_dtype(before)
+    ours = ours.flatten().numpy()
     formula = (np.arange(256, dtype=np.float32) / np.float32(255) - np.float32(0.1307)) / np.float32(0.3081)
     assert np.array_equal(ours, formula)
 
@@ -124,6 +132,8 @@ def test_transposed_arrays_are_laid_out_anew():
         (lambda images, labels: (images.reshape(6, 4, 5, 1), labels), "train, test: images of shape"),
         (lambda images, labels: (images.reshape(6, 20), labels), r"train images: of shape \(6, 20\)"),
         (lambda images, labels: (images[:0], labels[:0]), "images: there are none"),
+        (lambda images, labels: (torch.from_numpy(images).bfloat16(), labels), "train images: no array"),
+        (lambda images, labels: ([[1], [1, 2]], labels), "train images: no array"),
     ],
 )
 def test_arrays_of_another_kind_are_refused(change, message):

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from supsup_datasets import DatasetError, DataUnavailable, consecutive_partition, random_partition, read_partition
-from supsup_datasets.partitions import check_partition
+from supsup_datasets.partitions import checked_partition
 
 sizes = st.tuples(st.integers(1, 12), st.integers(1, 8))
 
@@ -18,7 +18,7 @@ def test_partitions_are_disjoint_and_cover_what_they_ask_for(size, seed, spare):
         flat = [number for classes in partition for number in classes]
         assert len(set(flat)) == tasks * each
         assert set(flat) <= set(range(tasks * each + spare))
-        check_partition(partition, tasks * each + spare)
+        checked_partition(partition, tasks * each + spare)
     if spare == 0:
         assert sorted(
             number for classes in random_partition(tasks * each, tasks, each, seed) for number in classes
@@ -108,4 +108,4 @@ def test_an_absent_or_unreadable_partition_file_is_named(tmp_path):
 )
 def test_a_partition_that_is_none_is_refused(partition, message):
     with pytest.raises(DatasetError, match=message):
-        check_partition(partition, 4)
+        checked_partition(partition, 4)

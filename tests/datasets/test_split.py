@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -71,6 +72,14 @@ def test_a_class_without_images_is_refused():
     few = LabelledImages(data.test.images[:5], torch.arange(5), 6)
     with pytest.raises(DatasetError, match="task 1 has class 5, of which there are no test images; leave it out"):
         SplitStream(ImageDataset("few", data.train, few, data.normalization), ((0, 1), (4, 5)))
+
+
+def test_a_partition_may_be_lists_of_any_whole_numbers_and_is_copied():
+    lists = [[0, np.int64(1)], [2, 3]]
+    stream = SplitStream(dataset(), lists)
+    lists[0][0] = 4
+    assert stream.partition == ((0, 1), (2, 3))
+    assert all(type(number) is int for classes in stream.partition for number in classes)
 
 
 def test_a_stream_ends():

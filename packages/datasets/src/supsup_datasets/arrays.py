@@ -57,7 +57,7 @@ def from_arrays(
 
 
 def _images(what: str, values: ArrayLike) -> Tensor:
-    array = _array(values)
+    array = _array(what, values)
     if array.dtype != np.uint8:
         raise DatasetError(f"{what}: values of type {array.dtype}; pass bytes (uint8) from 0 to 255")
     if array.ndim == 3:
@@ -71,7 +71,7 @@ def _images(what: str, values: ArrayLike) -> Tensor:
 
 
 def _labels(what: str, values: ArrayLike) -> Tensor:
-    array = _array(values)
+    array = _array(what, values)
     if not np.issubdtype(array.dtype, np.integer):
         raise DatasetError(
             f"{what}: values of type {array.dtype}; labels are whole numbers, so convert them if they are"
@@ -81,5 +81,8 @@ def _labels(what: str, values: ArrayLike) -> Tensor:
     return torch.from_numpy(array.astype(np.int64))
 
 
-def _array(values: ArrayLike) -> npt.NDArray[Any]:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+def _array(what: str, values: ArrayLike) -> npt.NDArray[Any]:
+    try:
+        return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    except (TypeError, ValueError) as error:  # a type that numpy lacks, or rows of several lengths
+        raise DatasetError(f"{what}: no array ({error}); pass numpy arrays or tensors of whole numbers") from None

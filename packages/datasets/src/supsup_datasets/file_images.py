@@ -29,8 +29,8 @@ class Reading:
     Attributes:
         normalization: of the decoded pixels.
         colour: what they are converted to.
-        train: what varies and scales training images.
-        test: what scales test images.
+        train_crop: what varies and scales training images.
+        test_crop: what scales test images.
         workers: processes that decode ahead, 0 to decode in this one, None for as many as torch uses threads, up to 8.
         device: where batches are put and normalised.
 
@@ -40,15 +40,16 @@ class Reading:
 
     normalization: Normalization
     colour: Colour = Colour.RGB
-    train: ResizedCropFlip = field(default_factory=ResizedCropFlip)
-    test: ResizeCentreCrop = field(default_factory=ResizeCentreCrop)
+    train_crop: ResizedCropFlip = field(default_factory=ResizedCropFlip)
+    test_crop: ResizeCentreCrop = field(default_factory=ResizeCentreCrop)
     workers: int | None = None
     device: torch.device = _CPU
 
     def __post_init__(self) -> None:
-        if self.train.size != self.test.size:
+        if self.train_crop.size != self.test_crop.size:
             raise DatasetError(
-                f"train, test: squares of {self.train.size} and {self.test.size} pixels a side; choose one size"
+                f"train_crop, test_crop: squares of {self.train_crop.size} and {self.test_crop.size} pixels a side; choose one "
+                "size"
             )
         if len(self.normalization.mean) != self.colour.channels:
             raise DatasetError(
@@ -137,7 +138,7 @@ class ImagesInFiles:
         Raises:
             DataUnavailable: a file does not decode; the message names it.
         """
-        plan = planned_batches(len(self), batch_size, batches, (generator,), self.reading.train, _CPU)
+        plan = planned_batches(len(self), batch_size, batches, (generator,), self.reading.train_crop, _CPU)
         yield from self._load(
             (indices[0], None if draws is None else draws[0])
             for number, (indices, draws) in enumerate(plan)
@@ -185,4 +186,4 @@ class _Decoder(Dataset[tuple[Tensor | str, Tensor]]):
     def _pixels(self, member: int, draws: Tensor | None) -> np.ndarray:
         reading = self._view.reading
         image = decode(self._view.files.path(member), reading.colour)
-        return pixels_of(reading.test.apply(image) if draws is None else reading.train.apply(image, draws))
+        return pixels_of(reading.test_crop.apply(image) if draws is None else reading.train_crop.apply(image, draws))

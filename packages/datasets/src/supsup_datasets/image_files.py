@@ -45,11 +45,19 @@ class LabelledFiles:
         return LabelledFiles(self.root, self.class_names, self.names[indices.numpy()], self.labels[indices])
 
     def digest(self) -> bytes:
-        """Return a digest of names, labels and sizes: it tells lists of files apart, not what the files hold."""
+        """Return a digest of names, labels and sizes: it tells lists of files apart, not what the files hold.
+
+        Raises:
+            DataUnavailable: a file is gone or cannot be read.
+        """
         digest = hashlib.sha256()
         for index in range(len(self)):
             path = self.path(index)
-            digest.update(f"{path.parent.name}/".encode() + bytes(self.names[index]) + b"\0%d\n" % path.stat().st_size)
+            try:
+                size = path.stat().st_size
+            except OSError as error:
+                raise DataUnavailable(f"{path}: not readable ({error.strerror}); put it back or remove it") from None
+            digest.update(os.fsencode(f"{path.parent.name}/") + bytes(self.names[index]) + b"\0%d\n" % size)
         return digest.digest()
 
 

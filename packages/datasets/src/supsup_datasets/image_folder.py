@@ -70,8 +70,8 @@ def large_image_folder(
     name: str | None = None,
     normalization: Normalization = IMAGENET_NORMALIZATION,
     colour: Colour = Colour.RGB,
-    train: ResizedCropFlip | None = None,
-    test: ResizeCentreCrop | None = None,
+    train_crop: ResizedCropFlip | None = None,
+    test_crop: ResizeCentreCrop | None = None,
     split: SeededSplit | None = None,
     workers: int | None = None,
 ) -> FileDataset:
@@ -82,8 +82,8 @@ def large_image_folder(
         name: how results are labelled; the folder's name if None.
         normalization: mean and standard deviation for each channel of `colour`.
         colour: what all images are converted to.
-        train: how training images are cropped, ImageNet's usual way if None.
-        test: how test images are cropped, ImageNet's usual way if None.
+        train_crop: how training images are cropped, ImageNet's usual way if None.
+        test_crop: how test images are cropped, ImageNet's usual way if None.
         split: how to set test images apart where the folder has no train and val.
         workers: processes that decode; see `Reading`.
 
@@ -93,7 +93,7 @@ def large_image_folder(
     """
     root = Path(root)
     train_files, test_files = find_parts(root, split)
-    reading = Reading(normalization, colour, train or ResizedCropFlip(), test or ResizeCentreCrop(), workers)
+    reading = Reading(normalization, colour, train_crop or ResizedCropFlip(), test_crop or ResizeCentreCrop(), workers)
     return FileDataset(name or root.resolve().name, train_files, test_files, reading)
 
 

@@ -11,7 +11,7 @@ from supsup_datasets.augmentation import CropFlip
 from supsup_datasets.errors import DatasetError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LabelledImages:
     """Images and their labels 0 to num_labels - 1, on one device.
 
@@ -92,8 +92,11 @@ class Normalization:
 @lru_cache(maxsize=64)
 def _constants(normalization: Normalization, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Return 255, mean and std on a device; 255 as a tensor, as CUDA multiplies by the inverse of a Python number."""
-    mean, std = (torch.tensor(value, device=device).view(-1, 1, 1) for value in (normalization.mean, normalization.std))
-    return torch.tensor(255.0, device=device), mean, std
+    mean, std = (
+        torch.tensor(value, dtype=torch.float32, device=device).view(-1, 1, 1)
+        for value in (normalization.mean, normalization.std)
+    )
+    return torch.tensor(255.0, dtype=torch.float32, device=device), mean, std
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from supsup_datasets.subset import Subset
 from supsup_datasets.task import Batch
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImagesInMemory:
     """A view of base data: bytes that become cropped, flipped, moved and normalised floats a batch at a time.
 
@@ -142,8 +142,6 @@ def gather_pixels(base: LabelledImages, members: Tensor, sources: Tensor | None,
     if sources is not None:
         for_each_image = sources.ndim > members.ndim
         rows = rows.view(-1, channels if for_each_image else members.shape[-1] * channels, height * width)
-        where = sources.view(-1, 1, height * width).expand_as(
-            rows
-        )  # costs no memory: rows share what they have in common
+        where = sources.view(-1, 1, height * width).expand_as(rows)  # no copy: the rows of a task share its map
         rows = (pad(rows, (0, 1)) if black else rows).gather(-1, where)
     return rows.view(*members.shape, channels, height, width)

@@ -34,12 +34,14 @@ class _Source:
         download: fetches it through torchvision into a folder.
         class_names: what the labels stand for.
         normalization: of its pixels.
+        instead: what else can be done where the download fails, for the end of a message.
     """
 
     name: str
     download: Callable[[Path], object]
     class_names: tuple[str, ...]
     normalization: Normalization
+    instead: str = ""
 
 
 def mnist(root: str | os.PathLike[str], *, download: bool = False) -> ImageDataset:
@@ -58,7 +60,8 @@ def mnist(root: str | os.PathLike[str], *, download: bool = False) -> ImageDatas
 
         return MNIST(folder, train=True, download=True)
 
-    return _load(_Source("MNIST", fetch, (), MNIST_NORMALIZATION), Path(root), download)
+    instead = ", or go without --data-root on the embedded digits"
+    return _load(_Source("MNIST", fetch, (), MNIST_NORMALIZATION, instead), Path(root), download)
 
 
 def fashion_mnist(root: str | os.PathLike[str], *, download: bool = False) -> ImageDataset:
@@ -97,13 +100,14 @@ def _load(source: _Source, root: Path, download: bool) -> ImageDataset:
     if not (root / source.name).exists():
         if not download:
             raise DataUnavailable(
-                f"data root {root}: there is no {source.name}/raw in it; put the four IDX files there, plain or gzipped"
+                f"data root {root}: there is no {source.name}/raw in it; put the four IDX files there, plain or gzipped, or "
+                "ask for the download"
             )
         download_folder(
             root,
             source.name,
             source.download,
-            f"put the four IDX files into {raw}, or go without --data-root on the embedded digits",
+            f"put the four IDX files into {raw}{source.instead}",
         )
     parts = {part: (read_idx(raw / images, 3), read_idx(raw / labels, 1)) for part, (images, labels) in _FILES.items()}
     for part, (images, labels) in parts.items():

@@ -2,9 +2,18 @@
 
 from torch import Tensor
 
+from supsup_datasets.errors import DatasetError
 from supsup_datasets.images import ImageDataset
 from supsup_datasets.memory_images import ImagesInMemory
 from supsup_datasets.task import Task
+
+
+def check_in_memory(dataset: ImageDataset) -> None:
+    """Raise DatasetError where a caller without type checks passes a data set whose pixels cannot be moved."""
+    if not isinstance(dataset, ImageDataset):
+        raise DatasetError(
+            f"dataset: a {type(dataset).__name__}, and pixels are moved in memory only; decode it by image_folder, with a size"
+        )
 
 
 def task_of_moved_pixels(dataset: ImageDataset, index: int, source_pixels: Tensor) -> Task:

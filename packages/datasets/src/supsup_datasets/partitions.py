@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from pathlib import Path
 
 from supsup_datasets.errors import DatasetError, DataUnavailable
@@ -66,19 +67,20 @@ def read_partition(path: Path, num_classes: int, class_names: Sequence[str] = ()
     return tuple(partition)
 
 
-def check_partition(partition: Partition, num_classes: int) -> None:
-    """Raise DatasetError unless a partition has tasks, each of classes that exist, and no class twice."""
+def checked_partition(partition: Sequence[Sequence[int]], num_classes: int) -> Partition:
+    """Return a partition as tuples; raise DatasetError unless it has tasks, each of classes that exist, and none twice."""
     check_tasks(len(partition))
     seen: dict[int, int] = {}
     for task, classes in enumerate(partition):
         if not classes:
             raise DatasetError(f"partition: task {task} has no classes; give it one or leave it out")
         for number in classes:
-            if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < num_classes:
+            if not isinstance(number, Integral) or isinstance(number, bool) or not 0 <= number < num_classes:
                 raise DatasetError(f"partition: task {task} names class {number!r}; classes are 0 to {num_classes - 1}")
             if number in seen:
                 raise DatasetError(f"partition: class {number} is in tasks {seen[number]} and {task}; put it in one")
             seen[number] = task
+    return tuple(tuple(int(number) for number in classes) for classes in partition)
 
 
 def _cut(classes: Iterable[int], tasks: int, classes_per_task: int) -> Partition:

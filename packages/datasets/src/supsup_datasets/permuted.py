@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from supsup_datasets.images import ImageDataset
-from supsup_datasets.moved_pixels import task_of_moved_pixels
+from supsup_datasets.moved_pixels import check_in_memory, task_of_moved_pixels
 from supsup_datasets.seeds import permutation
 from supsup_datasets.task import Task
 from supsup_datasets.task_stream import check_index, check_seed, check_tasks
@@ -24,6 +24,7 @@ class PermutedStream:
     seed: int
 
     def __post_init__(self) -> None:
+        check_in_memory(self.dataset)
         check_tasks(self.tasks)
         check_seed(self.seed)
 

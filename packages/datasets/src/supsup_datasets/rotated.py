@@ -9,7 +9,7 @@ from torch.nn.functional import grid_sample
 
 from supsup_datasets.errors import DatasetError
 from supsup_datasets.images import ImageDataset
-from supsup_datasets.moved_pixels import task_of_moved_pixels
+from supsup_datasets.moved_pixels import check_in_memory, task_of_moved_pixels
 from supsup_datasets.task import Task
 from supsup_datasets.task_stream import check_index, check_tasks
 
@@ -30,6 +30,7 @@ class RotatedStream:
     degrees_per_task: float = 10.0
 
     def __post_init__(self) -> None:
+        check_in_memory(self.dataset)
         check_tasks(self.tasks)
         if not 0 < self.degrees_per_task < math.inf:
             raise DatasetError(f"degrees_per_task={self.degrees_per_task}: an angle above 0 is needed; choose another")

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from supsup_datasets.errors import DatasetError
 from supsup_datasets.file_images import FileDataset, ImagesInFiles
 from supsup_datasets.images import ImageDataset
 from supsup_datasets.memory_images import ImagesInMemory
-from supsup_datasets.partitions import Partition, check_partition
+from supsup_datasets.partitions import Partition, checked_partition
 from supsup_datasets.subset import LabelSpace, Subset
 from supsup_datasets.task import Task, TaskImages
 from supsup_datasets.task_stream import check_index
@@ -33,7 +32,7 @@ class SplitStream:
     label_space: LabelSpace = LabelSpace.LOCAL
 
     def __post_init__(self) -> None:
-        check_partition(self.partition, self.dataset.num_classes)
+        object.__setattr__(self, "partition", checked_partition(self.partition, self.dataset.num_classes))
         for part, labels in (("training", self.dataset.train.labels), ("test", self.dataset.test.labels)):
             present = set(torch.unique(labels).tolist())
             for task, classes in enumerate(self.partition):
@@ -51,23 +50,24 @@ class SplitStream:
         """Return task `index`, from 0."""
         check_index(index, len(self))
         classes = self.partition[index]
-        train, test = self._train(classes), self._test(classes)
-        return Task(index, train, test, train.num_labels, classes, self.label_space)
+        train, test = (
+            Subset.of_classes(labels, self.dataset.num_classes, classes, self.label_space)
+            for labels in (self.dataset.train.labels, self.dataset.test.labels)
+        )
+        views = _views(self.dataset, train, test)
+        return Task(index, *views, train.num_labels, classes, self.label_space)
 
-    def _train(self, classes: tuple[int, ...]) -> TaskImages:
-        match self.dataset:
-            case ImageDataset(train=base, normalization=normalization, augmentation=augmentation):
-                subset = self._subset(base.labels, classes)
-                return ImagesInMemory(base, normalization, subset=subset, augmentation=augmentation)
-            case FileDataset(train=files):
-                return ImagesInFiles(files, self._subset(files.labels, classes), self.dataset.reading)
 
-    def _test(self, classes: tuple[int, ...]) -> TaskImages:
-        match self.dataset:
-            case ImageDataset(test=base, normalization=normalization):
-                return ImagesInMemory(base, normalization, subset=self._subset(base.labels, classes))
-            case FileDataset(test=files):
-                return ImagesInFiles(files, self._subset(files.labels, classes), self.dataset.reading)
-
-    def _subset(self, labels: Tensor, classes: tuple[int, ...]) -> Subset:
-        return Subset.of_classes(labels, self.dataset.num_classes, classes, self.label_space)
+def _views(dataset: ImageDataset | FileDataset, train: Subset, test: Subset) -> tuple[TaskImages, TaskImages]:
+    """Return the training and test images of a task."""
+    match dataset:
+        case ImageDataset():
+            return (
+                ImagesInMemory(dataset.train, dataset.normalization, subset=train, augmentation=dataset.augmentation),
+                ImagesInMemory(dataset.test, dataset.normalization, subset=test),
+            )
+        case FileDataset():
+            return (
+                ImagesInFiles(dataset.train, train, dataset.reading),
+                ImagesInFiles(dataset.test, test, dataset.reading),
+            )
