@@ -71,6 +71,22 @@ def test_the_sums_are_those_that_torchvision_knows(tmp_path, monkeypatch):
         monkeypatch.undo()
 
 
+def test_files_are_read_as_python_2_wrote_them(tmp_path):
+    # By hand, as the originals: protocol 2, keys and pixels as 8-bit strings, numpy's old module names.
+    pixels = bytes(range(256)) * 12
+    array = (
+        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01K\x01M\x00\x0c\x86cnumpy\ndtype\n"
+        b"U\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T\x00\x0c\x00\x00"
+        + pixels
+        + b"tb"
+    )
+    folder = write_cifar(tmp_path, "cifar-100-python") / "cifar-100-python"
+    (folder / "test").write_bytes(b"\x80\x02}(U\x04data" + array + b"U\x0bfine_labels]K\x07au.")
+    test = cifar100(tmp_path, verify=False).test
+    assert test.images.flatten().tolist() == list(pixels)
+    assert test.labels.tolist() == [7]
+
+
 class Exploit:
     def __reduce__(self):
         return builtins.exec, ("raise SystemExit('code ran while a file was read')",)
@@ -83,7 +99,17 @@ class Codec:
         return codecs.encode, ("x", "rot13")
 
 
-@pytest.mark.parametrize("payload", [Exploit(), Codec(), {"data": Exploit()}])
+PAYLOADS = [
+    Exploit(),
+    Codec(),
+    {"data": Exploit()},
+    {"data": np.array([{}, None])},
+    {"data": np.zeros(3, "i4,O")},
+    print,
+]
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
 def test_a_file_that_would_run_code_is_refused_with_and_without_verification(tmp_path, payload):
     path = write_cifar(tmp_path, "cifar-100-python") / "cifar-100-python" / "train"
     path.write_bytes(pickle.dumps(payload))
@@ -111,7 +137,8 @@ def rewritten(**changes):
         (lambda path: path.write_bytes(pickle.dumps([1, 2])), "a pickled list and no dictionary"),
         (rewritten(data=[1, 2]), "its images are not 3 × 32 × 32 bytes each"),
         (rewritten(data=np.zeros((200, 100), np.uint8)), "its images are not 3 × 32 × 32 bytes each"),
-        (rewritten(data=np.zeros((200, 3072))), "its images are not 3 × 32 × 32 bytes each"),
+        (rewritten(data=np.zeros((200, 3072))), "not a pickle of images .it holds an array of 'f8'"),
+        (rewritten(data=np.zeros((200, 3072), np.int64)), "its images are not 3 × 32 × 32 bytes each"),
         (rewritten(data=np.zeros((199, 3072), np.uint8)), "it does not have a label of 0 to 99 for each image"),
         (rewritten(fine_labels=[0.5] * 200), "it does not have a label"),
         (rewritten(fine_labels=[True] * 200), "it does not have a label"),

@@ -1,4 +1,5 @@
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from supsup_datasets import (
     side_by_side,
     split_imagenet,
 )
+from supsup_datasets.file_images import _Decoder
 from torchvision.transforms import CenterCrop, Compose, Resize
 from torchvision.transforms.functional import hflip, pil_to_tensor, resized_crop
 
@@ -109,6 +111,13 @@ def test_the_number_of_workers_changes_nothing(pets, workers):
         assert torch.equal(batch.labels, expected.labels)
     assert [len(batch) for batch in helped.in_order(4)] == [4, 4, 2]
     assert torch.equal(torch.random.get_rng_state(), state)  # nobody drew from the global generator
+
+
+def test_a_worker_can_be_started_in_any_way(pets):
+    view = stream(pets)[0].test  # where processes are not forked, what they work with is pickled
+    pixels, labels = pickle.loads(pickle.dumps(_Decoder(view)))[torch.arange(3), None]  # noqa: S301 - written here
+    assert torch.equal(large_image_folder(pets).normalization.apply(pixels), next(view.in_order(3)).images)
+    assert torch.equal(labels, view.labels[:3])
 
 
 def test_a_training_that_stopped_goes_on_with_the_same_batches(pets):

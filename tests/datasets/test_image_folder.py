@@ -197,7 +197,11 @@ def only_one_class(root):
         (lambda root: [shutil.rmtree(child) for child in (root / "train").iterdir()], "train: no class folder"),
         (lambda root: (root / "val" / "cat" / "notes.txt").write_text("x"), "notes.txt: not an image by its name"),
         (lambda root: (root / "val" / "cat" / "more").mkdir(), "more: a folder within a class folder"),
-        (lambda root: (root / "train" / "ant" / "x.png").symlink_to("x.png"), "x.png: "),
+        (
+            lambda root: (root / "train" / "ant" / "x.png").symlink_to("x.png"),
+            "x.png: not readable .*; remove the link",
+        ),
+        (lambda root: os.mkfifo(root / "train" / "ant" / "x.png"), "x.png: a link to nothing, or no regular file"),
         (lambda root: (root / "train" / "loop").symlink_to("loop"), "train/loop: not readable .*; remove the link"),
         (
             lambda root: (root / "train" / "up").symlink_to(root, target_is_directory=True),
@@ -205,7 +209,7 @@ def only_one_class(root):
         ),
         (
             lambda root: (root / "train" / "ant" / "x.png").symlink_to("nowhere.png"),
-            "x.png: no such file, or a link to none",
+            "x.png: a link to nothing, or no regular file; remove it",
         ),
     ],
 )

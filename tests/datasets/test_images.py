@@ -77,7 +77,8 @@ def test_parts_that_do_not_fit_together_are_refused():
         ({"test": small_images(5, 0, channels=3)}, r"images of shape \(1, 4, 5\) and \(3, 4, 5\)"),
         ({"test": small_images(5, 0, labels=2)}, "3 and 2 labels"),
         ({"normalization": Normalization((0.5, 0.5), (0.5, 0.5))}, "2 means for 1 channels"),
-        ({"class_names": ("a", "b")}, "2 names for 3 labels"),
+        ({"class_names": ("a", "b")}, "2 different names for 3 labels"),
+        ({"class_names": ("a", "b", "a")}, "2 different names for 3 labels"),
     ):
         with pytest.raises(DatasetError, match=message):
             dataclasses.replace(data, **changes)

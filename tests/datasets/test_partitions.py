@@ -61,7 +61,7 @@ def test_a_partition_file_is_read_with_comments_names_and_numbers(tmp_path):
     path = tmp_path / "split.txt"
     path.write_text("# the split\n3 1\n\n0,2  # a comment\n")
     assert read_partition(path, 4) == ((3, 1), (0, 2))
-    path.write_text("cat, dog\n")
+    path.write_text("cat, dog\n", encoding="utf-8-sig")
     assert read_partition(path, 3, ["dog", "emu", "cat"]) == ((2, 0),)
 
 

@@ -12,7 +12,7 @@ import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -176,20 +176,43 @@ def _unpickle(path: Path, digest: str | None) -> dict[Any, Any]:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Reads numpy arrays, containers, numbers and text; whatever else a pickle names is refused and never called."""
+    """Reads arrays of whole numbers, containers, numbers and text; whatever else a pickle names is refused, never called.
+
+    numpy's own functions are not called either: given crafted arguments they can be made to misread memory.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
-        admitted = {
-            ("ndarray", "numpy"): np.ndarray,
-            ("dtype", "numpy"): np.dtype,
-            ("_reconstruct", "multiarray"): np.empty(0).__reduce__()[0],
-            ("_frombuffer", "numeric"): np.empty(0).__reduce_ex__(5)[0],
-            ("encode", "_codecs"): _encode_latin1,
+        if module != "_codecs":
+            module = module.removeprefix("numpy.").removeprefix("_core.").removeprefix("core.")
+        admitted: dict[tuple[str, str], object] = {
+            ("numpy", "ndarray"): np.ndarray.__name__,  # an argument of _reconstruct, and here nothing to be called
+            ("numpy", "dtype"): _plain_dtype,
+            ("multiarray", "_reconstruct"): _empty_array,
+            ("numeric", "_frombuffer"): _array_from_buffer,
+            ("_codecs", "encode"): _encode_latin1,
         }
-        known = admitted.get((name, module.removeprefix("numpy.").removeprefix("core.").removeprefix("_core.")))
-        if known is None:
+        if (module, name) not in admitted:
             raise pickle.UnpicklingError(f"it calls for {module}.{name}, which no data file needs")
-        return known
+        return admitted[module, name]
+
+
+def _plain_dtype(code: str, *_: object) -> np.dtype[Any]:
+    """Stand in for `numpy.dtype`: whole numbers and nothing else, whose further state numpy ignores."""
+    if code not in ("u1", "i1", "i2", "i4", "i8", "|u1", "<i4", "<i8"):
+        raise pickle.UnpicklingError(f"it holds an array of {code!r}")
+    return np.dtype(code)
+
+
+def _empty_array(*_: object) -> np.ndarray:
+    """Stand in for numpy's `_reconstruct`: an array that the pickle's next step fills."""
+    return np.empty(0, dtype=np.uint8)
+
+
+def _array_from_buffer(
+    buffer: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], order: Literal["C", "F"]
+) -> np.ndarray:
+    """Stand in for numpy's `_frombuffer`, by which protocol 5 writes arrays."""
+    return np.frombuffer(buffer, dtype=dtype).reshape(shape, order=order)
 
 
 def _encode_latin1(text: str, encoding: str) -> bytes:

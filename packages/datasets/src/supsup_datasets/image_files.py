@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,7 +131,7 @@ def find_parts(root: Path, split: SeededSplit | None) -> tuple[LabelledFiles, La
 
 
 def _find_files(root: Path) -> LabelledFiles:
-    classes = sorted(entry.name for entry in _entries(root) if _is_folder(entry))
+    classes = sorted(entry.name for entry in _entries(root) if _is(entry.is_dir, entry))
     if len(classes) < 2:
         found = f"one class only, {classes[0]!r}" if classes else "no class folder"
         raise DatasetError(f"{root}: {found}; make one folder for each class, two or more")
@@ -146,10 +147,12 @@ def _find_files(root: Path) -> LabelledFiles:
 def _image_names(folder: Path) -> list[bytes]:
     names = []
     for entry in _entries(folder):
-        if _is_folder(entry):
+        if _is(entry.is_dir, entry):
             raise DataUnavailable(f"{entry.path}: a folder within a class folder; move its images up or remove it")
         if not is_image_name(entry.name):
             raise DataUnavailable(f"{entry.path}: not an image by its name; remove it, or hide it by a leading dot")
+        if not _is(entry.is_file, entry):
+            raise DataUnavailable(f"{entry.path}: a link to nothing, or no regular file; remove it")
         names.append(os.fsencode(entry.name))
     if not names:
         raise DataUnavailable(f"{folder}: a class folder without images; add some or remove it")
@@ -169,8 +172,9 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         raise DataUnavailable(f"{folder}: not readable ({error.strerror}); check permissions and links") from None
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def _is(question: Callable[[], bool], entry: os.DirEntry[str]) -> bool:
+    """Answer a question about an entry, which a link in a circle cannot."""
     try:
-        return entry.is_dir()
+        return question()
     except OSError as error:
         raise DataUnavailable(f"{entry.path}: not readable ({error.strerror}); remove the link") from None

@@ -131,9 +131,9 @@ class ImageDataset:
             raise DatasetError(
                 f"normalization: {len(self.normalization.mean)} means for {train[0]} channels; pass one for each channel"
             )
-        if self.class_names and len(self.class_names) != self.num_classes:
+        if self.class_names and len(set(self.class_names)) != self.num_classes:
             raise DatasetError(
-                f"class_names: {len(self.class_names)} names for {self.num_classes} labels; pass one each"
+                f"class_names: {len(set(self.class_names))} different names for {self.num_classes} labels; pass one each"
             )
 
     @property

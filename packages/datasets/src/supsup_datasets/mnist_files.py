@@ -65,7 +65,7 @@ def mnist(root: str | os.PathLike[str], *, download: bool = False) -> ImageDatas
 
 
 def fashion_mnist(root: str | os.PathLike[str], *, download: bool = False) -> ImageDataset:
-    """Return FashionMNIST from `root`/FashionMNIST/raw, normalised by its own mean and deviation; else as `mnist`."""
+    """Return FashionMNIST from `root`/FashionMNIST/raw, normalised by its usual mean and deviation; else as `mnist`."""
 
     def fetch(folder: Path) -> object:
         from torchvision.datasets import FashionMNIST
@@ -77,7 +77,7 @@ def fashion_mnist(root: str | os.PathLike[str], *, download: bool = False) -> Im
 
 
 def kmnist(root: str | os.PathLike[str], *, download: bool = False) -> ImageDataset:
-    """Return KMNIST (hiragana) from `root`/KMNIST/raw, normalised by its own mean and deviation; else as `mnist`."""
+    """Return KMNIST (hiragana) from `root`/KMNIST/raw, normalised by its usual mean and deviation; else as `mnist`."""
 
     def fetch(folder: Path) -> object:
         from torchvision.datasets import KMNIST

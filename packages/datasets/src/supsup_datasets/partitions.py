@@ -41,7 +41,7 @@ def read_partition(path: Path, num_classes: int, class_names: Sequence[str] = ()
         DatasetError: a line names an unknown class or one that was named before, or there is no task in the file.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise DataUnavailable(f"{path}: no such file; name a partition file, a task a line") from None
     except OSError as error:
