@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 from supsup_core import entropy, one_shot
+from supsup_datasets import ImagesInMemory
 from supsup_methods.runs import Run, open_run
 from torch import Tensor
 
@@ -22,10 +23,13 @@ INK, FRAME, BAR, WINNER = "#1a1a1a", "#999999", "#9ecae1", "#d55e00"
 def main() -> None:
     """Read the run, write the picture."""
     run = open_run(sys.argv[1])
-    batch = run.stream[TASK].test.batch(torch.tensor([IMAGE]))
+    view = run.stream[TASK].test
+    if not isinstance(view, ImagesInMemory) or view.source_pixels is None:
+        sys.exit(f"{sys.argv[1]}: its tasks do not move the pixels of images in memory; name a run of permuted digits")
+    batch = view.batch(torch.tensor([IMAGE]))
     guess = one_shot(entropy, run.network, run.bank, batch.images)
-    plain = run.stream[TASK].test.base.images[IMAGE, 0]
-    shuffled = plain.flatten()[run.stream[TASK].test.pixel_order].view(28, 28)
+    plain = view.base.images[IMAGE, 0]
+    shuffled = plain.flatten()[view.source_pixels].view(28, 28)
     parts = [
         text(20, 28, f"an image of task {TASK}", bold=True),
         picture(20, 45, 84, 255 - plain),

@@ -1,10 +1,11 @@
 import dataclasses
+import tracemalloc
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from supsup_datasets import DatasetError, PermutedStream
+from supsup_datasets import DatasetError, ImagesInMemory, PermutedStream
 
 from .streams import small_dataset
 
@@ -31,9 +32,11 @@ def test_a_task_does_not_depend_on_the_length_of_the_stream():
 
 def test_train_and_test_images_are_permuted_alike_and_tasks_differently():
     stream = PermutedStream(small_dataset(), 3, seed=0)
-    assert torch.equal(stream[1].train.pixel_order, stream[1].test.pixel_order)
-    assert not torch.equal(stream[0].train.pixel_order, stream[1].train.pixel_order)
-    assert not torch.equal(PermutedStream(small_dataset(), 3, seed=1)[0].train.pixel_order, stream[0].train.pixel_order)
+    assert torch.equal(stream[1].train.source_pixels, stream[1].test.source_pixels)
+    assert not torch.equal(stream[0].train.source_pixels, stream[1].train.source_pixels)
+    assert not torch.equal(
+        PermutedStream(small_dataset(), 3, seed=1)[0].train.source_pixels, stream[0].train.source_pixels
+    )
 
 
 def test_a_task_cannot_be_changed():
@@ -54,3 +57,35 @@ def test_a_stream_ends():
 def test_impossible_streams_are_refused(tasks, seed, message):
     with pytest.raises(DatasetError, match=message):
         PermutedStream(small_dataset(), tasks, seed)
+
+
+@pytest.mark.parametrize(
+    ("order", "message"),
+    [
+        (
+            torch.arange(19),
+            r"source_pixels: torch.int64 of shape \(19,\); images of 4 × 5 pixels take 20 whole numbers",
+        ),
+        (torch.arange(20).view(4, 5), r"of shape \(4, 5\)"),
+        (torch.arange(20.0), "torch.float32"),
+        (torch.arange(20) + 2, "values from 2 to 21; a pixel is 0 to 19, and 20 stands for black"),
+        (torch.arange(20) - 1, "values from -1 to 18"),
+    ],
+)
+def test_a_permutation_over_the_wrong_shape_is_refused(order, message):
+    data = small_dataset()
+    with pytest.raises(DatasetError, match=message):
+        ImagesInMemory(data.train, data.normalization, order)
+
+
+def test_a_long_stream_holds_its_base_data_and_nothing_else():
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        stream = PermutedStream(small_dataset(), 2500, seed=0)
+        assert len(stream) == 2500
+        assert tracemalloc.get_traced_memory()[0] - before < 10_000
+    finally:
+        tracemalloc.stop()
+    task = stream[2499]
+    assert task.train.base is stream.dataset.train

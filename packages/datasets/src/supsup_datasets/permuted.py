@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
-from supsup_datasets.errors import DatasetError
 from supsup_datasets.images import ImageDataset
+from supsup_datasets.moved_pixels import check_in_memory, task_of_moved_pixels
 from supsup_datasets.seeds import permutation
-from supsup_datasets.task import Task, TaskImages
+from supsup_datasets.task import Task
+from supsup_datasets.task_stream import check_index, check_seed, check_tasks
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,9 @@ class PermutedStream:
     seed: int
 
     def __post_init__(self) -> None:
-        if self.tasks < 1:
-            raise DatasetError(f"tasks={self.tasks}: a stream has at least one task; ask for more")
-        if self.seed < 0:
-            raise DatasetError(f"seed={self.seed}: a seed is a whole number from 0 up; choose another")
+        check_in_memory(self.dataset)
+        check_tasks(self.tasks)
+        check_seed(self.seed)
 
     def __len__(self) -> int:
         """Return the number of tasks."""
@@ -34,9 +34,6 @@ class PermutedStream:
 
     def __getitem__(self, index: int) -> Task:
         """Return task `index`, from 0."""
-        if not 0 <= index < self.tasks:
-            raise IndexError(f"task {index}: the stream has tasks 0 to {self.tasks - 1}")
-        train, test, norm = self.dataset.train, self.dataset.test, self.dataset.normalization
-        pixels = train.images.shape[-2] * train.images.shape[-1]
-        order = permutation(self.seed, "pixel permutation", index, pixels).to(train.images.device)
-        return Task(index, TaskImages(train, norm, order), TaskImages(test, norm, order), train.num_labels)
+        check_index(index, self.tasks)
+        order = permutation(self.seed, "pixel permutation", index, self.dataset.train.pixels)
+        return task_of_moved_pixels(self.dataset, index, order)

@@ -5,6 +5,7 @@ A task's fields cannot be set. Its tensors are the base data, shared by all task
 
 from typing import Protocol
 
+from supsup_datasets.errors import DatasetError
 from supsup_datasets.task import Task
 
 
@@ -20,3 +21,21 @@ class TaskStream(Protocol):
         Raises:
             IndexError: the stream has no such task.
         """
+
+
+def check_index(index: int, tasks: int) -> None:
+    """Raise IndexError where a stream has no task `index`."""
+    if not 0 <= index < tasks:
+        raise IndexError(f"task {index}: the stream has tasks 0 to {tasks - 1}")
+
+
+def check_tasks(tasks: int) -> None:
+    """Raise DatasetError where a stream of this many tasks makes no sense."""
+    if tasks < 1:
+        raise DatasetError(f"tasks={tasks}: a stream has at least one task; ask for more")
+
+
+def check_seed(seed: int) -> None:
+    """Raise DatasetError where a seed makes no sense."""
+    if seed < 0:
+        raise DatasetError(f"seed={seed}: a seed is a whole number from 0 up; choose another")

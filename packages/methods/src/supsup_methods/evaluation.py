@@ -64,10 +64,9 @@ def evaluate_task(
             answered = method.infer(batch.images).task
             guesses += 1
             guesses_right += answered == task.index
-        right = int((method.logits(batch.images, answered).argmax(dim=-1) == batch.labels).sum())
-        if scenario.wrong_task_is_wrong and answered != task.index:
-            right = 0
+        predicted = method.logits(batch.images, answered).argmax(dim=-1)
+        right = scenario.right(predicted, batch.labels, answered_task=answered, true_task=task.index)
         images += len(batch)
-        images_right += right
+        images_right += int(right.sum())
         on_batch()
     return TaskScore(task.index, images, images_right, guesses, guesses_right)
