@@ -11,9 +11,11 @@ import os
 import struct
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +48,7 @@ def main() -> None:
         check_same_bits(stream[0], Path(folder))
         textbook = {
             f"torchvision, {workers} workers": rate(
-                lambda w=workers: endless(loader(stream[0], folder, w)), options.seconds
+                partial(batches_for_ever, stream[0], folder, workers), options.seconds
             )
             for workers in (0, 1, 2)
         }
@@ -74,20 +76,28 @@ def report(dataset: ImageDataset, textbook: dict[str, float], ours: dict[str, fl
     Console().print(table)
 
 
-def loader(task: Task, folder: str | Path, workers: int, *, shuffle: bool = True) -> DataLoader:
+def permuted_pixels(task: Task) -> torch.Tensor:
+    """Return the order of pixels of a permuted task."""
+    view = task.train
+    if not isinstance(view, ImagesInMemory) or view.source_pixels is None:
+        raise TypeError(f"{type(view).__name__}: not a task of permuted pixels in memory")
+    return view.source_pixels
+
+
+def loader(task: Task, folder: str | Path, workers: int, *, shuffle: bool = True) -> DataLoader[Any]:
     """Return the textbook's batches of a task."""
-    order = task.train.source_pixels
+    order = permuted_pixels(task)
     transform = Compose([ToTensor(), Normalize((MEAN,), (STD,)), Lambda(lambda x: x.view(-1)[order].view(1, 28, 28))])
     data = MNIST(folder, train=True, transform=transform)
     return DataLoader(data, BATCH_SIZE, shuffle=shuffle, num_workers=workers, persistent_workers=workers > 0)
 
 
-def endless(batches: Iterable) -> Iterator:
+def batches_for_ever(task: Task, folder: str | Path, workers: int) -> Iterator[Any]:
     """Go through a loader again and again."""
-    return chain.from_iterable(repeat(batches))
+    return chain.from_iterable(repeat(loader(task, folder, workers)))
 
 
-def rate(start: Callable[[], Iterator], seconds: float) -> float:
+def rate(start: Callable[[], Iterator[Any]], seconds: float) -> float:
     """Return batches per second, after a second at most of warming up in which workers start."""
     batches = start()
     for length in (min(1.0, seconds), seconds):

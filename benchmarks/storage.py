@@ -11,10 +11,13 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -62,8 +65,8 @@ def codec_table(tasks: int) -> Table:
         rows = np.stack([_row(ones, generator) for _ in range(tasks)])
         codec = MaskCodec.fitted(rows, RESNET)
         streams = [codec.encode(row) for row in rows]
-        encode = timed(lambda codec=codec, rows=rows: [codec.encode(row) for row in rows])
-        decode = timed(lambda codec=codec, streams=streams: [codec.decode(stream) for stream in streams])
+        encode = timed(partial(_each, codec.encode, rows))
+        decode = timed(partial(_each, codec.decode, streams))
         size = sum(map(len, streams)) + len(codec.common_stream or b"")
         bound = tasks * sum(entropy_bits(k, int(np.prod(shape))) for k, shape in zip(ones, RESNET, strict=True)) / 8
         table.add_row(
@@ -78,7 +81,12 @@ def codec_table(tasks: int) -> Table:
     return table
 
 
-def _row(ones: list[int], generator: np.random.Generator) -> np.ndarray:
+def _each(work: Callable[[Any], object], items: Iterable[Any]) -> None:
+    for item in items:
+        work(item)
+
+
+def _row(ones: list[int], generator: np.random.Generator) -> npt.NDArray[np.uint8]:
     layers = []
     for k, shape in zip(ones, RESNET, strict=True):
         bits = np.zeros(int(np.prod(shape)), dtype=np.bool_)
