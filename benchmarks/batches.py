@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from supsup_datasets import ImageDataset, PermutedStream, Task, embedded_mnist, mnist, side_by_side
+from supsup_datasets import ImageDataset, ImagesInMemory, PermutedStream, Task, embedded_mnist, mnist, side_by_side
 from torch.utils.data import DataLoader
 from torchvision.datasets import MNIST
 from torchvision.transforms import Compose, Lambda, Normalize, ToTensor

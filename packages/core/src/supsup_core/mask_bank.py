@@ -8,16 +8,18 @@ import torch
 from jaxtyping import Float, Int32, UInt8
 from torch import Tensor
 
+from supsup_core import packed_kernels
 from supsup_core.checked_tasks import CheckedTasks
 from supsup_core.errors import CorruptBank, InvalidArgument
 from supsup_core.frozen_network import FrozenNetwork
-from supsup_core.packed_bits import count_ones, pack, row_bytes, unpack, unpack_to
+from supsup_core.packed_bits import count_ones, inner_products, pack, row_bytes, unpack, unpack_to
 from supsup_core.shapes import Masks, Weights
 from supsup_core.task_rows import TaskRows, TaskStatistics
 
-# Unpacked to floats, a chunk of rows should stay near the processor's cache; never all tasks at once.
+# Unpacked to floats, the rows of a blend should stay near the processor's cache; never all tasks at once.
 _CHUNK_FLOATS = 2**21
 _TASKS_COUNTED_AT_ONCE = 4096
+_TASKS_AT_ONCE = 256  # rows of one matrix product
 
 
 class MaskBank:
@@ -197,7 +199,7 @@ class MaskBank:
         else:
             living = beliefs.nonzero().squeeze(-1)
             coverage = torch.zeros(self._net.num_bits, dtype=beliefs.dtype, device=beliefs.device)
-            for index in living.split(_rows_per_chunk(self._net.num_bits)):
+            for index in living.split(max(1, _CHUNK_FLOATS // self._net.num_bits)):
                 rows = torch.stack([self._tasks.row(task) for task in index.tolist()])
                 coverage += beliefs[index] @ unpack_to(rows, self._net.num_bits, beliefs.dtype)
         return {name: self._frozen[name] * share for name, share in self._net.unflatten(coverage).items()}
@@ -213,13 +215,14 @@ class MaskBank:
             for entry in self._net.maskable
         ]
         per_bit = torch.cat(parts, dim=-1)
-        slopes = per_bit.new_empty((*per_bit.shape[:-1], len(self)))
+        vectors = per_bit.reshape(-1, self._net.num_bits)
+        slopes = vectors.new_empty((len(vectors), len(self)))
         start = 0
-        for block in self.blocks(_rows_per_chunk(self._net.num_bits)):
-            end = start + len(block)
-            slopes[..., start:end] = per_bit @ unpack_to(block, self._net.num_bits, per_bit.dtype).mT
-            start = end
-        return slopes
+        for block in self.blocks(_TASKS_AT_ONCE):
+            multiply = packed_kernels.inner_products if packed_kernels.suits(block, vectors) else inner_products
+            slopes[:, start : start + len(block)] = multiply(block, vectors)
+            start += len(block)
+        return slopes.view(*per_bit.shape[:-1], len(self))
 
     def save(self, folder: str | os.PathLike[str], *, compact: bool = False) -> None:
         """Write the bank to a folder, or add the tasks that a folder written earlier lacks.
@@ -305,7 +308,3 @@ class MaskBank:
     def _refuse_unknown(self, task: int) -> None:
         if not 0 <= task < len(self):
             raise InvalidArgument(f"task={task}: the bank holds tasks 0 to {len(self) - 1}; append it first")
-
-
-def _rows_per_chunk(num_bits: int) -> int:
-    return max(1, _CHUNK_FLOATS // num_bits)

@@ -2,6 +2,7 @@
 
 import ctypes
 import zlib
+from functools import lru_cache
 
 import torch
 from jaxtyping import Bool, Float, Int32, UInt8
@@ -9,6 +10,7 @@ from torch import Tensor
 
 _WORD_BYTES = 8
 _ONE_A_BYTE = 0x0101_0101_0101_0101
+_CACHED_FLOATS = 2**21
 _COUNTER_LIMIT = 255  # rows that a counter of one byte can count
 
 
@@ -59,5 +61,24 @@ def checksum(*parts: Tensor) -> int:
 
 
 def unpack_to(rows: UInt8[Tensor, "*rows bytes"], num_bits: int, dtype: torch.dtype) -> Float[Tensor, "*rows bits"]:
-    """Undo `pack`, as floating-point zeros and ones."""
-    return unpack(rows, num_bits).to(dtype)
+    """Undo `pack`, as floating-point zeros and ones: each byte looks its eight up."""
+    table = _eight_of_byte(dtype, rows.device)
+    return table.index_select(0, rows.flatten().int()).view(*rows.shape[:-1], 8 * rows.shape[-1])[..., :num_bits]
+
+
+@lru_cache(maxsize=16)
+def _eight_of_byte(dtype: torch.dtype, device: torch.device) -> Float[Tensor, "256 8"]:
+    return unpack(torch.arange(256, dtype=torch.uint8, device=device).unsqueeze(-1), 8).to(dtype)
+
+
+def inner_products(
+    rows: UInt8[Tensor, "tasks bytes"], vectors: Float[Tensor, "vectors bits"]
+) -> Float[Tensor, "vectors tasks"]:
+    """Return sum_j bit_ij v_j of every row of bits and every vector, through floats that stay within the cache."""
+    products = vectors.new_zeros((len(vectors), len(rows)))
+    bytes_at_once = max(8, _CACHED_FLOATS // (8 * max(1, len(rows))) // 8 * 8)
+    for start in range(0, rows.shape[1], bytes_at_once):
+        some = vectors[:, 8 * start : 8 * (start + bytes_at_once)]
+        bits = unpack_to(rows[:, start : start + bytes_at_once], some.shape[1], vectors.dtype)
+        products.addmm_(some, bits.mT)
+    return products
