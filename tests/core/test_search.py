@@ -107,7 +107,7 @@ def test_a_share_that_cannot_end_is_refused(share):
 @pytest.mark.parametrize("objective", [entropy, G])
 @pytest.mark.parametrize(("each", "one"), [(one_shot_each, one_shot), (binary_each, binary)])
 def test_each_image_gets_what_it_gets_alone(monkeypatch, per_image_floats, objective, each, one):
-    monkeypatch.setattr(task_inference, "_PER_IMAGE_FLOATS", per_image_floats)
+    monkeypatch.setattr(task_inference, "_GRADIENT_FLOATS", per_image_floats)
     net = small_network(seed=3)
     bank, x = filled_bank(net, 9), inputs(7)
     guesses = each(objective, net, bank, x)
@@ -159,3 +159,26 @@ def test_mixed_batches_are_sorted_out_image_by_image():
     assert len(tasks.unique()) > 1
     order = torch.randperm(30, generator=torch.Generator().manual_seed(0))
     assert torch.equal(one_shot_each(entropy, net, bank, x[order]).tasks, tasks[order])
+
+
+@pytest.mark.parametrize("images_per_guess", [1, 2, 3, 6])
+@pytest.mark.parametrize(("each", "alone"), [(one_shot_each, one_shot), (binary_each, binary)])
+def test_images_in_a_row_may_share_a_guess(each, alone, images_per_guess):
+    net = small_network(seed=3)
+    bank = filled_bank(net, 6)
+    x = inputs(6)
+    guesses = each(G, net, bank, x, images_per_guess=images_per_guess)
+    groups = x.split(images_per_guess)
+    assert len(guesses.tasks) == len(groups)
+    for row, group in enumerate(groups):
+        guess = alone(G, net, bank, group)
+        assert int(guesses.tasks[row]) == guess.task
+        for of_all, of_one in zip(guesses.slopes, guess.slopes, strict=True):
+            assert (of_all[row] - of_one).abs().max() <= ROUNDING
+
+
+@pytest.mark.parametrize("images_per_guess", [0, -1, 4])
+def test_images_that_are_not_whole_groups_are_refused(images_per_guess):
+    net = small_network()
+    with pytest.raises(InvalidArgument, match=f"images_per_guess={images_per_guess}: 6 images are not whole groups"):
+        one_shot_each(entropy, net, filled_bank(net, 2), inputs(6), images_per_guess=images_per_guess)

@@ -2,6 +2,7 @@ import pytest
 import torch
 from supsup_core import Guess
 from supsup_datasets import Scenario
+from supsup_methods import evaluation
 from supsup_methods.evaluation import Checkpoint, TaskScore, evaluate_task
 
 from .problems import stream
@@ -24,6 +25,9 @@ class Scripted:
         self.shown.append(images)
         return Guess(next(self.tasks), (), ())
 
+    def infer_each(self, batches):
+        return [self.infer(images).task for images in batches]
+
     def logits(self, images, task):
         self.asked.append(task)
         # Labels of this stream are 0, 1, 2, 0, ... in order, and batches of 9 start at 0.
@@ -37,7 +41,7 @@ def test_gnu_counts_a_wrong_tasks_batch_as_wrong():
     method = Scripted([1, 0, 1, 1, 2, 1, 1], right_every=1)
     score = evaluate_task(method, stream()[1], Scenario.GNu, batch_size=9)
     assert score == TaskScore(task=1, images=63, images_right=45, guesses=7, guesses_right=5)
-    assert method.asked == [1, 0, 1, 1, 2, 1, 1]
+    assert method.asked == [0, 1, 2], "batches of one task go through the network together"
 
 
 def test_gns_counts_only_the_label():
@@ -50,7 +54,7 @@ def test_gg_never_asks_for_a_guess():
     method = Scripted([], right_every=1)
     score = evaluate_task(method, stream()[2], Scenario.GG, batch_size=9)
     assert score == TaskScore(task=2, images=63, images_right=63, guesses=0, guesses_right=0)
-    assert method.asked == [2] * 7
+    assert method.asked == [2]
 
 
 def test_a_last_smaller_batch_counts_as_one_guess():
@@ -58,6 +62,16 @@ def test_a_last_smaller_batch_counts_as_one_guess():
     score = evaluate_task(method, stream()[1], Scenario.GNu, batch_size=60)
     assert (score.guesses, score.images) == (2, 63)
     assert [len(images) for images in method.shown] == [60, 3]
+
+
+@pytest.mark.parametrize("window_floats", [1, 200, 10**6])
+def test_windows_of_batches_change_nothing(monkeypatch, window_floats):
+    monkeypatch.setattr(evaluation, "_WINDOW_FLOATS", window_floats)
+    method = Scripted([1, 0, 1, 1, 2, 1, 1], right_every=2)
+    done = []
+    score = evaluate_task(method, stream()[1], Scenario.GNu, batch_size=9, on_batch=lambda: done.append(1))
+    assert (score.images, score.guesses, score.guesses_right, len(done)) == (63, 7, 5, 7)
+    assert [len(images) for images in method.shown] == [9] * 7
 
 
 def test_averages_are_over_tasks_and_over_guesses():

@@ -39,7 +39,7 @@ from supsup_core.task_inference import (
     binary_each,
     gamma,
     gamma_each,
-    image_slopes,
+    group_slopes,
     one_shot,
     one_shot_each,
 )
@@ -72,7 +72,7 @@ __all__ = [
     "erdos_renyi_budget",
     "gamma",
     "gamma_each",
-    "image_slopes",
+    "group_slopes",
     "initial_scores",
     "keep_weights",
     "maskable_fan_in",

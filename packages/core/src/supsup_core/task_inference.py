@@ -9,7 +9,8 @@ falls most steeply, and go on until one is left. The algorithms differ in how ma
 | `binary` (Algorithm 2) | half | about log2 k |
 | `gamma` (Appendix F) | a share γ | about log k / log(1/γ) |
 
-The images shown may share one task (`one_shot`, ...) or have a task each (`one_shot_each`, ...).
+The images shown may share one task (`one_shot`, ...) or be many cases at once, each of one or some images
+(`one_shot_each`, ...).
 
 Nothing in this module ever sees a label or a task's identity: its inputs are images, frozen weights and contexts.
 """
@@ -27,8 +28,8 @@ from supsup_core.errors import InvalidArgument
 from supsup_core.frozen_network import FrozenNetwork
 from supsup_core.shapes import Objective, Weights
 
-# Gradients of this many weights may be in memory at once when every image has one of its own.
-_PER_IMAGE_FLOATS = 2**25
+# Gradients of this many weights may be in memory at once when every guess has one of its own.
+_GRADIENT_FLOATS = 2**25
 
 
 @runtime_checkable
@@ -68,17 +69,17 @@ class Guess:
 
 @dataclass(frozen=True)
 class Guesses:
-    """The answers of a search for each image.
+    """The answers of a search for each image, or group of images.
 
     Attributes:
-        tasks: the task inferred for each image.
+        tasks: the task inferred for each.
         beliefs: α before each round.
         slopes: dO/dα of each round.
     """
 
-    tasks: Int64[Tensor, " images"]
-    beliefs: tuple[Float[Tensor, "images tasks"], ...]
-    slopes: tuple[Float[Tensor, "images tasks"], ...]
+    tasks: Int64[Tensor, " guesses"]
+    beliefs: tuple[Float[Tensor, "guesses tasks"], ...]
+    slopes: tuple[Float[Tensor, "guesses tasks"], ...]
 
 
 def one_shot(
@@ -119,36 +120,49 @@ def gamma(
 
 
 def one_shot_each(
-    objective: Objective, net: FrozenNetwork, store: ContextStore, x: Shaped[Tensor, "images *input"]
+    objective: Objective,
+    net: FrozenNetwork,
+    store: ContextStore,
+    x: Shaped[Tensor, "images *input"],
+    images_per_guess: int = 1,
 ) -> Guesses:
-    """Return what `one_shot` says of each image alone.
+    """Return what `one_shot` says of each image alone, or of each `images_per_guess` images in a row that share a task.
 
     Raises:
-        InvalidArgument: as `one_shot`.
+        InvalidArgument: as `one_shot`, or the images are not whole groups.
     """
-    return _image_search(objective, net, store, x, lambda tasks: 1)
+    return _group_search(objective, net, store, _groups(x, images_per_guess), lambda tasks: 1)
 
 
 def binary_each(
-    objective: Objective, net: FrozenNetwork, store: ContextStore, x: Shaped[Tensor, "images *input"]
+    objective: Objective,
+    net: FrozenNetwork,
+    store: ContextStore,
+    x: Shaped[Tensor, "images *input"],
+    images_per_guess: int = 1,
 ) -> Guesses:
-    """Return what `binary` says of each image alone.
+    """Return what `binary` says of each image alone, or of each `images_per_guess` images in a row that share a task.
 
     Raises:
-        InvalidArgument: as `one_shot`.
+        InvalidArgument: as `one_shot_each`.
     """
-    return gamma_each(objective, net, store, x, 0.5)
+    return gamma_each(objective, net, store, x, 0.5, images_per_guess)
 
 
 def gamma_each(
-    objective: Objective, net: FrozenNetwork, store: ContextStore, x: Shaped[Tensor, "images *input"], share: float
+    objective: Objective,
+    net: FrozenNetwork,
+    store: ContextStore,
+    x: Shaped[Tensor, "images *input"],
+    share: float,
+    images_per_guess: int = 1,
 ) -> Guesses:
-    """Return what `gamma` says of each image alone.
+    """Return what `gamma` says of each image alone, or of each `images_per_guess` images in a row that share a task.
 
     Raises:
-        InvalidArgument: as `gamma`.
+        InvalidArgument: as `gamma`, or the images are not whole groups.
     """
-    return _image_search(objective, net, store, x, _survivors(share))
+    return _group_search(objective, net, store, _groups(x, images_per_guess), _survivors(share))
 
 
 def belief_slopes(
@@ -171,27 +185,27 @@ def belief_slopes(
     return store.slopes(dict(zip(blended, gradients, strict=True)))
 
 
-def image_slopes(
+def group_slopes(
     objective: Objective,
     net: FrozenNetwork,
     store: ContextStore,
-    x: Shaped[Tensor, "images *input"],
-    beliefs: Float[Tensor, "images tasks"],
-) -> Float[Tensor, "images tasks"]:
-    """Return `belief_slopes` of each image alone, at beliefs of its own, some images at a time."""
+    groups: Shaped[Tensor, "groups shown *input"],
+    beliefs: Float[Tensor, "groups tasks"],
+) -> Float[Tensor, "groups tasks"]:
+    """Return `belief_slopes` of each group of images, at beliefs of its own, some groups at a time."""
 
-    def value(weights: Weights, image: Tensor) -> Tensor:
-        return objective(net.on_batch_statistics(image.unsqueeze(0), weights)).squeeze(0)
+    def value(weights: Weights, images: Tensor) -> Tensor:
+        return objective(net.on_batch_statistics(images, weights)).mean()
 
     same_beliefs = bool((beliefs == beliefs[0]).all())
     gradient = torch.func.vmap(torch.func.grad(value), in_dims=(None if same_beliefs else 0, 0))
     shared = store.blend(beliefs[0]) if same_beliefs else None
-    slopes = []
-    for rows in torch.arange(len(x), device=x.device).split(max(1, _PER_IMAGE_FLOATS // net.num_bits)):
+    slopes = torch.empty_like(beliefs)
+    for rows in torch.arange(len(groups), device=groups.device).split(max(1, _GRADIENT_FLOATS // net.num_bits)):
         weights = shared or _stack([store.blend(row) for row in beliefs[rows]])
         with sdpa_kernel(SDPBackend.MATH):  # the only attention kernel with a batching rule
-            slopes.append(store.slopes(gradient(weights, x[rows])))
-    return torch.cat(slopes)
+            slopes[rows] = store.slopes(gradient(weights, groups[rows]))
+    return slopes
 
 
 _Keep: TypeAlias = Callable[[int], int]
@@ -221,15 +235,27 @@ def _batch_search(
     return _search(slopes_at, torch.ones(1, len(store), dtype=net.dtype, device=net.device), keep)
 
 
-def _image_search(
-    objective: Objective, net: FrozenNetwork, store: ContextStore, x: Shaped[Tensor, "images *input"], keep: _Keep
+def _group_search(
+    objective: Objective,
+    net: FrozenNetwork,
+    store: ContextStore,
+    groups: Shaped[Tensor, "groups shown *input"],
+    keep: _Keep,
 ) -> Guesses:
-    _refuse_unanswerable(store, x)
+    _refuse_unanswerable(store, groups)
 
-    def slopes_at(beliefs: Float[Tensor, "images tasks"]) -> Float[Tensor, "images tasks"]:
-        return image_slopes(objective, net, store, x, beliefs)
+    def slopes_at(beliefs: Float[Tensor, "groups tasks"]) -> Float[Tensor, "groups tasks"]:
+        return group_slopes(objective, net, store, groups, beliefs)
 
-    return _search(slopes_at, torch.ones(len(x), len(store), dtype=net.dtype, device=net.device), keep)
+    return _search(slopes_at, torch.ones(len(groups), len(store), dtype=net.dtype, device=net.device), keep)
+
+
+def _groups(x: Shaped[Tensor, "images *input"], images_per_guess: int) -> Shaped[Tensor, "groups shown *input"]:
+    if images_per_guess < 1 or len(x) % images_per_guess:
+        raise InvalidArgument(
+            f"images_per_guess={images_per_guess}: {len(x)} images are not whole groups of so many; pass a divisor, at least 1"
+        )
+    return x.unflatten(0, (-1, images_per_guess)) if len(x) else x.unsqueeze(1)
 
 
 def _search(slopes_at: Callable[[Tensor], Tensor], alive: Float[Tensor, "rows tasks"], keep: _Keep) -> Guesses:

@@ -22,5 +22,8 @@ class ContinualMethod(Protocol):
     def infer(self, images: Float[Tensor, "images *input"]) -> Guess:
         """Tell from images alone which task they belong to: labels and the true task are not arguments."""
 
+    def infer_each(self, batches: Sequence[Float[Tensor, "images *input"]]) -> list[int]:
+        """Return the tasks that `infer` tells of several batches, each from its own images alone."""
+
     def logits(self, images: Float[Tensor, "images *input"], task: int) -> Float[Tensor, "images outputs"]:
         """Return the outputs of the network as `task` left it."""

@@ -1,11 +1,15 @@
 """Scoring a method on test batches of the tasks it has learned, under a scenario (Table 1)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from supsup_datasets import Scenario, Task
+import torch
+from supsup_datasets import Batch, Scenario, Task
+from torch import Tensor
 
 from supsup_methods.continual_method import ContinualMethod
+
+_WINDOW_FLOATS = 2**24  # of test images in memory at once
 
 
 @dataclass(frozen=True)
@@ -57,16 +61,39 @@ def evaluate_task(
     and with the true task happens here, after the method has answered.
     """
     images = images_right = guesses = guesses_right = 0
-    for batch in task.test.in_order(batch_size):
+    for window in _windows(task.test.in_order(batch_size)):
         if scenario.task_given_at_test:
-            answered = task.index
+            answered = [task.index] * len(window)
         else:
-            answered = method.infer(batch.images).task
-            guesses += 1
-            guesses_right += answered == task.index
-        predicted = method.logits(batch.images, answered).argmax(dim=-1)
-        right = scenario.right(predicted, batch.labels, answered_task=answered, true_task=task.index)
-        images += len(batch)
-        images_right += int(right.sum())
-        on_batch()
+            answered = method.infer_each([batch.images for batch in window])
+            guesses += len(answered)
+            guesses_right += answered.count(task.index)
+        for batch, answer, predicted in zip(window, answered, _predictions(method, window, answered), strict=True):
+            right = scenario.right(predicted, batch.labels, answered_task=answer, true_task=task.index)
+            images += len(batch)
+            images_right += int(right.sum())
+            on_batch()
     return TaskScore(task.index, images, images_right, guesses, guesses_right)
+
+
+def _windows(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
+    """Yield batches, as many at a time as fit the memory for a window, and at least one."""
+    window: list[Batch] = []
+    for batch in batches:
+        window.append(batch)
+        if sum(each.images.numel() for each in window) >= _WINDOW_FLOATS:
+            yield window
+            window = []
+    if window:
+        yield window
+
+
+def _predictions(method: ContinualMethod, batches: list[Batch], tasks: list[int]) -> list[Tensor]:
+    """Return the labels of each batch's images under its task; batches of one task share a forward pass."""
+    predicted: list[Tensor] = [torch.empty(0)] * len(batches)
+    for task in sorted(set(tasks)):
+        members = [number for number, each in enumerate(tasks) if each == task]
+        labels = method.logits(torch.cat([batches[number].images for number in members]), task).argmax(dim=-1)
+        for number, part in zip(members, labels.split([len(batches[number]) for number in members]), strict=True):
+            predicted[number] = part
+    return predicted

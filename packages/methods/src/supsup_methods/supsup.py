@@ -4,13 +4,23 @@ Frozen W = ±sqrt(2 / fan_in); task i learns M^i = 1[S^i >= 0] and nothing else;
 Masks are independent: learning a task changes no bit of another.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, assert_never
 
 import torch
 from jaxtyping import Float
-from supsup_core import FrozenNetwork, Guess, MaskBank, Objective, entropy, one_shot, superfluous_logsumexp
+from supsup_core import (
+    FrozenNetwork,
+    Guess,
+    MaskBank,
+    Objective,
+    entropy,
+    one_shot,
+    one_shot_each,
+    superfluous_logsumexp,
+)
 from supsup_datasets import Task
 from supsup_datasets.seeds import generator
 from torch import Tensor
@@ -75,6 +85,15 @@ class SupSup:
     def infer(self, images: Float[Tensor, "images *input"]) -> Guess:
         """Return One-Shot's guess from the first `images_per_guess` images."""
         return one_shot(self._objective, self.net, self.bank, images[: self._settings.inference.images_per_guess])
+
+    def infer_each(self, batches: Sequence[Float[Tensor, "images *input"]]) -> list[int]:
+        """Return One-Shot's guess for each batch, many in one matrix product."""
+        shown = [batch[: self._settings.inference.images_per_guess] for batch in batches]
+        tasks: list[int] = []
+        for size, alike in itertools.groupby(shown, key=len):
+            guesses = one_shot_each(self._objective, self.net, self.bank, torch.cat(list(alike)), images_per_guess=size)
+            tasks.extend(guesses.tasks.tolist())
+        return tasks
 
     def logits(self, images: Float[Tensor, "images *input"], task: int) -> Float[Tensor, "images outputs"]:
         """Return f(x, W ⊙ M^task)."""
