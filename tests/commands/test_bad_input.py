@@ -43,6 +43,11 @@ def attempt(tmp_path, monkeypatch, capsys):
         (("demo", "extra"), ("extra", "--help lists all options")),
         (("--tasks",), ("--tasks", "--help")),
         (("--tasks", "0"), ("--tasks 0: it should be greater than or equal to 1", "choose another")),
+        (("--tasks-at-once", "0"), ("--tasks-at-once 0: at least one task is trained; choose 1 or more",)),
+        (
+            ("--tasks-at-once", "100000", "--tasks", "100000"),
+            ("--tasks-at-once: training takes about", "fewer at once"),
+        ),
         (("--tasks", "-3"), ("--tasks -3: it should be greater than or equal to 1",)),
         (("--tasks", "1e9"), ("--tasks 1e9: it should be a whole number; choose another value",)),
         (("--method.training.learning-rate", "fast"), ("learning-rate fast: it should be a number; choose",)),
@@ -74,7 +79,7 @@ def attempt(tmp_path, monkeypatch, capsys):
         (("--evaluation.checkpoints", "50"), ("--evaluation.checkpoints 50: the run ends after --tasks 10",)),
         (
             ("--tasks", "1", "--backbone.hidden", "100000", "100000"),
-            ("--backbone.hidden, --tasks: training takes about ", "choose a narrower network or fewer tasks"),
+            ("--backbone.hidden, --tasks, --tasks-at-once: training takes about ", "choose a narrower network, fewer"),
         ),
         (("--out", "/proc/run"), ("/proc/run", "choose another place")),
     ],

@@ -2,7 +2,7 @@ import pytest
 import torch
 from supsup_core import FrozenNetwork, InvalidArgument, threshold
 from supsup_datasets import Batch
-from supsup_methods.mask_training import fresh_scores, train_threshold_mask
+from supsup_methods.mask_training import fresh_scores, train_side_by_side, train_threshold_mask
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -73,3 +73,64 @@ def test_divergence_is_refused():
     poisoned = [Batch(batch.images * torch.nan, batch.labels) for batch in batches]
     with pytest.raises(InvalidArgument, match=r"learning_rate=0\.001: the scores diverged"):
         train_threshold_mask(net, fresh_scores(net, 0, 0), poisoned, 1e-3)
+
+
+def stacked(several):
+    """Return the batches of several tasks as batches with an axis for tasks."""
+    return [
+        Batch(torch.stack([batch.images for batch in step]), torch.stack([batch.labels for batch in step]))
+        for step in zip(*several, strict=True)
+    ]
+
+
+def rolled(batches, task):
+    """Return batches that differ from task to task: the pixels moved along."""
+    return [Batch(batch.images.roll(task, dims=-1), batch.labels) for batch in batches]
+
+
+def test_tasks_side_by_side_learn_what_each_learns_alone():
+    net, batches = problem(torch.float64)
+    several = [rolled(batches, task) for task in range(3)]
+    scores = torch.stack([fresh_scores(net, 0, task) for task in range(3)])
+    alone = scores.clone()
+    masks = [train_threshold_mask(net, alone[task], several[task], 1e-3) for task in range(3)]
+    together = train_side_by_side(net, scores, stacked(several), 1e-3)
+    # 100 steps of at most lr / sqrt(1 - .99) each, on gradients that agree to rounding.
+    assert (scores - alone).abs().max() <= 1e-11
+    for one, other in zip(masks, together, strict=True):
+        assert torch.equal(net.flatten(one), net.flatten(other))
+
+
+def test_a_step_side_by_side_in_single_precision_is_a_step_alone_but_for_rounding():
+    net, batches = problem(torch.float32)
+    several = [rolled(batches[:1], task) for task in range(3)]
+    scores = torch.stack([fresh_scores(net, 0, task) for task in range(3)])
+    before = scores.clone()
+    exact_net, _ = problem(torch.float64)
+    exact = before.double()
+    train_side_by_side(net, scores, stacked(several), 1e-3)
+    for task in range(3):
+        doubles = [Batch(batch.images.double(), batch.labels) for batch in several[task]]
+        train_threshold_mask(exact_net, exact[task], doubles, 1e-3)
+    # The first step of RMSprop moves a score by lr g / (|g| / 10 + eps): by 10 lr where |g| is far above eps = 1e-8. A relative
+    # error δ of g changes that by at most 10 lr δ; here δ is the rounding of sums over 32 images and 16 neurons.
+    moved = (exact - before.double()).abs()
+    clear = moved >= 0.5 * 10 * 1e-3
+    assert clear.double().mean() > 0.5
+    assert ((scores.double() - exact).abs()[clear] <= 10 * 1e-3 * 1e-3).all()
+    assert (scores - before).abs().max() <= 10 * 1e-3 * (1 + 1e-4)
+
+
+def test_every_step_side_by_side_is_reported_for_each_task():
+    net, batches = problem(torch.float32)
+    seen = []
+    scores = torch.stack([fresh_scores(net, 0, task) for task in range(2)])
+    train_side_by_side(net, scores, stacked([batches[:7], batches[:7]]), 1e-3, lambda: seen.append(1))
+    assert len(seen) == 14
+
+
+def test_diverging_scores_side_by_side_are_refused():
+    net, batches = problem(torch.float32)
+    scores = torch.stack([fresh_scores(net, 0, task) for task in range(2)])
+    with pytest.raises(InvalidArgument, match=r"learning_rate=inf: the scores diverged"):
+        train_side_by_side(net, scores, stacked([batches[:2], batches[:2]]), float("inf"))

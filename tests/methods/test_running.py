@@ -115,6 +115,29 @@ def test_a_run_stopped_anywhere_ends_as_if_it_had_not(tmp_path, whole, stop_at):
     assert torch.equal(bank.rows, whole_bank.rows)
 
 
+def grouped(path):
+    recipe = dataclasses.replace(RECIPE, tasks=5, evaluation=Evaluation(checkpoints=(3,)))
+    path.mkdir()
+    folder = RunFolder(path)
+    folder.begin(recipe, describe_environment(CPU, embedded_mnist(), None, tasks_at_once=2))
+    return folder, recipe
+
+
+@pytest.mark.parametrize("stop_at", [3, 15, 22, 23, 30, 40])
+def test_a_run_of_tasks_side_by_side_stops_and_goes_on_in_whole_groups(tmp_path, stop_at):
+    folder, recipe = grouped(tmp_path / "whole")
+    watcher = Watcher()
+    summary = execute(folder, recipe, embedded_mnist(), CPU, watcher)
+    learned = [call[1] for call in watcher.calls if call[0] == "learned"]
+    assert learned == [1, 2, 3, 4, 5]
+    assert watcher.calls.index(("learned", 1)) == 1 + 2 * 10, "two tasks are trained before the first is done"
+    stopped, recipe = grouped(tmp_path / "stopped")
+    with pytest.raises(Stop):
+        execute(stopped, recipe, embedded_mnist(), CPU, Watcher(stop_at))
+    assert results(execute(stopped, recipe, embedded_mnist(), CPU, Watcher())) == results(summary)
+    assert torch.equal(open_run(stopped.path).bank.rows, open_run(folder.path).bank.rows)
+
+
 def test_a_run_that_is_done_does_nothing_more(whole):
     folder, summary, _ = whole
     watcher = Watcher()
@@ -171,6 +194,7 @@ def test_no_seconds_are_lost_between_progress_and_bank(tmp_path, whole):
     [
         ({"device": "cuda:0"}, "--device cpu: the run was started with cuda:0"),
         ({"data_digest": "0" * 64}, "data MNIST-5k .*: the run was started with MNIST-5k 000000000000"),
+        ({"tasks_at_once": 4}, "--tasks-at-once 1: the run was started with 4"),
         ({"versions": {"torch": "1.0"}}, "the run was started with 1.0 and goes on only with that"),
     ],
 )

@@ -184,10 +184,10 @@ class FrozenNetwork:
         """Join one tensor for each maskable parameter to a vector, in the order of `maskable`."""
         return torch.cat([values[entry.name].flatten() for entry in self.maskable])
 
-    def unflatten(self, flat: Shaped[Tensor, " bits"]) -> dict[str, Tensor]:
-        """Undo `flatten`: views of the vector, by parameter name."""
-        parts = flat.split([entry.size for entry in self.maskable])
-        return {entry.name: part.view(entry.shape) for entry, part in zip(self.maskable, parts, strict=True)}
+    def unflatten(self, flat: Shaped[Tensor, "*rows bits"]) -> dict[str, Tensor]:
+        """Undo `flatten`: views of the vector, or of each of several, by parameter name; leading axes stay in front."""
+        parts = flat.split([entry.size for entry in self.maskable], dim=-1)
+        return {entry.name: part.unflatten(-1, entry.shape) for entry, part in zip(self.maskable, parts, strict=True)}
 
     def __call__(
         self, x: Shaped[Tensor, "images *input"], weights: Weights | None = None

@@ -17,6 +17,8 @@ from supsup_methods.supsup import SupSup
 
 # Frozen weights, their copy in the module, scores, two optimiser tensors, effective weights, gradients twice.
 _FLOATS_PER_WEIGHT = 8
+_COPIES_OF_A_BATCH = 6  # pixels as bytes and indices, floats, activations and their gradients
+_MOST_TASKS_AT_ONCE = 256  # a stop loses the tasks in flight, and more than this gain nothing
 
 
 def load_dataset(data_root: Path | None) -> ImageDataset:
@@ -45,7 +47,7 @@ def mask_bits(recipe: Recipe, dataset: ImageDataset) -> int:
         return FrozenNetwork(_backbone(recipe, dataset), recipe.seed, init=keep_weights).num_bits
 
 
-def refuse_impossible(recipe: Recipe, dataset: ImageDataset) -> None:
+def refuse_impossible(recipe: Recipe, dataset: ImageDataset, tasks_at_once: int = 1) -> None:
     """Check what no single field can tell: whether the parts of a recipe go together, with this data, on this machine.
 
     Raises:
@@ -62,13 +64,27 @@ def refuse_impossible(recipe: Recipe, dataset: ImageDataset) -> None:
         raise UsageError(
             f"--evaluation.checkpoints {late[0]}: the run ends after --tasks {recipe.tasks}; leave it out, or learn more"
         )
-    needed = mask_bits(recipe, dataset) * 4 * _FLOATS_PER_WEIGHT + recipe.tasks * row_bytes(mask_bits(recipe, dataset))
+    together = min(tasks_at_once, recipe.tasks)
+    needed = together * mask_bits(recipe, dataset) * 4 * _FLOATS_PER_WEIGHT
+    needed += recipe.tasks * row_bytes(mask_bits(recipe, dataset))
     available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > available:
         raise UsageError(
-            f"--backbone.hidden, --tasks: training takes about {needed / 1e9:.1f} GB of memory and this machine has "
-            f"{available / 1e9:.1f} GB; choose a narrower network or fewer tasks"
+            f"--backbone.hidden, --tasks, --tasks-at-once: training takes about {needed / 1e9:.1f} GB of memory and this machine "
+            f"has {available / 1e9:.1f} GB; choose a narrower network, fewer tasks, or fewer at once"
         )
+
+
+def default_tasks_at_once(recipe: Recipe, dataset: ImageDataset, device: torch.device) -> int:
+    """Return how many tasks are best trained side by side: on a GPU as many as fit, on a CPU one, as more save nothing."""
+    if device.type != "cuda":
+        return 1
+    free, _ = torch.cuda.mem_get_info(device)
+    batch_floats = recipe.method.training.batch_size * (
+        dataset.train.images[0].numel() + sum(recipe.backbone.hidden) + recipe.backbone.outputs
+    )
+    needed = 4 * (_FLOATS_PER_WEIGHT * mask_bits(recipe, dataset) + _COPIES_OF_A_BATCH * batch_floats)
+    return max(1, min(recipe.tasks, _MOST_TASKS_AT_ONCE, int(0.8 * free) // needed))
 
 
 def build_method(recipe: Recipe, net: FrozenNetwork, bank: MaskBank, dataset: ImageDataset) -> SupSup:

@@ -57,3 +57,7 @@ class Recipe:
     def is_checkpoint(self, tasks_learned: int) -> bool:
         """Tell whether all tasks learned so far are tested now."""
         return tasks_learned == self.tasks or tasks_learned in self.evaluation.checkpoints
+
+    def next_checkpoint(self, tasks_learned: int) -> int:
+        """Return after how many tasks all are tested next, having learned fewer than all."""
+        return min(number for number in (*self.evaluation.checkpoints, self.tasks) if number > tasks_learned)

@@ -1,11 +1,11 @@
-"""Learning one supermask over frozen weights, by the straight-through gradient of its scores (Section 3.1)."""
+"""Learning supermasks over frozen weights, one or several at once, by the straight-through gradient of scores (Section 3.1)."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-from supsup_core import FrozenNetwork, InvalidArgument, Masks, initial_scores
+from supsup_core import FrozenNetwork, InvalidArgument, Masks, Weights, initial_scores
 from supsup_core.random_streams import stream_key
 from supsup_datasets import Batch
 from torch import Tensor
@@ -70,18 +70,69 @@ def train_threshold_mask(
     Raises:
         InvalidArgument: the scores are not finite at the end; the learning rate is too high.
     """
+
+    def loss(weights: Weights, batch: Batch) -> Tensor:
+        return cross_entropy(net(batch.images, weights), batch.labels)
+
+    _train(net, scores, batches, learning_rate, loss, on_batch)
+    return net.unflatten(scores >= 0)
+
+
+def train_side_by_side(
+    net: FrozenNetwork,
+    scores: Tensor,
+    batches: Iterable[Batch],
+    learning_rate: float,
+    on_batch: Callable[[], None] = lambda: None,
+) -> list[Masks]:
+    """Train the scores of several tasks in place, all in each step, and return their masks.
+
+    Each task sees what `train_threshold_mask` would show it: the tasks share nothing but W. On a GPU this costs little more
+    than one task; on a CPU it saves nothing.
+
+    Args:
+        net: the network.
+        scores: of shape (tasks, bits).
+        batches: with a leading axis for tasks (`supsup_datasets.TaskGroup`).
+        learning_rate: of RMSprop.
+        on_batch: called after each step, once for each task.
+
+    Raises:
+        InvalidArgument: the scores are not finite at the end; the learning rate is too high.
+    """
+    forward = torch.func.vmap(lambda weights, images: net(images, weights))
+
+    def loss(weights: Weights, batch: Batch) -> Tensor:
+        each = cross_entropy(forward(weights, batch.images).flatten(0, 1), batch.labels.flatten(), reduction="none")
+        return each.view_as(batch.labels).mean(dim=1).sum()  # the sum: a task's gradient is that of its own mean
+
+    def after_step() -> None:
+        for _ in range(len(scores)):
+            on_batch()
+
+    _train(net, scores, batches, learning_rate, loss, after_step)
+    return [net.unflatten(mask) for mask in scores >= 0]
+
+
+def _train(
+    net: FrozenNetwork,
+    scores: Tensor,
+    batches: Iterable[Batch],
+    learning_rate: float,
+    loss: Callable[[Weights, Batch], Tensor],
+    on_batch: Callable[[], None],
+) -> None:
     frozen = net.flatten(net.frozen)
-    effective, gradient = torch.empty_like(frozen), torch.empty_like(frozen)
+    effective, gradient = torch.empty_like(scores), torch.empty_like(scores)
     leaves = {name: view.requires_grad_() for name, view in net.unflatten(effective).items()}
     optimizer = RMSprop(scores, learning_rate)
     for batch in batches:
         with torch.no_grad():
             effective.copy_(scores).ge_(0.0).mul_(frozen)
-        loss = cross_entropy(net(batch.images, leaves), batch.labels)
-        by_layer = torch.autograd.grad(loss, list(leaves.values()))
-        torch.cat([part.flatten() for part in by_layer], out=gradient).mul_(frozen)
+        by_layer = torch.autograd.grad(loss(leaves, batch), list(leaves.values()))
+        flat = [part.flatten(scores.ndim - 1) for part in by_layer]
+        torch.cat(flat, dim=-1, out=gradient).mul_(frozen)
         optimizer.step(gradient)
         on_batch()
     if not bool(torch.isfinite(scores).all()):
         raise InvalidArgument(f"learning_rate={learning_rate}: the scores diverged to infinity or NaN; lower it")
-    return net.unflatten(scores >= 0)

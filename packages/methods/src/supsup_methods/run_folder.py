@@ -3,7 +3,7 @@
 | file | content | written |
 |---|---|---|
 | `recipe.json` | the experiment | first, once |
-| `environment.json` | device, threads, data, versions: what a resumed run must find again | first, once |
+| `environment.json` | device, threads, tasks at once, data, versions: what a resumed run must find again | first, once |
 | `bank/` | the masks | after each task |
 | `progress.json` | seconds of each task, checkpoints so far | after each task and checkpoint |
 | `summary.json` | the results | last: a run with this file is done |
@@ -54,6 +54,7 @@ class Environment:
     data_digest: str
     data_root: str | None
     versions: dict[str, str]
+    tasks_at_once: int = 1
 
 
 class Accuracies(TypedDict):

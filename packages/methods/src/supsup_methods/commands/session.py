@@ -15,7 +15,7 @@ from supsup_core.atomic_files import replace_file
 from supsup_core.packed_bits import row_bytes
 from supsup_datasets import ImageDataset
 
-from supsup_methods.assembly import load_dataset, mask_bits, refuse_impossible
+from supsup_methods.assembly import default_tasks_at_once, load_dataset, mask_bits, refuse_impossible
 from supsup_methods.commands.exits import Interrupted
 from supsup_methods.commands.launch import Launch
 from supsup_methods.commands.progress import RunProgress
@@ -56,19 +56,21 @@ def run_launch(launch: Launch) -> None:
 
 def _prepare(launch: Launch, folder: RunFolder | None) -> tuple[torch.device, ImageDataset, Environment]:
     """Return device, data and environment, having checked that the run can be carried out with them."""
-    device_name, data_root = launch.device, launch.data_root
+    device_name, data_root, tasks_at_once = launch.device, launch.data_root, launch.tasks_at_once
     if launch.resume and folder is not None:
         recorded = folder.environment()
         device_name = recorded.device if device_name == "auto" else device_name
         data_root = data_root or (Path(recorded.data_root) if recorded.data_root else None)
+        tasks_at_once = tasks_at_once or recorded.tasks_at_once
     device = resolve_device(device_name)
     dataset = load_dataset(data_root)
-    refuse_impossible(launch.recipe, dataset)
+    tasks_at_once = tasks_at_once or default_tasks_at_once(launch.recipe, dataset, device)
+    refuse_impossible(launch.recipe, dataset, tasks_at_once)
     _refuse_too_large(launch, dataset)
     if launch.summary is not None:
         with tempfile.TemporaryFile(dir=launch.summary.parent):
             pass  # the folder can be written
-    return device, dataset, describe_environment(device, dataset, data_root)
+    return device, dataset, describe_environment(device, dataset, data_root, tasks_at_once)
 
 
 def _finish(console: Console, launch: Launch, folder: RunFolder, dataset: ImageDataset, device: torch.device) -> None:
