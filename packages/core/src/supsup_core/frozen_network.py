@@ -180,6 +180,11 @@ class FrozenNetwork:
             digest.update(raw_bytes(value.to(torch.float32)))
         return digest.hexdigest()
 
+    @property
+    def module(self) -> nn.Module:
+        """The frozen module, in evaluation mode. It is shared: look at it, do not change it."""
+        return self._module
+
     def flatten(self, values: Mapping[str, Tensor]) -> Shaped[Tensor, " bits"]:
         """Join one tensor for each maskable parameter to a vector, in the order of `maskable`."""
         return torch.cat([values[entry.name].flatten() for entry in self.maskable])

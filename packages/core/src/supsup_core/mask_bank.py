@@ -13,12 +13,13 @@ from supsup_core.checked_tasks import CheckedTasks
 from supsup_core.errors import CorruptBank, InvalidArgument
 from supsup_core.frozen_network import FrozenNetwork
 from supsup_core.packed_bits import count_ones, inner_products, pack, row_bytes, unpack, unpack_to
-from supsup_core.shapes import Masks, Weights
+from supsup_core.shapes import Masks, OuterProducts, Weights
 from supsup_core.task_rows import TaskRows, TaskStatistics
 
 # Unpacked to floats, the rows of a blend should stay near the processor's cache; never all tasks at once.
 _CHUNK_FLOATS = 2**21
 _TASKS_COUNTED_AT_ONCE = 4096
+_TASKS_OF_OUTER_PRODUCTS = 8  # a few masked copies of W are in memory at once
 _TASKS_AT_ONCE = 256  # rows of one matrix product
 
 
@@ -210,11 +211,8 @@ class MaskBank:
         Args:
             gradients: dO/dW(α) for each maskable parameter, by name; leading axes, one gradient a row, stay in front.
         """
-        parts = [
-            (gradients[entry.name] * self._frozen[entry.name]).flatten(-len(entry.shape))
-            for entry in self._net.maskable
-        ]
-        per_bit = torch.cat(parts, dim=-1)
+        parts = [gradients[entry.name].flatten(-len(entry.shape)) for entry in self._net.maskable]
+        per_bit = torch.cat(parts, dim=-1).mul_(self._net.flatten(self._frozen))
         vectors = per_bit.reshape(-1, self._net.num_bits)
         slopes = vectors.new_empty((len(vectors), len(self)))
         start = 0
@@ -223,6 +221,26 @@ class MaskBank:
             slopes[:, start : start + len(block)] = multiply(block, vectors)
             start += len(block)
         return slopes.view(*per_bit.shape[:-1], len(self))
+
+    def outer_slopes(self, gradients: Mapping[str, OuterProducts]) -> Float[Tensor, "images tasks"]:
+        """Return the slopes of gradients g aᵀ, one for each image, as sum_l gᵀ ((W ⊙ M^i) a): no gradient is formed.
+
+        Args:
+            gradients: a and g of each maskable parameter, of shape (out, in), by name.
+        """
+        frozen = self._net.flatten(self._frozen)
+        images = len(next(iter(gradients.values()))[0])
+        widest = max(entry.shape[0] for entry in self._net.maskable)
+        at_once = min(_TASKS_OF_OUTER_PRODUCTS, max(1, _CHUNK_FLOATS // max(1, images * widest)))
+        slopes = frozen.new_zeros((images, len(self)))
+        start = 0
+        for block in self.blocks(at_once):
+            masked = unpack_to(block, self._net.num_bits, frozen.dtype).mul_(frozen)
+            for name, weights in self._net.unflatten(masked).items():
+                inputs, outputs = gradients[name]
+                slopes[:, start : start + len(block)] += ((inputs @ weights.mT) * outputs).sum(dim=-1).T
+            start += len(block)
+        return slopes
 
     def save(self, folder: str | os.PathLike[str], *, compact: bool = False) -> None:
         """Write the bank to a folder, or add the tasks that a folder written earlier lacks.

@@ -8,8 +8,10 @@ from torch import Tensor
 
 from supsup_core.errors import InvalidArgument
 from supsup_core.frozen_network import FrozenNetwork
-from supsup_core.shapes import Weights
+from supsup_core.shapes import OuterProducts, Weights
 from supsup_core.task_rows import TaskRows, TaskStatistics
+
+_PRODUCT_FLOATS = 2**22  # of several tasks and images in memory at once
 
 
 class RankOneBank:
@@ -127,6 +129,24 @@ class RankOneBank:
             matrix = product.flatten(-len(entry.shape) + 1).unflatten(-1, (entry.shape[1], -1)).sum(dim=-1)
             inputs, outputs = self._inputs[entry.name].rows, self._outputs[entry.name].rows
             slopes.append(torch.einsum("...oi,to,ti->...t", matrix, outputs, inputs))
+        return torch.stack(slopes).sum(dim=0)
+
+    def outer_slopes(self, gradients: Mapping[str, OuterProducts]) -> Float[Tensor, "images tasks"]:
+        """Return the slopes of gradients g aᵀ, one for each image, as sum_l (g ⊙ s_i)ᵀ W (a ⊙ r_i): no gradient is formed.
+
+        Args:
+            gradients: a and g of each maskable parameter, of shape (out, in), by name.
+        """
+        slopes = []
+        for name, weight in self._frozen.items():
+            inputs, outputs = gradients[name]
+            r, s = self._inputs[name].rows, self._outputs[name].rows
+            at_once = max(1, _PRODUCT_FLOATS // max(1, len(inputs) * sum(weight.shape)))
+            parts = []
+            for r_i, s_i in zip(r.unsqueeze(1).split(at_once), s.unsqueeze(1).split(at_once), strict=True):
+                products = (inputs * r_i) @ weight.mT
+                parts.append((products * (outputs * s_i)).sum(dim=-1).T)
+            slopes.append(torch.cat(parts, dim=1))
         return torch.stack(slopes).sum(dim=0)
 
     def _scaled(self, factors: Mapping[str, Float[Tensor, "out in"]]) -> dict[str, Tensor]:

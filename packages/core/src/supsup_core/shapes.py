@@ -25,3 +25,6 @@ Logits: TypeAlias = Float[Tensor, "images outputs"]
 PerImage: TypeAlias = Float[Tensor, " images"]
 Objective: TypeAlias = Callable[[Logits], PerImage]
 """Logits to one scalar per image, to be minimised over beliefs."""
+
+OuterProducts: TypeAlias = tuple[Float[Tensor, "images in"], Float[Tensor, "images out"]]
+"""The gradients of a weight of shape (out, in) for images one by one: a and g, of the outer products g aᵀ."""

@@ -26,10 +26,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from supsup_core.errors import InvalidArgument
 from supsup_core.frozen_network import FrozenNetwork
-from supsup_core.shapes import Objective, Weights
+from supsup_core.linear_chain import LinearChain
+from supsup_core.shapes import Objective, OuterProducts, Weights
 
 # Gradients of this many weights may be in memory at once when every guess has one of its own.
 _GRADIENT_FLOATS = 2**25
+# Inputs and outputs of layers that may be in memory at once when gradients are not formed.
+_ACTIVATION_FLOATS = 2**22
 
 
 @runtime_checkable
@@ -50,6 +53,14 @@ class ContextStore(Protocol):
 
     def slopes(self, gradients: Mapping[str, Tensor]) -> Float[Tensor, "*rows tasks"]:
         """Return dO/dα_i = <dO/dW(α), W_i>, one for each task; leading axes of the gradients stay in front."""
+
+
+@runtime_checkable
+class OuterProductStore(ContextStore, Protocol):
+    """A store that answers for gradients that are outer products without forming them, layer by layer."""
+
+    def outer_slopes(self, gradients: Mapping[str, OuterProducts]) -> Float[Tensor, "images tasks"]:
+        """Return what `slopes` returns of g aᵀ, for every image."""
 
 
 @dataclass(frozen=True)
@@ -193,11 +204,15 @@ def group_slopes(
     beliefs: Float[Tensor, "groups tasks"],
 ) -> Float[Tensor, "groups tasks"]:
     """Return `belief_slopes` of each group of images, at beliefs of its own, some groups at a time."""
+    same_beliefs = bool((beliefs == beliefs[0]).all())
+    if same_beliefs and isinstance(store, OuterProductStore) and (chain := LinearChain.of(net)) is not None:
+        slopes = _chain_slopes(objective, chain, store, groups, beliefs[0])
+        if slopes is not None:
+            return slopes
 
     def value(weights: Weights, images: Tensor) -> Tensor:
         return objective(net.on_batch_statistics(images, weights)).mean()
 
-    same_beliefs = bool((beliefs == beliefs[0]).all())
     gradient = torch.func.vmap(torch.func.grad(value), in_dims=(None if same_beliefs else 0, 0))
     shared = store.blend(beliefs[0]) if same_beliefs else None
     slopes = torch.empty_like(beliefs)
@@ -206,6 +221,23 @@ def group_slopes(
         with sdpa_kernel(SDPBackend.MATH):  # the only attention kernel with a batching rule
             slopes[rows] = store.slopes(gradient(weights, groups[rows]))
     return slopes
+
+
+def _chain_slopes(
+    objective: Objective,
+    chain: LinearChain,
+    store: OuterProductStore,
+    groups: Shaped[Tensor, "groups shown *input"],
+    beliefs: Float[Tensor, " tasks"],
+) -> Float[Tensor, "groups tasks"] | None:
+    """Return the slopes of each group as the mean over those of its images, whose gradients are never formed."""
+    weights, parts = store.blend(beliefs), []
+    for images in groups.flatten(0, 1).split(max(1, _ACTIVATION_FLOATS // chain.floats_an_image)):
+        gradients = chain.outer_products(objective, weights, images)
+        if gradients is None:
+            return None
+        parts.append(store.outer_slopes(gradients))
+    return torch.cat(parts).unflatten(0, groups.shape[:2]).mean(dim=1)
 
 
 _Keep: TypeAlias = Callable[[int], int]

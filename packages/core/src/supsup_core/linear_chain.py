@@ -1,0 +1,86 @@
+"""Chains of linear layers, where the gradient of a weight is an outer product for each image, and need not be formed.
+
+For y = W a and an objective O, dO/dW = (dO/dy) aᵀ. One forward and one backward pass over many images at once gives both
+factors of all of them, and dO/dα_i = sum over layers of (dO/dy)ᵀ (W_i a): what the context of task i does to the input, seen
+from the gradient of the output. The images must not see each other on their way, so only layers that are known to act on each
+image alone are taken; for all other networks the gradients are formed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from supsup_core.frozen_network import FrozenNetwork
+from supsup_core.shapes import Objective, OuterProducts, Weights
+
+_ALONE = (
+    *(nn.Flatten, nn.Identity, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.Softplus),
+    nn.LayerNorm,
+)
+"""Layers that act on each image alone, whatever they hold. Their exact types: a subclass may do something else."""
+
+
+@dataclass(frozen=True)
+class LinearChain:
+    """The layers of nested `nn.Sequential`, in order, with the names of their parameters' prefixes."""
+
+    layers: tuple[tuple[str, nn.Module], ...]
+
+    @classmethod
+    def of(cls, net: FrozenNetwork) -> "LinearChain | None":
+        """Return the chain that a network is, or None if it is none, or masks cover more than its linear weights."""
+        if type(net.module) is not nn.Sequential:
+            return None
+        layers = tuple(_layers(net.module, ""))
+        weights = {f"{name}.weight" for name, layer in layers if type(layer) is nn.Linear}
+        alone = all(type(layer) in (nn.Linear, *_ALONE) and not layer.training for _, layer in layers)
+        flattens = all(layer.start_dim == 1 for _, layer in layers if isinstance(layer, nn.Flatten))
+        once = len({id(layer) for _, layer in layers}) == len(layers)
+        maskable = {entry.name for entry in net.maskable}
+        return cls(layers) if alone and flattens and once and maskable <= weights else None
+
+    def outer_products(
+        self, objective: Objective, weights: Weights, x: Shaped[Tensor, "images *input"]
+    ) -> dict[str, OuterProducts] | None:
+        """Return for each linear weight the factors of every image's own gradient of its objective, a and dO/dy.
+
+        None where a linear layer is applied at several positions of an image.
+        """
+        inputs: dict[str, Tensor] = {}
+        outputs: dict[str, Tensor] = {}
+        with torch.enable_grad():
+            for name, layer in self.layers:
+                if type(layer) is not nn.Linear:
+                    x = layer(x)
+                    continue
+                if x.ndim != 2:
+                    return None
+                weight, bias = weights.get(f"{name}.weight", layer.weight), weights.get(f"{name}.bias", layer.bias)
+                inputs[name] = x.detach()
+                # A leaf in the first layer, where nothing else asks for a gradient.
+                x = linear(x, weight.detach(), None if bias is None else bias.detach())
+                x = x if x.requires_grad else x.requires_grad_()
+                outputs[name] = x
+            # The sum: each image's objective depends on its own outputs only.
+            gradients = torch.autograd.grad(objective(x).sum(), list(outputs.values()))
+        return {f"{name}.weight": (inputs[name], gradient) for name, gradient in zip(outputs, gradients, strict=True)}
+
+    @property
+    def floats_an_image(self) -> int:
+        """How many numbers a pass keeps of each image, about."""
+        return sum(layer.in_features + 2 * layer.out_features for _, layer in self.layers if type(layer) is nn.Linear)
+
+
+def _layers(module: nn.Sequential, prefix: str) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the layers in the order in which they are applied, each as often as it is."""
+    names = {id(layer): name for name, layer in module.named_children()}  # a layer that comes twice has one entry
+    for layer in module:
+        name = f"{prefix}{names[id(layer)]}"
+        if type(layer) is nn.Sequential:
+            yield from _layers(layer, f"{name}.")
+        else:
+            yield name, layer

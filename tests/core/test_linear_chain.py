@@ -1,0 +1,152 @@
+"""Slopes of images whose gradients are outer products, against gradients that are formed."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from supsup_core import FrozenNetwork, MaskBank, RankOneBank, entropy, group_slopes, keep_weights, superfluous_logsumexp
+from supsup_core.linear_chain import LinearChain
+from supsup_core.task_inference import OuterProductStore
+from torch import nn
+
+from .networks import random_masks
+
+EPS64 = torch.finfo(torch.float64).eps
+
+
+def chain(*layers, **keywords):
+    return FrozenNetwork(nn.Sequential(*layers), seed=0, **keywords).to(dtype=torch.float64)
+
+
+def lenet():
+    return chain(nn.Flatten(), nn.Sequential(nn.Linear(12, 9, bias=False), nn.ReLU()), nn.Linear(9, 7, bias=False))
+
+
+def with_biases():
+    net = FrozenNetwork(nn.Sequential(nn.Flatten(), nn.Linear(12, 9), nn.Tanh(), nn.Linear(9, 7)), 0, init=keep_weights)
+    return net.to(dtype=torch.float64)
+
+
+def masked(net, tasks):
+    bank = MaskBank(net)
+    for task in range(tasks):
+        bank.append(random_masks(net, task))
+    return bank
+
+
+def rank_one(net, tasks):
+    bank = RankOneBank(net)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(tasks):
+        draw = {
+            entry.name: tuple(torch.randn(size, generator=generator, dtype=torch.float64) for size in entry.shape[::-1])
+            for entry in net.maskable
+        }
+        bank.append(draw)
+    return bank
+
+
+class Formed:
+    """A store that has no answer for outer products."""
+
+    def __init__(self, bank):
+        self.weights, self.blend, self.slopes = bank.weights, bank.blend, bank.slopes
+        self._bank = bank
+
+    def __len__(self):
+        return len(self._bank)
+
+
+@pytest.mark.parametrize("network", [lenet, with_biases])
+@pytest.mark.parametrize("store", [masked, rank_one])
+@pytest.mark.parametrize("objective", [entropy, superfluous_logsumexp(3)])
+@settings(max_examples=10)
+@given(tasks=st.integers(1, 12), groups=st.integers(1, 5), shown=st.integers(1, 3), seed=st.integers(0, 1000))
+def test_slopes_without_gradients_are_those_with_them(network, store, objective, tasks, groups, shown, seed):
+    net = network()
+    bank = store(net, tasks)
+    assert isinstance(bank, OuterProductStore)
+    assert not isinstance(Formed(bank), OuterProductStore)
+    x = torch.randn(groups, shown, 1, 3, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    beliefs = torch.full((groups, tasks), 1 / tasks, dtype=torch.float64)
+    fast = group_slopes(objective, net, bank, x, beliefs)
+    slow = group_slopes(objective, net, Formed(bank), x, beliefs)
+    # The same sums in another order: at most some thousand terms, each a few roundings of numbers below a hundred.
+    assert (fast - slow).abs().max() <= 1e5 * EPS64 * max(1.0, float(slow.abs().max()))
+
+
+@pytest.mark.parametrize("floats", [1, 40, 10**6])
+def test_parts_and_blocks_change_nothing(monkeypatch, floats):
+    for place in ("mask_bank._CHUNK_FLOATS", "rank_one_bank._PRODUCT_FLOATS", "task_inference._ACTIVATION_FLOATS"):
+        monkeypatch.setattr(f"supsup_core.{place}", floats)
+    net = lenet()
+    x = torch.randn(4, 2, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    beliefs = torch.full((4, 11), 1 / 11, dtype=torch.float64)
+    for bank in (masked(net, 11), rank_one(net, 11)):
+        slow = group_slopes(entropy, net, Formed(bank), x, beliefs)
+        assert (group_slopes(entropy, net, bank, x, beliefs) - slow).abs().max() <= 1e5 * EPS64
+
+
+class Own(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(5, 4)
+
+    def forward(self, x):
+        return self.layer(x - x.mean(dim=0))
+
+
+class Subclass(nn.ReLU):
+    def forward(self, x):
+        return x - x.mean(dim=0)
+
+
+def shared():
+    layer = nn.Linear(5, 5)
+    return nn.Sequential(layer, nn.ReLU(), layer)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        Own(),
+        nn.Sequential(Own()),
+        nn.Sequential(nn.Linear(5, 4), Subclass()),
+        nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4)),
+        nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4, track_running_stats=False)),
+        nn.Sequential(nn.Flatten(0), nn.Linear(5, 4)),
+        nn.Sequential(nn.Conv1d(5, 4, 1), nn.Flatten(), nn.Linear(4, 3)),
+        nn.Linear(5, 4),
+        shared(),
+    ],
+    ids=lambda module: type(module).__name__,
+)
+def test_whatever_may_let_images_see_each_other_is_no_chain(module):
+    assert LinearChain.of(FrozenNetwork(module, seed=0)) is None
+
+
+def test_masks_on_biases_are_no_chain():
+    module = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
+    everything = FrozenNetwork(module, seed=0, init=keep_weights, select=lambda layer, name: 5.0)
+    assert LinearChain.of(everything) is None
+
+
+def test_a_linear_layer_at_many_positions_has_no_single_outer_product():
+    net = chain(nn.Linear(4, 5, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(15, 6, bias=False))
+    bank = masked(net, 3)
+    x = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = LinearChain.of(net)
+    assert found is not None
+    assert found.outer_products(entropy, bank.weights(0), x) is None
+    beliefs = torch.full((2, 3), 1 / 3, dtype=torch.float64)
+    slow = group_slopes(entropy, net, Formed(bank), x.unsqueeze(1), beliefs)
+    assert torch.equal(group_slopes(entropy, net, bank, x.unsqueeze(1), beliefs), slow)
+
+
+def test_beliefs_that_differ_form_their_gradients():
+    net = lenet()
+    bank = masked(net, 3)
+    x = torch.randn(2, 1, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    beliefs = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5]], dtype=torch.float64)
+    slow = group_slopes(entropy, net, Formed(bank), x, beliefs)
+    assert torch.equal(group_slopes(entropy, net, bank, x, beliefs), slow)
