@@ -112,7 +112,7 @@ def guessing(options: argparse.Namespace) -> list[tuple[str, Cost]]:
     bank = random_bank(net, options.tasks)
     installed = packed_kernels.is_installed()
     for kernel in (False, True) if installed else (False,):
-        packed_kernels.is_installed = lambda kernel=kernel: kernel  # type: ignore[assignment, misc]
+        packed_kernels.is_installed = lambda kernel=kernel: kernel  # type: ignore[assignment]
         one_shot(entropy, net, bank, images[:1])
         name = "machine loop over packed bits" if kernel else "torch alone"
         rows.append((f"one guess, {name}", cost(lambda: one_shot(entropy, net, bank, images[:1]), 20)))
@@ -135,7 +135,8 @@ def peak_of(way: str, options: argparse.Namespace) -> int:
 
 def guess_once(options: argparse.Namespace) -> None:
     """Make a guess in this process and print by how many bytes its peak grew."""
-    before = textbook.peak_bytes()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = memory_bytes("VmRSS")
     image = torch.randn(1, textbook.PIXELS)
     if options.memory_of == "textbook":
         sizes = (textbook.PIXELS, *options.hidden, options.outputs)
@@ -148,7 +149,13 @@ def guess_once(options: argparse.Namespace) -> None:
         packed_kernels.is_installed = lambda: False  # type: ignore[assignment]  # a compiler is no part of the guess
         net = network_of(options)
         one_shot(entropy, net, random_bank(net, MEMORY_TASKS), image)
-    sys.stdout.write(str(textbook.peak_bytes() - before))
+    sys.stdout.write(str(memory_bytes("VmHWM") - before))
+
+
+def memory_bytes(what: str) -> int:
+    """Return what Linux says of this process: VmRSS, the memory that it holds, or VmHWM, the most that it has held."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{what}:"))
+    return 1024 * int(line.split()[1])
 
 
 def report(options: argparse.Namespace) -> Table:

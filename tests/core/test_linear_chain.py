@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from supsup_core import FrozenNetwork, MaskBank, RankOneBank, entropy, group_slopes, keep_weights, superfluous_logsumexp
+from supsup_core.context_stores import OuterProductStore
 from supsup_core.linear_chain import LinearChain
-from supsup_core.task_inference import OuterProductStore
 from torch import nn
 
 from .networks import random_masks

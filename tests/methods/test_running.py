@@ -56,6 +56,9 @@ class Watcher:
     def tested(self, checkpoint):
         self.note(("tested", checkpoint.tasks_learned))
 
+    def noted(self, message):
+        self.note(("noted", message))
+
 
 def begin(path):
     path.mkdir()

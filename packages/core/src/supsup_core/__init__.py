@@ -15,6 +15,7 @@ Wortsman, Ramanujan, Liu, Kembhavi, Rastegari, Yosinski and Farhadi, Supermasks 
 """
 
 from supsup_core.byte_ledger import ByteLedger, byte_ledger
+from supsup_core.context_stores import ContextStore, OuterProductStore
 from supsup_core.errors import CorruptBank, FolderInUse, InvalidArgument, NetworkMismatch, SupsupError
 from supsup_core.frozen_network import FrozenNetwork, MaskableParameter, maskable_fan_in
 from supsup_core.mask_bank import MaskBank
@@ -31,7 +32,6 @@ from supsup_core.supermask import (
     top_k_mask,
 )
 from supsup_core.task_inference import (
-    ContextStore,
     Guess,
     Guesses,
     belief_slopes,
@@ -59,6 +59,7 @@ __all__ = [
     "Masks",
     "NetworkMismatch",
     "Objective",
+    "OuterProductStore",
     "RankOneBank",
     "Salvage",
     "SupsupError",

@@ -24,7 +24,21 @@ def replace_file(path: Path, content: bytes) -> None:
         if isinstance(error, OSError):
             error.filename, error.filename2 = os.fspath(path), None  # a failed write does not say to which file
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync_folder(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder where there is none, with those above it, so that after a crash they still are there."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    """Make sure that the names in a folder are on disk."""
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from supsup_core.atomic_files import replace_file
+from supsup_core.atomic_files import make_folder, replace_file
 from supsup_core.bank_manifest import MANIFEST, Header, Manifest, Shard, read_manifest
 from supsup_core.bank_shards import read_checksums, read_shard, salvage_shard, shard_bytes
 from supsup_core.checked_tasks import StoredTasks
@@ -80,7 +80,7 @@ def write(folder: str | os.PathLike[str], content: Content, known: object = None
         shards = _existing_shards(path, content)
     tasks = len(content.checksums)
     if sum(shard.tasks for shard in shards) < tasks or not (path / MANIFEST).exists():
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         tasks_a_shard = max(1, _SHARD_BYTES // max(1, content.rows.width))
         kept, first = _untouched(shards, tasks, content.rows.width, tasks_a_shard)
         new = [

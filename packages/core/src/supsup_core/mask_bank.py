@@ -14,7 +14,7 @@ from supsup_core.errors import CorruptBank, InvalidArgument
 from supsup_core.frozen_network import FrozenNetwork
 from supsup_core.packed_bits import count_ones, inner_products, pack, row_bytes, unpack, unpack_to
 from supsup_core.shapes import Masks, OuterProducts, Weights
-from supsup_core.task_rows import TaskRows, TaskStatistics
+from supsup_core.task_rows import TaskRows, TaskStatistics, flatten_masks
 
 # Unpacked to floats, the rows of a blend should stay near the processor's cache; never all tasks at once.
 _CHUNK_FLOATS = 2**21
@@ -90,6 +90,14 @@ class MaskBank:
         """CRC-32 of each task's row and running statistics."""
         return tuple(self._tasks.checksums)
 
+    def check(self) -> None:
+        """Compare every task that came from a file with its checksum now, and not at its first use.
+
+        Raises:
+            CorruptBank: a task is not as it was written.
+        """
+        self._tasks.check(0, len(self))
+
     def blocks(self, tasks_a_block: int) -> Iterator[UInt8[Tensor, "some bytes"]]:
         """Yield the packed masks in order, in blocks of at most `tasks_a_block` tasks; views.
 
@@ -110,7 +118,7 @@ class MaskBank:
                 same for buffers.
         """
         return self.append_rows(
-            pack(self._flatten(masks)).unsqueeze(0), self._statistics.flatten(buffers or {}).unsqueeze(0)
+            pack(flatten_masks(self._net, masks)).unsqueeze(0), self._statistics.flatten(buffers or {}).unsqueeze(0)
         )
 
     def append_rows(self, rows: Tensor, buffers: Tensor | None = None) -> int:
@@ -145,7 +153,7 @@ class MaskBank:
         Raises:
             InvalidArgument: there is no such task, or as `append`.
         """
-        row, kept = pack(self._flatten(masks)), self._statistics.flatten(buffers or {})
+        row, kept = pack(flatten_masks(self._net, masks)), self._statistics.flatten(buffers or {})
         self._uncount(task)
         self._tasks.replace(task, row, kept)
         self._written = None
@@ -169,7 +177,8 @@ class MaskBank:
         Raises:
             InvalidArgument: there is no such task.
         """
-        return self._net.unflatten(unpack(self._row(task), self._net.num_bits))
+        self._refuse_unknown(task)
+        return self._net.unflatten(unpack(self._tasks.row(task), self._net.num_bits))
 
     def weights(self, task: int) -> Weights:
         """Return W ⊙ M^task, and the task's running statistics.
@@ -229,10 +238,9 @@ class MaskBank:
             gradients: a and g of each maskable parameter, of shape (out, in), by name.
         """
         frozen = self._net.flatten(self._frozen)
-        images = len(next(iter(gradients.values()))[0])
-        widest = max(entry.shape[0] for entry in self._net.maskable)
-        at_once = min(_TASKS_OF_OUTER_PRODUCTS, max(1, _CHUNK_FLOATS // max(1, images * widest)))
-        slopes = frozen.new_zeros((images, len(self)))
+        largest = max(outputs.numel() for _, outputs in gradients.values())
+        at_once = min(_TASKS_OF_OUTER_PRODUCTS, max(1, _CHUNK_FLOATS // max(1, largest)))
+        slopes = frozen.new_zeros((len(next(iter(gradients.values()))[0]), len(self)))
         start = 0
         for block in self.blocks(at_once):
             masked = unpack_to(block, self._net.num_bits, frozen.dtype).mul_(frozen)
@@ -304,24 +312,6 @@ class MaskBank:
             except CorruptBank:  # learned again, or given up: what is left is counted when a blend asks
                 self._counts.zero_()
                 self._counted = 0
-
-    def _flatten(self, masks: Mapping[str, Tensor]) -> Tensor:
-        unknown = set(masks) - set(self._frozen)
-        if unknown:
-            raise InvalidArgument(f"masks: {sorted(unknown)} are not maskable; known: {', '.join(self._frozen)}")
-        for entry in self._net.maskable:
-            mask = masks.get(entry.name)
-            if mask is None:
-                raise InvalidArgument(f"masks: none for {entry.name!r}; a task needs one for every maskable parameter")
-            if mask.dtype != torch.bool or tuple(mask.shape) != entry.shape:
-                raise InvalidArgument(
-                    f"masks[{entry.name!r}]: {mask.dtype} of shape {tuple(mask.shape)}; pass torch.bool of shape {entry.shape}"
-                )
-        return self._net.flatten(masks)
-
-    def _row(self, task: int) -> UInt8[Tensor, " bytes"]:
-        self._refuse_unknown(task)
-        return self._tasks.row(task)
 
     def _refuse_unknown(self, task: int) -> None:
         if not 0 <= task < len(self):

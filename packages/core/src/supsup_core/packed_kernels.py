@@ -1,6 +1,6 @@
 """Packed bits times a vector without unpacking: a machine loop for `supsup-core[fast]`, compiled by numba at first use.
 
-A 32-bit word of a row is, as it lies, the mask of a 32-float load: what it leaves out is not added. The vector goes by in
+A 64-bit word of a row is, as it lies, the mask of a load of 64 floats: what it leaves out is not added. The vector goes by in
 pieces that stay in the first-level cache while all rows pass over them. `packed_bits.inner_products` is the oracle.
 """
 
@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-_LANES = 32
-_WORDS_AT_ONCE = 256  # of the vector: 32 KiB of floats
+_LANES = 64
+_WORDS_AT_ONCE = 256  # of the vector: 64 KiB of floats
 _WORTH_COMPILING_BITS = 2**24  # below, loading the compiler (2 s) takes longer than many guesses
 _FEW_VECTORS = 16  # of more, one matrix product over unpacked bits is faster
 _ROWS_WORTH_A_THREAD = 128
@@ -54,7 +54,7 @@ def inner_products(
     at_once = max(1, -(-len(rows) // threads))
 
     def work(first: int) -> None:
-        words = rows[first : first + at_once].contiguous().numpy().view("<u4")
+        words = rows[first : first + at_once].contiguous().numpy().view("<u8")
         for vector, products_of_vector in zip(padded.numpy(), products.numpy(), strict=True):
             kernel(words, vector, products_of_vector[first : first + at_once])
 
@@ -100,7 +100,7 @@ def _kernel() -> Callable[..., None]:
 
 
 def _masked_sum(ir: Any, builder: Any, words: Any, floats: Any, count: Any) -> Any:
-    """Write the loop: acc += select(bits of word i, floats[32 i : 32 i + 32], 0)."""
+    """Write the loop: acc += select(bits of word i, floats[64 i : 64 i + 64], 0)."""
     float32, int64 = ir.FloatType(), ir.IntType(64)
     lanes, bits = ir.VectorType(float32, _LANES), ir.VectorType(ir.IntType(1), _LANES)
     zero = ir.Constant(lanes, [0.0] * _LANES)

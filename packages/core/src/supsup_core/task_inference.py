@@ -15,52 +15,25 @@ The images shown may share one task (`one_shot`, ...) or be many cases at once, 
 Nothing in this module ever sees a label or a task's identity: its inputs are images, frozen weights and contexts.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from supsup_core.context_stores import ContextStore, OuterProductStore
 from supsup_core.errors import InvalidArgument
 from supsup_core.frozen_network import FrozenNetwork
 from supsup_core.linear_chain import LinearChain
-from supsup_core.shapes import Objective, OuterProducts, Weights
+from supsup_core.shapes import Objective, Weights
 
 # Gradients of this many weights may be in memory at once when every guess has one of its own.
 _GRADIENT_FLOATS = 2**25
 # Inputs and outputs of layers that may be in memory at once when gradients are not formed.
 _ACTIVATION_FLOATS = 2**22
-
-
-@runtime_checkable
-class ContextStore(Protocol):
-    """The three questions that task inference asks about k learned tasks.
-
-    With W_i the effective parameters of task i, and beliefs α on the simplex:
-    """
-
-    def __len__(self) -> int:
-        """Return k."""
-
-    def weights(self, task: int) -> Weights:
-        """Return W_i."""
-
-    def blend(self, beliefs: Float[Tensor, " tasks"]) -> Weights:
-        """Return W(α) = sum_i α_i W_i."""
-
-    def slopes(self, gradients: Mapping[str, Tensor]) -> Float[Tensor, "*rows tasks"]:
-        """Return dO/dα_i = <dO/dW(α), W_i>, one for each task; leading axes of the gradients stay in front."""
-
-
-@runtime_checkable
-class OuterProductStore(ContextStore, Protocol):
-    """A store that answers for gradients that are outer products without forming them, layer by layer."""
-
-    def outer_slopes(self, gradients: Mapping[str, OuterProducts]) -> Float[Tensor, "images tasks"]:
-        """Return what `slopes` returns of g aᵀ, for every image."""
 
 
 @dataclass(frozen=True)

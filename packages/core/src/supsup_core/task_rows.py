@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from itertools import accumulate
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from supsup_core.errors import InvalidArgument
@@ -157,3 +157,24 @@ class TaskStatistics:
         """Return one task's statistics by name, in the network's dtype."""
         parts = self.table[task].to(self._net_dtype).split([entry.size for entry in self._entries])
         return {entry.name: part.view(entry.shape) for entry, part in zip(self._entries, parts, strict=True)}
+
+
+def flatten_masks(net: FrozenNetwork, masks: Mapping[str, Tensor]) -> Bool[Tensor, " bits"]:
+    """Return a mask for each maskable parameter as one row of bits.
+
+    Raises:
+        InvalidArgument: a parameter has no mask, or one of another shape or dtype, or a name is unknown.
+    """
+    known = [entry.name for entry in net.maskable]
+    unknown = set(masks) - set(known)
+    if unknown:
+        raise InvalidArgument(f"masks: {sorted(unknown)} are not maskable; known: {', '.join(known)}")
+    for entry in net.maskable:
+        mask = masks.get(entry.name)
+        if mask is None:
+            raise InvalidArgument(f"masks: none for {entry.name!r}; a task needs one for every maskable parameter")
+        if mask.dtype != torch.bool or tuple(mask.shape) != entry.shape:
+            raise InvalidArgument(
+                f"masks[{entry.name!r}]: {mask.dtype} of shape {tuple(mask.shape)}; pass torch.bool of shape {entry.shape}"
+            )
+    return net.flatten(masks)

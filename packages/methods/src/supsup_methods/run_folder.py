@@ -124,6 +124,15 @@ class RunFolder:
         return (self.path / SUMMARY).exists()
 
     @property
+    def has_results(self) -> bool:
+        """Whether the results can be read."""
+        try:
+            self.summary()
+        except UsageError:
+            return False
+        return True
+
+    @property
     def is_active(self) -> bool:
         """Whether a living process works on the run."""
         try:

@@ -8,7 +8,7 @@ from platform import python_version
 from typing import Protocol
 
 import torch
-from supsup_core import MaskBank
+from supsup_core import FrozenNetwork, MaskBank
 from supsup_datasets import ImageDataset, Scenario, Task, TaskStream
 
 from supsup_methods.assembly import build_method, build_network, build_stream
@@ -16,6 +16,7 @@ from supsup_methods.continual_method import ContinualMethod
 from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import Checkpoint, evaluate_task
 from supsup_methods.experiment import Recipe
+from supsup_methods.mending import mended_bank, mended_progress, sweep
 from supsup_methods.run_folder import Environment, Progress, RunFolder, Summary
 
 
@@ -36,6 +37,9 @@ class RunObserver(Protocol):
 
     def tested(self, checkpoint: Checkpoint) -> None:
         """All tasks learned so far are tested."""
+
+    def noted(self, message: str) -> None:
+        """Something happened that the user should know, in one line."""
 
 
 def describe_environment(
@@ -79,20 +83,29 @@ def execute(
     """Carry out a recipe in a folder that `RunFolder.begin` prepared, or go on where it stopped; return the summary.
 
     Each task's mask depends only on the recipe, the data and the machine, so a run that was stopped anywhere ends with the
-    bits of one that was not; at most the tasks in flight are learned again.
+    bits of one that was not; at most the tasks in flight are learned again, and those that a crash of the machine damaged.
     """
     dataset = dataset.to(device)
     stream = build_stream(recipe, dataset)
     net = build_network(recipe, dataset, device)
-    bank = MaskBank.open(folder.bank, net) if folder.holds_bank else MaskBank(net)
+    sweep(folder)
+    progress, notes = mended_progress(folder)
+    bank, more_notes = mended_bank(folder, net)
+    for note in notes + more_notes:
+        observer.noted(note)
     method = build_method(recipe, net, bank, dataset)
-    progress, tasks_at_once = folder.progress(), folder.environment().tasks_at_once
+    tasks_at_once = folder.environment().tasks_at_once
     observer.begun(method.tasks_learned)
     while True:
         learned = method.tasks_learned
-        tested = {checkpoint.tasks_learned for checkpoint in progress.checkpoints}
-        if learned and recipe.is_checkpoint(learned) and learned not in tested:
-            progress.checkpoints.append(_test(method, stream, recipe, observer))
+        for checkpoint in _checkpoints_due(recipe, progress, learned):
+            then = (
+                method
+                if checkpoint == learned
+                else build_method(recipe, net, _first_tasks(net, bank, checkpoint), dataset)
+            )
+            progress.checkpoints.append(_test(then, stream, recipe, observer))
+            progress.checkpoints.sort(key=lambda each: each.tasks_learned)
             folder.write_progress(progress)
         if learned == recipe.tasks:
             break
@@ -105,6 +118,19 @@ def execute(
             observer.task_learned(task + 1, seconds)
     folder.write_summary(_summarize(recipe, bank, progress, folder.environment()))
     return folder.summary()
+
+
+def _checkpoints_due(recipe: Recipe, progress: Progress, learned: int) -> list[int]:
+    """Return after how many tasks a test is missing: now, or earlier where the record of it was lost."""
+    tested = {checkpoint.tasks_learned for checkpoint in progress.checkpoints}
+    return [tasks for tasks in range(1, learned + 1) if recipe.is_checkpoint(tasks) and tasks not in tested]
+
+
+def _first_tasks(net: FrozenNetwork, bank: MaskBank, tasks: int) -> MaskBank:
+    """Return the bank as it was after so many tasks."""
+    first = MaskBank(net)
+    first.append_rows(bank.rows[:tasks], bank.buffers[:tasks])
+    return first
 
 
 def _learn(method: ContinualMethod, tasks: list[Task], observer: RunObserver) -> float:
@@ -143,7 +169,7 @@ def _summarize(recipe: Recipe, bank: MaskBank, progress: Progress, environment: 
             for checkpoint in progress.checkpoints
         ],
         "seconds": {
-            "train": sum(progress.train_seconds[task] for task in range(recipe.tasks)),
+            "train": sum(progress.train_seconds.values()),
             "infer": sum(checkpoint.seconds for checkpoint in progress.checkpoints),
         },
         "bytes": {

@@ -63,6 +63,9 @@ class Tracker:
         if found is not None:
             self._send(metric="task_inference_accuracy", value=found, step=checkpoint.tasks_learned)
 
+    def noted(self, message: str) -> None:
+        """Nothing: notes are for whoever sits at the terminal."""
+
     def close(self, status: RunStatus) -> str | None:
         """Report how the run ended, wait for the store, and return what went wrong with it, in one line, or None."""
         self.leave(status)

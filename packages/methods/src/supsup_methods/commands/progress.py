@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from supsup_datasets import ImageDataset
 
@@ -91,6 +92,10 @@ class RunProgress:
         if self._testing is not None:
             self._bars.remove_task(self._testing)
             self._testing = None
+
+    def noted(self, message: str) -> None:
+        """Print a line that stays."""
+        self.console.print(f"[yellow]note:[/] {escape(message)}", soft_wrap=True, highlight=False)
 
     @property
     def _task_batches(self) -> int:

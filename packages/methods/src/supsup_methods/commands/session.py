@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
-from supsup_core.atomic_files import replace_file
+from supsup_core.atomic_files import make_folder, replace_file
 from supsup_core.packed_bits import row_bytes
 from supsup_datasets import ImageDataset
 
@@ -37,7 +37,7 @@ def run_launch(launch: Launch) -> None:
         folder.refuse_unless_new()
     device, dataset, environment = _prepare(launch, folder)
     folder = folder or RunFolder(claim_run_path(RUNS, launch.recipe.name))
-    folder.path.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.path)
     with folder.locked():
         if launch.resume:
             adopt_environment(folder.environment(), environment)
@@ -75,7 +75,7 @@ def _prepare(launch: Launch, folder: RunFolder | None) -> tuple[torch.device, Im
 
 def _finish(console: Console, launch: Launch, folder: RunFolder, dataset: ImageDataset, device: torch.device) -> None:
     """Run what is left to run, under the eyes of the terminal and the tracking store, and say what came out."""
-    if folder.is_done:
+    if folder.is_done and folder.has_results:
         _tell(console, launch, folder)
         return
     tracker = Tracker(launch.recipe, folder.path, RUNS)
@@ -127,6 +127,10 @@ class _Observers:
     def tested(self, checkpoint: Checkpoint) -> None:
         for observer in self._observers:
             observer.tested(checkpoint)
+
+    def noted(self, message: str) -> None:
+        for observer in self._observers:
+            observer.noted(message)
 
 
 def _refuse_too_large(launch: Launch, dataset: ImageDataset) -> None:

@@ -1,5 +1,6 @@
 """supsup-train: learn a stream of tasks, test it, keep everything."""
 
+import signal
 import sys
 
 from supsup_methods.commands.exits import guarded
@@ -7,6 +8,7 @@ from supsup_methods.commands.exits import guarded
 
 def main() -> None:
     """Run the command and exit."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever asks a run to end gets the answer of Ctrl-C
     sys.exit(guarded(_train, sys.argv[1:]))
 
 
