@@ -2,7 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from supsup_core import InvalidArgument, MaskBank, mask_bank
+from supsup_core import InvalidArgument, MaskBank, mask_bank, task_rows
 from supsup_core.packed_bits import pack
 
 from .networks import filled_bank, random_masks, small_network
@@ -36,6 +36,15 @@ def test_appending_changes_no_earlier_bit():
     filled = bank.append(random_masks(net, 99))
     assert filled == 3
     assert torch.equal(bank.rows[:3], before)
+
+
+def test_appending_reads_no_earlier_task(monkeypatch):
+    net = small_network()
+    bank = filled_bank(net, 3)
+    monkeypatch.setattr(task_rows.TaskRows, "between", lambda *_: pytest.fail("earlier rows were gathered"))
+    monkeypatch.setattr(task_rows.TaskRows, "__getitem__", lambda *_: pytest.fail("an earlier row was read"))
+    bank.append(random_masks(net, 9))
+    assert len(bank) == 4
 
 
 @pytest.mark.parametrize("chunk_floats", [1, 200, 10**6])

@@ -137,7 +137,7 @@ class MaskBank:
                 f"rows: {rows.dtype} of shape {tuple(rows.shape)}; this network's masks are uint8 rows of "
                 f"{self.row_bytes} bytes, as packed_bits.pack makes them"
             )
-        rows = rows.to(self.rows.device)
+        rows = rows.to(self._rows.device)
         last_word, bits_before = rows[:, -8:], 8 * (self.row_bytes - 8)
         if bool(unpack(last_word, 64)[:, self._net.num_bits - bits_before :].any()):
             raise InvalidArgument(
