@@ -81,8 +81,9 @@ def uninterrupted(tmp_path_factory):
     return open_run(folder / "run")
 
 
-def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path, uninterrupted):
-    status, errors = interrupt_after_first_task(tmp_path, signal.SIGINT)
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_asked_to_stop_keeps_what_is_finished_and_says_how_to_go_on(tmp_path, uninterrupted, how):
+    status, errors = interrupt_after_first_task(tmp_path, how)
     assert status == 130
     (line,) = errors.splitlines()
     assert line.startswith("stopped; every finished task is kept in run; go on with: supsup-train ")

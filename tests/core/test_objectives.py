@@ -49,6 +49,8 @@ def test_g_counts_all_outputs_and_moves_only_superfluous_ones(num_labels, seed):
 def test_g_without_superfluous_neurons_is_refused():
     with pytest.raises(InvalidArgument, match="num_labels=10: with 10 outputs there is no superfluous neuron"):
         superfluous_logsumexp(10)(torch.zeros(1, 10))
+    with pytest.raises(InvalidArgument, match="num_labels=12: with 10 outputs there is no superfluous neuron"):
+        superfluous_logsumexp(12)(torch.zeros(1, 10))
     with pytest.raises(InvalidArgument, match="num_labels=0"):
         superfluous_logsumexp(0)
 
