@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from supsup_core.packed_bits import checksum, count_ones, pack, row_bytes, unpack, unpack_to
+from supsup_core.packed_bits import checksum, count_ones, pack, raw_bytes, row_bytes, unpack, unpack_to
 
 bits = st.lists(st.booleans(), min_size=1, max_size=300).map(lambda values: torch.tensor(values))
 
@@ -48,3 +48,10 @@ def test_ones_are_counted_as_if_unpacked(rows, num_bits, seed):
 def test_a_checksum_is_that_of_all_parts_in_a_row(parts):
     tensors = [torch.tensor(list(part), dtype=torch.uint8) for part in parts]
     assert checksum(*tensors) == zlib.crc32(b"".join(parts))
+
+
+def test_raw_bytes_are_all_bytes_in_order():
+    values = torch.arange(10, dtype=torch.float32).view(2, 5)
+    assert raw_bytes(values) == values.numpy().tobytes()
+    assert raw_bytes(values.T) == values.T.contiguous().numpy().tobytes()
+    assert raw_bytes(values[:0]) == b""

@@ -98,6 +98,12 @@ def test_the_erdos_renyi_budget_is_that_of_the_paper():
     assert erdos_renyi_budget(net, 32.0)["head.weight"] == 400
 
 
+def test_linear_layers_have_a_budget_and_every_layer_keeps_a_weight():
+    net = small_network()  # layers of 5 × 7 and 6 × 5
+    assert erdos_renyi_budget(net, 1.0) == {"0.weight": 12, "2.weight": 11}
+    assert erdos_renyi_budget(net, 1e-3) == {"0.weight": 1, "2.weight": 1}
+
+
 @pytest.mark.parametrize("factor", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_factor_that_is_none_is_refused(factor):
     with pytest.raises(InvalidArgument, match="the budget factor c is a number above 0"):
