@@ -4,9 +4,13 @@
 |---|---|
 | `tasks` | learned tasks, the k of the paper; index i |
 | `images` | inputs shown at once |
+| `groups`, `shown` | guesses made at once, and the images that each is made from |
 | `outputs` | neurons of the last layer, the s of the paper, superfluous neurons included |
 | `bits` | all maskable weights of a network, flattened and joined in the order of `FrozenNetwork.maskable` |
 | `bytes` | `bits` packed eight to a byte and padded to whole 64-bit words: one row of a `MaskBank` |
+| `values` | all running statistics of a task, flattened and joined in the order of `FrozenNetwork.task_buffers` |
+| `vectors` | gradients, flattened like `bits`, that all rows are multiplied by |
+| `new`, `some` | rows that are added, and rows of one block |
 """
 
 from collections.abc import Callable, Mapping
