@@ -198,3 +198,7 @@ def test_a_download_lands_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(DataUnavailable, match=r"the download failed \(no network\); unpack the archive of CIFAR-10"):
         cifar10(target, download=True)
     assert [entry.name for entry in target.iterdir()] == ["cifar-100-python"]
+
+
+def test_files_that_nobody_verified_do_not_take_the_name_of_the_original(tmp_path):
+    assert cifar100(write_cifar(tmp_path, "cifar-100-python"), verify=False).name == "CIFAR-100, unverified"

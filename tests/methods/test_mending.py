@@ -101,6 +101,16 @@ def test_two_damages_are_set_aside_under_two_names(tmp_path, done):
     assert names == {"progress.json.damaged-1", "progress.json.damaged-2"}
 
 
+def test_a_mending_that_was_stopped_between_its_last_steps_is_ended(tmp_path, done):
+    folder, summary = done
+    copied = RunFolder(shutil.copytree(folder.path, tmp_path / "copy"))
+    (copied.path / "summary.json").unlink()
+    copied.bank.rename(copied.path / "bank.mended")
+    watcher = Watcher()
+    assert results(execute(copied, RECIPE, embedded_mnist(), CPU, watcher)) == results(summary)
+    assert watcher.calls.count("batch trained") == 0
+
+
 def test_what_writes_that_never_ended_left_behind_is_swept_away(tmp_path, done):
     folder, _ = done
     copied = RunFolder(shutil.copytree(folder.path, tmp_path / "copy"))

@@ -78,8 +78,8 @@ def cifar100(root: str | os.PathLike[str], *, download: bool = False, verify: bo
     Args:
         root: an existing folder.
         download: fetch the files into `root` through torchvision where there are none.
-        verify: compare the files with the originals' MD5 sums; without it files of the same format are taken too, and
-            results must not be called CIFAR-100's.
+        verify: compare the files with the originals' MD5 sums; without it files of the same format are taken too, and the data
+            set's name says so.
 
     Raises:
         DataUnavailable: the folder or a file is missing, unreadable, damaged or not the original, or the download failed.
@@ -124,7 +124,8 @@ def _load(source: _Source, root: Path, download: bool, verify: bool) -> ImageDat
         raise DataUnavailable(
             f"{folder / meta}: it does not name {source.num_classes} classes; replace it by the original"
         )
-    return ImageDataset(source.name, train, test, CIFAR_NORMALIZATION, CropFlip(), tuple(names))
+    name = source.name if verify else f"{source.name}, unverified"  # results carry it: no data set takes another's name
+    return ImageDataset(name, train, test, CIFAR_NORMALIZATION, CropFlip(), tuple(names))
 
 
 def _part(source: _Source, folder: Path, files: dict[str, str], verify: bool) -> LabelledImages:

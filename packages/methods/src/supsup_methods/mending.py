@@ -4,6 +4,7 @@ A killed process damages nothing, as files are replaced atomically. A disk that 
 """
 
 import itertools
+import shutil
 from pathlib import Path
 
 from supsup_core import CorruptBank, FrozenNetwork, MaskBank, salvage
@@ -39,6 +40,9 @@ def mended_bank(folder: RunFolder, net: FrozenNetwork) -> tuple[MaskBank, list[s
     Raises:
         NetworkMismatch: the masks were learned over another network.
     """
+    mended = folder.bank.with_name(f"{folder.bank.name}.mended")
+    if not folder.bank.exists() and mended.exists():
+        mended.rename(folder.bank)  # an earlier mending was stopped between its last two steps
     if not folder.bank.exists():
         return MaskBank(net), []
     try:
@@ -55,8 +59,10 @@ def mended_bank(folder: RunFolder, net: FrozenNetwork) -> tuple[MaskBank, list[s
     else:
         intact = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], enumerate(found.tasks)))
         bank.append_rows(found.bank.rows[:intact], found.bank.buffers[:intact])
+    shutil.rmtree(mended, ignore_errors=True)  # of an earlier mending that was stopped
+    bank.save(mended)
     aside = _set_aside(folder.bank)
-    bank.save(folder.bank)
+    mended.rename(folder.bank)
     kept = f"the {len(bank)} tasks before it are kept" if len(bank) else "no task before it is intact"
     return bank, [f"{damage}; {kept}, the others are learned again; the damaged files are in {aside.name}"]
 
