@@ -1,5 +1,7 @@
 """Small networks and masks for the tests of core."""
 
+from pathlib import Path
+
 import torch
 from supsup_core import FrozenNetwork, MaskBank
 from torch import nn
@@ -20,6 +22,13 @@ def filled_bank(net: FrozenNetwork, tasks: int, first_seed: int = 0) -> MaskBank
     for task in range(tasks):
         bank.append(random_masks(net, first_seed + task))
     return bank
+
+
+def saved(folder: Path, tasks: int = 3, *, compact: bool = False) -> tuple[FrozenNetwork, MaskBank]:
+    net = small_network()
+    bank = filled_bank(net, tasks)
+    bank.save(folder, compact=compact)
+    return net, bank
 
 
 def inputs(images: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> torch.Tensor:

@@ -20,16 +20,9 @@ from supsup_core import (
 )
 from torch import nn
 
-from .networks import filled_bank, random_masks, small_network
+from .networks import filled_bank, random_masks, saved, small_network
 
 both_forms = pytest.mark.parametrize("compact", [False, True])
-
-
-def saved(folder, tasks=3, *, compact=False):
-    net = small_network()
-    bank = filled_bank(net, tasks)
-    bank.save(folder, compact=compact)
-    return net, bank
 
 
 @both_forms

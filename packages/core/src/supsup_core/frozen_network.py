@@ -94,6 +94,8 @@ class FrozenNetwork:
     batch, for a superposition, which has none of its own; `in_training` does that too, and updates the running statistics
     that it is given.
 
+    A call puts weights into the module while it lasts, so two threads must not call one network at once; give each a copy.
+
     Args:
         module: any module whose forward takes one input.
         seed: decides the frozen weights, together with the names and shapes of the parameters.
