@@ -81,6 +81,17 @@ def test_no_flip_of_the_counts_changes_a_blend_without_notice(tmp_path, monkeypa
         assert torch.equal(blended, expected), f"byte {position} changed a blend without notice"
 
 
+def test_all_tasks_can_be_compared_with_their_checksums_at_once(tmp_path):
+    net, bank = saved(tmp_path)
+    MaskBank.open(tmp_path, net).check()
+    bank.check()
+    (shard,) = tmp_path.glob("*.safetensors")
+    for position in flips(shard):
+        if position == shard.stat().st_size - bank.row_bytes:
+            with pytest.raises(CorruptBank, match="the bits of task 2 do not match"):
+                MaskBank.open(tmp_path, net).check()
+
+
 def test_a_task_is_compared_with_its_checksum_once(tmp_path, monkeypatch):
     net, _ = saved(tmp_path)
     again = MaskBank.open(tmp_path, net)

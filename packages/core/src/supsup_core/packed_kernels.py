@@ -87,7 +87,7 @@ def _kernel() -> Callable[..., None]:
 
     address, masked_sum = extending.intrinsic(typed_address), extending.intrinsic(typed_masked_sum)
 
-    def products(words: Any, vector: Any, out: Any) -> None:
+    def products(words: Any, vector: Any, out: Any) -> None:  # pragma: no cover (it runs as machine code)
         for start in range(0, words.shape[1], _WORDS_AT_ONCE):
             count = min(_WORDS_AT_ONCE, words.shape[1] - start)
             floats = address(vector[_LANES * start :])
