@@ -261,7 +261,7 @@ def full_disk(stress: Stress, folder: RunFolder) -> Stopped:
 WAYS: dict[str, Way] = {
     # Ctrl-C before our code runs, or after it has ended, meets Python's own answer: it dies of the signal.
     "Ctrl-C (SIGINT)": by_signal(signal.SIGINT, INTERRUPTED, -signal.SIGINT),
-    "SIGTERM": by_signal(signal.SIGTERM, -signal.SIGTERM),
+    "SIGTERM": by_signal(signal.SIGTERM, INTERRUPTED, -signal.SIGTERM, -signal.SIGINT),
     "kill -9": by_signal(signal.SIGKILL, -signal.SIGKILL),
     "kill -9 while the bank is written": kill_while_writing,
     "power cut: newest file truncated": power_cut,
