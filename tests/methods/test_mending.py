@@ -10,7 +10,7 @@ from supsup_methods.run_folder import RunFolder
 from supsup_methods.running import execute
 from supsup_methods.runs import open_run
 
-from .test_running import CPU, RECIPE, Watcher, begin, results
+from .test_running import CPU, RECIPE, Watcher, begin, grouped, results
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,22 @@ def test_a_bank_of_which_nothing_is_intact_is_learned_again(tmp_path, done):
     watcher = Watcher()
     assert results(execute(copied, RECIPE, embedded_mnist(), CPU, watcher)) == results(summary)
     assert watcher.calls.count("batch trained") == 30
-    assert any("no task before it is intact" in call[1] for call in watcher.calls if call[0] == "noted")
+    assert any("no task before it is kept" in call[1] for call in watcher.calls if call[0] == "noted")
+
+
+@pytest.mark.parametrize(("damaged", "relearned"), [(4, 2), (3, 2), (2, 3), (1, 5), (0, 5)])
+def test_tasks_learned_together_are_learned_again_together(tmp_path, monkeypatch, damaged, relearned):
+    """Five tasks, two at once, tested after three: the groups are (0, 1), (2,) and (3, 4)."""
+    monkeypatch.setattr(bank_files, "_SHARD_BYTES", 1)
+    folder, recipe = grouped(tmp_path / "run")
+    summary = execute(folder, recipe, embedded_mnist(), CPU, Watcher())
+    rows = open_run(folder.path).bank.rows.clone()
+    (folder.path / "summary.json").unlink()
+    flipped(folder.bank / f"masks-{damaged:08d}-000001.safetensors")
+    watcher = Watcher()
+    assert results(execute(folder, recipe, embedded_mnist(), CPU, watcher)) == results(summary)
+    assert watcher.calls.count("batch trained") == 10 * relearned
+    assert torch.equal(open_run(folder.path).bank.rows, rows)
 
 
 def test_two_damages_are_set_aside_under_two_names(tmp_path, done):

@@ -5,6 +5,7 @@ A killed process damages nothing, as files are replaced atomically. A disk that 
 
 import itertools
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from supsup_core import CorruptBank, FrozenNetwork, MaskBank, salvage
@@ -34,8 +35,16 @@ def mended_progress(folder: RunFolder) -> tuple[Progress, list[str]]:
     return folder.progress(), notes
 
 
-def mended_bank(folder: RunFolder, net: FrozenNetwork) -> tuple[MaskBank, list[str]]:
+def mended_bank(
+    folder: RunFolder, net: FrozenNetwork, whole_groups: Callable[[int], int]
+) -> tuple[MaskBank, list[str]]:
     """Return a run's masks, each compared with its checksum; where some are damaged, the tasks before the first of them.
+
+    Args:
+        folder: of the run.
+        net: its network.
+        whole_groups: a number of tasks to how many of them were trained in groups that end there: as the last bits of a mask
+            may depend on the group that it was trained in, only these are kept.
 
     Raises:
         NetworkMismatch: the masks were learned over another network.
@@ -58,12 +67,13 @@ def mended_bank(folder: RunFolder, net: FrozenNetwork) -> tuple[MaskBank, list[s
         pass  # nothing is intact, so all is learned again
     else:
         intact = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], enumerate(found.tasks)))
-        bank.append_rows(found.bank.rows[:intact], found.bank.buffers[:intact])
+        kept_tasks = whole_groups(intact)
+        bank.append_rows(found.bank.rows[:kept_tasks], found.bank.buffers[:kept_tasks])
     shutil.rmtree(mended, ignore_errors=True)  # of an earlier mending that was stopped
     bank.save(mended)
     aside = _set_aside(folder.bank)
     mended.rename(folder.bank)
-    kept = f"the {len(bank)} tasks before it are kept" if len(bank) else "no task before it is intact"
+    kept = f"{len(bank)} tasks before it are kept" if len(bank) else "no task before it is kept"
     return bank, [f"{damage}; {kept}, the others are learned again; the damaged files are in {aside.name}"]
 
 

@@ -90,11 +90,11 @@ def execute(
     net = build_network(recipe, dataset, device)
     sweep(folder)
     progress, notes = mended_progress(folder)
-    bank, more_notes = mended_bank(folder, net)
+    tasks_at_once = folder.environment().tasks_at_once
+    bank, more_notes = mended_bank(folder, net, lambda tasks: _whole_groups(recipe, tasks_at_once, tasks))
     for note in notes + more_notes:
         observer.noted(note)
     method = build_method(recipe, net, bank, dataset)
-    tasks_at_once = folder.environment().tasks_at_once
     observer.begun(method.tasks_learned)
     while True:
         learned = method.tasks_learned
@@ -109,7 +109,7 @@ def execute(
             folder.write_progress(progress)
         if learned == recipe.tasks:
             break
-        group = range(learned, min(learned + tasks_at_once, recipe.next_checkpoint(learned)))
+        group = _next_group(recipe, tasks_at_once, learned)
         seconds = _learn(method, [stream[task] for task in group], observer)
         progress.train_seconds.update(dict.fromkeys(group, seconds))
         folder.write_progress(progress)  # before the bank: a task that is saved has its seconds
@@ -118,6 +118,19 @@ def execute(
             observer.task_learned(task + 1, seconds)
     folder.write_summary(_summarize(recipe, bank, progress, folder.environment()))
     return folder.summary()
+
+
+def _next_group(recipe: Recipe, tasks_at_once: int, learned: int) -> range:
+    """Return the tasks to train together after `learned`, where a group ended; it ends at a checkpoint at the latest."""
+    return range(learned, min(learned + tasks_at_once, recipe.next_checkpoint(learned)))
+
+
+def _whole_groups(recipe: Recipe, tasks_at_once: int, tasks: int) -> int:
+    """Return how many of the first `tasks` were trained in groups that end among them."""
+    start = 0
+    while start < tasks and _next_group(recipe, tasks_at_once, start).stop <= tasks:
+        start = _next_group(recipe, tasks_at_once, start).stop
+    return start
 
 
 def _checkpoints_due(recipe: Recipe, progress: Progress, learned: int) -> list[int]:
