@@ -5,8 +5,9 @@
 One run goes through without a stop. Others are stopped again and again: Ctrl-C, SIGTERM, `kill -9`, `kill -9` while a file of
 the bank is written, a power cut that leaves the newest file truncated, a full disk. After each stop the tasks on disk must be
 those of the first run, bit for bit, and at least those that the run said it had learned; in the end masks and accuracies must
-be the first run's. A run with a truncated file may refuse to go on, in one line that names the file and with status 2; then
-the file is put back and the run goes on. Exit 1 if anything was lost, or wrong without a word.
+be the first run's. With a truncated file the run must go on, too. Only where that file says what the run is may it refuse, in
+one line that names the file and with status 2; then the file is put back and the run goes on. Exit 1 if anything was lost, or
+wrong without a word.
 
 The seed repeats the choices; what a process had just done at a random moment, no seed repeats.
 """
@@ -37,13 +38,14 @@ from rich.markup import escape
 from rich.table import Table
 from supsup_core import MaskBank, SupsupError
 from supsup_methods.commands.exits import BAD_INPUT, INTERRUPTED
-from supsup_methods.run_folder import RunFolder
+from supsup_methods.run_folder import ENVIRONMENT, RECIPE, RunFolder
 from supsup_methods.runs import open_run
 
 COMMAND = (sys.executable, "-m", "supsup_methods.commands.train")
 TIMEOUT_SECONDS = 300
 MOST_STOPS_OF_A_RUN = 5
 SMALLEST_LIMIT_BYTES = 500
+NOT_MENDED = (RECIPE, ENVIRONMENT)
 MOST_TASKS_AHEAD = 2  # so that there is work left for the next stops
 # Seconds of learning in all, with files that are written many times and still are small.
 BATCHES = 250
@@ -298,7 +300,7 @@ def stop_once(stress: Stress, folder: RunFolder, name: str) -> bool:
 
 
 def _go_on_with_damage(stress: Stress, folder: RunFolder, damaged: tuple[Path, bytes]) -> None:
-    """Let the run go on with its truncated file: it may do it, or refuse in one line; then put the file back."""
+    """Let the run go on with its truncated file; where it may refuse and does, put the file back."""
     path, content = damaged
     process = stress.start(folder)
     status, errors = process.end()
@@ -306,7 +308,8 @@ def _go_on_with_damage(stress: Stress, folder: RunFolder, damaged: tuple[Path, b
         stress.refusals[f"{path.name}: went on"] += 1
         compare_end(stress, folder)
         return
-    if status != BAD_INPUT or len(errors.splitlines()) != 1 or path.name not in errors:
+    refused = status == BAD_INPUT and len(errors.splitlines()) == 1 and path.name in errors
+    if not refused or path.name not in NOT_MENDED:
         stress.problems.append(f"{path} truncated: status {status}: {errors[-2000:]}")
     said = errors.strip().replace(f"{folder.path.name}/", "RUN/").replace(str(folder.path), "RUN")
     stress.refusals[f"{path.name}: {said}"] += 1
