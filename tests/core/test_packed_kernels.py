@@ -43,7 +43,7 @@ def test_single_bits_select_single_numbers():
 
 
 def test_threads_share_many_rows(monkeypatch):
-    monkeypatch.setattr(packed_kernels, "_ROWS_WORTH_A_THREAD", 10)
+    monkeypatch.setattr(packed_kernels, "_BITS_WORTH_A_THREAD", 10_000)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     rows, values = drawn(100, 700, 2, seed=0)
     check(packed_kernels.inner_products(rows, values), rows, values)
@@ -55,12 +55,12 @@ def test_rows_that_do_not_lie_side_by_side_are_multiplied():
 
 
 def test_it_is_taken_for_a_few_vectors_over_a_large_bank():
-    rows, values = drawn(64, 2**18, 1, seed=0)
-    assert packed_kernels.suits(rows, values)
-    assert not packed_kernels.suits(rows[:60], values), "a small bank does not wait for a compiler"
-    assert not packed_kernels.suits(rows, values.double())
-    assert not packed_kernels.suits(rows, values.expand(17, -1))
-    assert not packed_kernels.suits(rows.to("meta"), values.to("meta"))
+    _, values = drawn(1, 2**18, 1, seed=0)
+    assert packed_kernels.suits(values, 64)
+    assert not packed_kernels.suits(values, 63), "a small bank does not wait for a compiler"
+    assert not packed_kernels.suits(values.double(), 64)
+    assert not packed_kernels.suits(values.expand(17, -1), 64)
+    assert not packed_kernels.suits(values.to("meta"), 64)
 
 
 @pytest.mark.parametrize("installed", [True, False])
@@ -73,6 +73,9 @@ def test_slopes_are_the_same_with_and_without_it(monkeypatch, installed):
     bank.append_rows(rows)
     slopes = bank.slopes({"weight": values[0].view(50, 70)})
     check(slopes.unsqueeze(0), rows, values * net.frozen["weight"].flatten())
+    inputs, outputs = torch.randn(3, 70), torch.randn(3, 50)
+    formed = (outputs.unsqueeze(-1) * inputs.unsqueeze(-2) * net.frozen["weight"]).flatten(1)
+    check(bank.outer_slopes({"weight": (inputs, outputs)}), rows, formed)
 
 
 def test_core_runs_where_numba_is_missing():

@@ -14,7 +14,7 @@ from supsup_core.errors import CorruptBank, InvalidArgument
 from supsup_core.frozen_network import FrozenNetwork
 from supsup_core.packed_bits import count_ones, inner_products, pack, row_bytes, unpack, unpack_to
 from supsup_core.shapes import Masks, OuterProducts, Weights
-from supsup_core.task_rows import TaskRows, TaskStatistics, flatten_masks
+from supsup_core.task_rows import TaskRows, TaskStatistics, flatten_masks, refuse_other_beliefs, refuse_other_rows
 
 # Unpacked to floats, the rows of a blend should stay near the processor's cache; never all tasks at once.
 _CHUNK_FLOATS = 2**21
@@ -45,7 +45,7 @@ class MaskBank:
 
     def __init__(self, net: FrozenNetwork, buffer_dtype: torch.dtype = torch.float32) -> None:
         self._net = net
-        self._frozen = net.frozen
+        self._frozen = net.flatten(net.frozen)
         self._rows = TaskRows(self.row_bytes, torch.uint8, net.device)
         self._statistics = TaskStatistics(net, buffer_dtype)
         self._tasks = CheckedTasks(self._rows, self._statistics.table)
@@ -132,17 +132,8 @@ class MaskBank:
             InvalidArgument: the rows have another length than `row_bytes`, or bits set in the padding; the buffers have
                 another shape.
         """
-        if rows.dtype != torch.uint8 or rows.ndim != 2 or rows.shape[1] != self.row_bytes:
-            raise InvalidArgument(
-                f"rows: {rows.dtype} of shape {tuple(rows.shape)}; this network's masks are uint8 rows of "
-                f"{self.row_bytes} bytes, as packed_bits.pack makes them"
-            )
+        refuse_other_rows(self._net, rows)
         rows = rows.to(self._rows.device)
-        last_word, bits_before = rows[:, -8:], 8 * (self.row_bytes - 8)
-        if bool(unpack(last_word, 64)[:, self._net.num_bits - bits_before :].any()):
-            raise InvalidArgument(
-                f"rows: bits set beyond the network's {self._net.num_bits} maskable weights; pack masks of this network"
-            )
         kept = self._statistics.checked(buffers, len(rows))
         self._tasks.append(rows, kept)
         return len(self) - len(rows)
@@ -186,8 +177,9 @@ class MaskBank:
         Raises:
             InvalidArgument: there is no such task.
         """
-        masked = {name: self._frozen[name] * mask for name, mask in self.masks(task).items()}
-        return masked | self._statistics.named(task)
+        self._refuse_unknown(task)
+        masked = unpack_to(self._tasks.row(task), self._net.num_bits, self._frozen.dtype).mul_(self._frozen)
+        return self._net.unflatten(masked) | self._statistics.named(task)
 
     def blend(self, beliefs: Float[Tensor, " tasks"]) -> Weights:
         """Return W ⊙ sum_i α_i M^i: from the running counts where all α are equal, else over the tasks with α_i ≠ 0.
@@ -198,21 +190,12 @@ class MaskBank:
         Raises:
             InvalidArgument: there is not one belief for each task, or no task.
         """
-        if beliefs.shape != (len(self),):
-            raise InvalidArgument(
-                f"beliefs: shape {tuple(beliefs.shape)} for {len(self)} tasks; pass one for each task"
-            )
-        if len(self) == 0:
-            raise InvalidArgument("beliefs: the bank holds no task to blend; append at least one")
+        refuse_other_beliefs(beliefs, len(self))
         if bool((beliefs == beliefs[0]).all()):
             coverage = self._all_counts().to(beliefs.dtype) * beliefs[0]
         else:
-            living = beliefs.nonzero().squeeze(-1)
-            coverage = torch.zeros(self._net.num_bits, dtype=beliefs.dtype, device=beliefs.device)
-            for index in living.split(max(1, _CHUNK_FLOATS // self._net.num_bits)):
-                rows = torch.stack([self._tasks.row(task) for task in index.tolist()])
-                coverage += beliefs[index] @ unpack_to(rows, self._net.num_bits, beliefs.dtype)
-        return {name: self._frozen[name] * share for name, share in self._net.unflatten(coverage).items()}
+            coverage = self._partial_coverage(beliefs)
+        return self._net.unflatten(coverage.mul_(self._frozen))
 
     def slopes(self, gradients: Mapping[str, Tensor]) -> Float[Tensor, "*rows tasks"]:
         """Return dO/dα_i = sum over weights of dO/dW(α) · W · M^i, for every task.
@@ -221,12 +204,12 @@ class MaskBank:
             gradients: dO/dW(α) for each maskable parameter, by name; leading axes, one gradient a row, stay in front.
         """
         parts = [gradients[entry.name].flatten(-len(entry.shape)) for entry in self._net.maskable]
-        per_bit = torch.cat(parts, dim=-1).mul_(self._net.flatten(self._frozen))
+        per_bit = torch.cat(parts, dim=-1).mul_(self._frozen)
         vectors = per_bit.reshape(-1, self._net.num_bits)
         slopes = vectors.new_empty((len(vectors), len(self)))
+        multiply = packed_kernels.inner_products if packed_kernels.suits(vectors, len(self)) else inner_products
         start = 0
         for block in self.blocks(_TASKS_AT_ONCE):
-            multiply = packed_kernels.inner_products if packed_kernels.suits(block, vectors) else inner_products
             slopes[:, start : start + len(block)] = multiply(block, vectors)
             start += len(block)
         return slopes.view(*per_bit.shape[:-1], len(self))
@@ -234,16 +217,20 @@ class MaskBank:
     def outer_slopes(self, gradients: Mapping[str, OuterProducts]) -> Float[Tensor, "images tasks"]:
         """Return the slopes of gradients g aᵀ, one for each image, as sum_l gᵀ ((W ⊙ M^i) a): no gradient is formed.
 
+        For a few images they are formed after all, where that lets the machine loop over packed bits do the work.
+
         Args:
             gradients: a and g of each maskable parameter, of shape (out, in), by name.
         """
-        frozen = self._net.flatten(self._frozen)
+        images = len(next(iter(gradients.values()))[0])
+        if packed_kernels.suits(self._frozen.expand(images, -1), len(self)):
+            return self.slopes({name: g.unsqueeze(-1) * a.unsqueeze(-2) for name, (a, g) in gradients.items()})
         largest = max(outputs.numel() for _, outputs in gradients.values())
         at_once = min(_TASKS_OF_OUTER_PRODUCTS, max(1, _CHUNK_FLOATS // max(1, largest)))
-        slopes = frozen.new_zeros((len(next(iter(gradients.values()))[0]), len(self)))
+        slopes = self._frozen.new_zeros((images, len(self)))
         start = 0
         for block in self.blocks(at_once):
-            masked = unpack_to(block, self._net.num_bits, frozen.dtype).mul_(frozen)
+            masked = unpack_to(block, self._net.num_bits, self._frozen.dtype).mul_(self._frozen)
             for name, weights in self._net.unflatten(masked).items():
                 inputs, outputs = gradients[name]
                 slopes[:, start : start + len(block)] += ((inputs @ weights.mT) * outputs).sum(dim=-1).T
@@ -298,6 +285,19 @@ class MaskBank:
             self._counts += count_ones(block, self._net.num_bits)
             self._counted += len(block)
         return self._counts
+
+    def _partial_coverage(self, beliefs: Float[Tensor, " tasks"]) -> Float[Tensor, " bits"]:
+        """Return sum_i α_i M^i over the tasks with α_i ≠ 0; in a search they all have the same belief, so bits are counted."""
+        living = beliefs.nonzero().squeeze(-1)
+        alike = bool((beliefs[living] == beliefs[living[0]]).all())
+        coverage = torch.zeros(self._net.num_bits, dtype=beliefs.dtype, device=beliefs.device)
+        for index in living.split(_TASKS_AT_ONCE if alike else max(1, _CHUNK_FLOATS // self._net.num_bits)):
+            rows = torch.stack([self._tasks.row(task) for task in index.tolist()])
+            if alike:
+                coverage += count_ones(rows, self._net.num_bits)
+            else:
+                coverage += beliefs[index] @ unpack_to(rows, self._net.num_bits, beliefs.dtype)
+        return coverage.mul_(beliefs[living[0]]) if alike else coverage
 
     def _uncount(self, task: int) -> None:
         """Take a task out of the counts, as it is about to change.

@@ -11,6 +11,7 @@ from torch import Tensor
 _WORD_BYTES = 8
 _ONE_A_BYTE = 0x0101_0101_0101_0101
 _CACHED_FLOATS = 2**21
+_CACHED_BYTES = 2**20
 _COUNTER_LIMIT = 255  # rows that a counter of one byte can count
 
 
@@ -36,10 +37,12 @@ def unpack(rows: UInt8[Tensor, "*rows bytes"], num_bits: int) -> Bool[Tensor, "*
 def count_ones(rows: UInt8[Tensor, "rows bytes"], num_bits: int) -> Int32[Tensor, " bits"]:
     """Return how many rows have each bit set, without unpacking: eight counters to a 64-bit word."""
     counts = torch.zeros((8, rows.shape[1]), dtype=torch.int32, device=rows.device)
+    bytes_at_once = max(8, _CACHED_BYTES // max(1, min(len(rows), _COUNTER_LIMIT)) // 8 * 8)
     for some in rows.split(_COUNTER_LIMIT):
-        words = some.contiguous().view(torch.int64)
-        for bit in range(8):
-            counts[bit] += ((words >> bit) & _ONE_A_BYTE).sum(dim=0).view(torch.uint8)
+        for columns, counted in zip(some.split(bytes_at_once, dim=1), counts.split(bytes_at_once, dim=1), strict=True):
+            words = columns.contiguous().view(torch.int64)
+            for bit in range(8):
+                counted[bit] += ((words >> bit).bitwise_and_(_ONE_A_BYTE)).sum(dim=0).view(torch.uint8)
     return counts.T.flatten()[:num_bits]
 
 

@@ -1,7 +1,8 @@
 """Packed bits times a vector without unpacking: a machine loop for `supsup-core[fast]`, compiled by numba at first use.
 
-A 64-bit word of a row is, as it lies, the mask of a load of 64 floats: what it leaves out is not added. The vector goes by in
-pieces that stay in the first-level cache while all rows pass over them. `packed_bits.inner_products` is the oracle.
+Sixteen bits of a row are, as they lie, the mask of a load of sixteen floats: what they leave out is not added. Four rows share
+each load, and the vector goes by in pieces that stay in the cache while all rows pass over them.
+`packed_bits.inner_products` is the oracle.
 """
 
 from collections.abc import Callable
@@ -16,11 +17,14 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-_LANES = 64
+_LANES = 16
+_LOADS_A_WORD = 64 // _LANES
+_ROWS_A_LOAD = 4
 _WORDS_AT_ONCE = 256  # of the vector: 64 KiB of floats
 _WORTH_COMPILING_BITS = 2**24  # below, loading the compiler (2 s) takes longer than many guesses
 _FEW_VECTORS = 16  # of more, one matrix product over unpacked bits is faster
-_ROWS_WORTH_A_THREAD = 128
+# Some 6 ms of work. Less is over before torch's own threads, which spin for a while after each operation, leave the cores.
+_BITS_WORTH_A_THREAD = 2**28
 
 
 @cache
@@ -29,13 +33,13 @@ def is_installed() -> bool:
     return find_spec("numba") is not None
 
 
-def suits(rows: UInt8[Tensor, "tasks bytes"], vectors: Float[Tensor, "vectors bits"]) -> bool:
-    """Tell whether `inner_products` takes these, and is worth its compilation."""
+def suits(vectors: Float[Tensor, "vectors bits"], tasks: int) -> bool:
+    """Tell whether `inner_products` takes these vectors, and is worth its compilation for so many rows of bits."""
     return (
-        rows.device.type == "cpu"
+        vectors.device.type == "cpu"
         and vectors.dtype == torch.float32
         and len(vectors) <= _FEW_VECTORS
-        and 8 * rows.numel() >= _WORTH_COMPILING_BITS
+        and tasks * vectors.shape[1] >= _WORTH_COMPILING_BITS
         and is_installed()
     )
 
@@ -45,12 +49,13 @@ def inner_products(
 ) -> Float[Tensor, "vectors tasks"]:
     """Return sum_j bit_ij v_j of every row of bits and every vector, as `packed_bits.inner_products` does.
 
-    Threads share the rows, as many as torch uses.
+    Threads share the rows of a large bank, as many as torch uses.
     """
-    padded = torch.nn.functional.pad(vectors, (0, 8 * rows.shape[1] - vectors.shape[1])).contiguous()
+    missing = 8 * rows.shape[1] - vectors.shape[1]
+    padded = (torch.nn.functional.pad(vectors, (0, missing)) if missing else vectors).contiguous()
     products = torch.zeros(len(vectors), len(rows))
     kernel = _kernel()
-    threads = max(1, min(torch.get_num_threads(), len(rows) // _ROWS_WORTH_A_THREAD))
+    threads = max(1, min(torch.get_num_threads(), rows.numel() * 8 // _BITS_WORTH_A_THREAD))
     at_once = max(1, -(-len(rows) // threads))
 
     def work(first: int) -> None:
@@ -79,54 +84,69 @@ def _kernel() -> Callable[..., None]:
 
         return types.CPointer(array.dtype)(array), generate
 
-    def typed_masked_sum(_: Any, words: Any, floats: Any, count: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return _masked_sum(ir, builder, *arguments)
+    def adder(rows: int) -> Any:
+        def typed(_: Any, words: Any, words_a_row: Any, floats: Any, count: Any, sums: Any) -> Any:
+            def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+                _add_masked(ir, builder, rows, *arguments)
+                return context.get_dummy_value()
 
-        return types.float32(words, floats, types.int64), generate
+            return types.void(words, types.int64, floats, types.int64, sums), generate
 
-    address, masked_sum = extending.intrinsic(typed_address), extending.intrinsic(typed_masked_sum)
+        return extending.intrinsic(typed)
+
+    address, add_rows, add_row = extending.intrinsic(typed_address), adder(_ROWS_A_LOAD), adder(1)
 
     def products(words: Any, vector: Any, out: Any) -> None:  # pragma: no cover (it runs as machine code)
-        for start in range(0, words.shape[1], _WORDS_AT_ONCE):
-            count = min(_WORDS_AT_ONCE, words.shape[1] - start)
-            floats = address(vector[_LANES * start :])
-            for row in range(words.shape[0]):
-                out[row] += masked_sum(address(words[row, start:]), floats, count)
+        rows, words_a_row = words.shape
+        together = rows - rows % _ROWS_A_LOAD
+        for start in range(0, words_a_row, _WORDS_AT_ONCE):
+            count = min(_WORDS_AT_ONCE, words_a_row - start)
+            floats = address(vector[_LANES * _LOADS_A_WORD * start :])
+            for row in range(0, together, _ROWS_A_LOAD):
+                add_rows(address(words[row, start:]), words_a_row, floats, count, address(out[row:]))
+            for row in range(together, rows):
+                add_row(address(words[row, start:]), words_a_row, floats, count, address(out[row:]))
 
     # Unwrapped, as checkers of types at run time wrap every function.
     compiled: Callable[..., None] = numba.njit(nogil=True)(unwrap(products))
     return compiled
 
 
-def _masked_sum(ir: Any, builder: Any, words: Any, floats: Any, count: Any) -> Any:
-    """Write the loop: acc += select(bits of word i, floats[64 i : 64 i + 64], 0)."""
-    float32, int64 = ir.FloatType(), ir.IntType(64)
+def _add_masked(
+    ir: Any, builder: Any, rows: int, words: Any, words_a_row: Any, floats: Any, count: Any, sums: Any
+) -> None:
+    """Write the loop over words: where bit i of a row is set, its sum grows by float i; some rows at once."""
+    float32, int16, int64 = ir.FloatType(), ir.IntType(_LANES), ir.IntType(64)
     lanes, bits = ir.VectorType(float32, _LANES), ir.VectorType(ir.IntType(1), _LANES)
     zero = ir.Constant(lanes, [0.0] * _LANES)
-    before, loop, after = builder.block, builder.append_basic_block("words"), builder.append_basic_block("sum")
+    starts = [builder.gep(words, [builder.mul(words_a_row, int64(row))]) for row in range(rows)]
+    starts = [builder.bitcast(start, int16.as_pointer()) for start in starts]
+    vectors, loads = builder.bitcast(floats, lanes.as_pointer()), builder.mul(count, int64(_LOADS_A_WORD))
+    before, loop, after = builder.block, builder.append_basic_block("loads"), builder.append_basic_block("sums")
     builder.branch(loop)
     builder.position_at_end(loop)
-    index, total = builder.phi(int64), builder.phi(lanes)
-    mask = builder.bitcast(_load(builder, builder.gep(words, [index])), bits)
-    place = builder.gep(floats, [builder.mul(index, ir.Constant(int64, _LANES))])
-    values = _load(builder, builder.bitcast(place, lanes.as_pointer()))
-    added = builder.fadd(total, builder.select(mask, values, zero))
-    following = builder.add(index, ir.Constant(int64, 1))
-    index.add_incoming(ir.Constant(int64, 0), before)
-    index.add_incoming(following, loop)
-    total.add_incoming(zero, before)
-    total.add_incoming(added, loop)
-    builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
+    index, totals = builder.phi(int64), [builder.phi(lanes) for _ in range(rows)]
+    values, added = _load(builder, builder.gep(vectors, [index]), 4), []
+    for start, total in zip(starts, totals, strict=True):
+        mask = builder.bitcast(_load(builder, builder.gep(start, [index]), 2), bits)
+        added.append(builder.select(mask, builder.fadd(total, values), total))
+    following = builder.add(index, int64(1))
+    for phi, first, then in ((index, int64(0), following), *((t, zero, a) for t, a in zip(totals, added, strict=True))):
+        phi.add_incoming(first, before)
+        phi.add_incoming(then, loop)
+    builder.cbranch(builder.icmp_signed("<", following, loads), loop, after)
     builder.position_at_end(after)
     name = f"llvm.vector.reduce.fadd.v{_LANES}f32"
     kind = ir.FunctionType(float32, [float32, lanes])
     reduce = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-    return builder.call(reduce, [ir.Constant(float32, 0.0), added], fastmath=("reassoc",))
+    for row, total in enumerate(added):
+        piece = builder.call(reduce, [float32(0.0), total], fastmath=("reassoc",))
+        place = builder.gep(sums, [int64(row)])
+        builder.store(builder.fadd(_load(builder, place, 4), piece), place)
 
 
-def _load(builder: Any, place: Any) -> Any:
-    """Load what is aligned as 32-bit numbers are and no more."""
+def _load(builder: Any, place: Any, alignment: int) -> Any:
+    """Load what is aligned as numbers of so many bytes are, and no more."""
     loaded = builder.load(place)
-    loaded.align = 4
+    loaded.align = alignment
     return loaded

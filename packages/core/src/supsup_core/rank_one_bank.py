@@ -9,7 +9,7 @@ from torch import Tensor
 from supsup_core.errors import InvalidArgument
 from supsup_core.frozen_network import FrozenNetwork
 from supsup_core.shapes import OuterProducts, Weights
-from supsup_core.task_rows import TaskRows, TaskStatistics
+from supsup_core.task_rows import TaskRows, TaskStatistics, refuse_other_beliefs
 
 _PRODUCT_FLOATS = 2**22  # of several tasks and images in memory at once
 
@@ -111,12 +111,9 @@ class RankOneBank:
         """Return W ⊙ sum_i α_i s_i r_iᵀ.
 
         Raises:
-            InvalidArgument: there is not one belief for each task.
+            InvalidArgument: there is not one belief for each task, or no task.
         """
-        if beliefs.shape != (len(self),):
-            raise InvalidArgument(
-                f"beliefs: shape {tuple(beliefs.shape)} for {len(self)} tasks; pass one for each task"
-            )
+        refuse_other_beliefs(beliefs, len(self))
         return self._scaled(
             {name: (beliefs * self._outputs[name].rows.T) @ self._inputs[name].rows for name in self._frozen}
         )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from supsup_core.errors import InvalidArgument
 from supsup_core.frozen_network import FrozenNetwork
+from supsup_core.packed_bits import row_bytes, unpack
 
 _SMALLEST_BLOCK_BYTES = 4 * 2**20
 _LARGEST_BLOCK_BYTES = 256 * 2**20
@@ -178,3 +179,34 @@ def flatten_masks(net: FrozenNetwork, masks: Mapping[str, Tensor]) -> Bool[Tenso
                 f"masks[{entry.name!r}]: {mask.dtype} of shape {tuple(mask.shape)}; pass torch.bool of shape {entry.shape}"
             )
     return net.flatten(masks)
+
+
+def refuse_other_rows(net: FrozenNetwork, rows: Tensor) -> None:
+    """Check that a tensor holds packed masks of a network, one row a task.
+
+    Raises:
+        InvalidArgument: the rows have another length or dtype, or bits set in the padding.
+    """
+    width = row_bytes(net.num_bits)
+    if rows.dtype != torch.uint8 or rows.ndim != 2 or rows.shape[1] != width:
+        raise InvalidArgument(
+            f"rows: {rows.dtype} of shape {tuple(rows.shape)}; this network's masks are uint8 rows of {width} bytes, as "
+            "packed_bits.pack makes them"
+        )
+    last_word, bits_before = rows[:, -8:], 8 * (width - 8)
+    if bool(unpack(last_word, 64)[:, net.num_bits - bits_before :].any()):
+        raise InvalidArgument(
+            f"rows: bits set beyond the network's {net.num_bits} maskable weights; pack masks of this network"
+        )
+
+
+def refuse_other_beliefs(beliefs: Tensor, tasks: int) -> None:
+    """Check that there is one belief for each task, and a task.
+
+    Raises:
+        InvalidArgument: it is not so.
+    """
+    if beliefs.shape != (tasks,):
+        raise InvalidArgument(f"beliefs: shape {tuple(beliefs.shape)} for {tasks} tasks; pass one for each task")
+    if tasks == 0:
+        raise InvalidArgument("beliefs: the bank holds no task to blend; append at least one")
