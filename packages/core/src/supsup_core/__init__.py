@@ -43,7 +43,13 @@ from supsup_core.task_inference import (
     one_shot,
     one_shot_each,
 )
-from supsup_core.weight_init import initial_scores, keep_weights, signed_kaiming_constant
+from supsup_core.weight_init import (
+    initial_scores,
+    kaiming_normal,
+    keep_weights,
+    signed_kaiming_constant,
+    xavier_normal,
+)
 
 __all__ = [
     "ByteLedger",
@@ -75,6 +81,7 @@ __all__ = [
     "gamma_each",
     "group_slopes",
     "initial_scores",
+    "kaiming_normal",
     "keep_weights",
     "maskable_fan_in",
     "max_confidence",
@@ -88,4 +95,5 @@ __all__ = [
     "threshold_mask",
     "top_k",
     "top_k_mask",
+    "xavier_normal",
 ]

@@ -217,13 +217,13 @@ class MaskBank:
     def outer_slopes(self, gradients: Mapping[str, OuterProducts]) -> Float[Tensor, "images tasks"]:
         """Return the slopes of gradients g aᵀ, one for each image, as sum_l gᵀ ((W ⊙ M^i) a): no gradient is formed.
 
-        For a few images they are formed after all, where that lets the machine loop over packed bits do the work.
+        For a few images they are formed after all: then each mask is read once, and not multiplied with W.
 
         Args:
             gradients: a and g of each maskable parameter, of shape (out, in), by name.
         """
         images = len(next(iter(gradients.values()))[0])
-        if packed_kernels.suits(self._frozen.expand(images, -1), len(self)):
+        if images <= packed_kernels.FEW_VECTORS:
             return self.slopes({name: g.unsqueeze(-1) * a.unsqueeze(-2) for name, (a, g) in gradients.items()})
         largest = max(outputs.numel() for _, outputs in gradients.values())
         at_once = min(_TASKS_OF_OUTER_PRODUCTS, max(1, _CHUNK_FLOATS // max(1, largest)))

@@ -22,7 +22,8 @@ _LOADS_A_WORD = 64 // _LANES
 _ROWS_A_LOAD = 4
 _WORDS_AT_ONCE = 256  # of the vector: 64 KiB of floats
 _WORTH_COMPILING_BITS = 2**24  # below, loading the compiler (2 s) takes longer than many guesses
-_FEW_VECTORS = 16  # of more, one matrix product over unpacked bits is faster
+FEW_VECTORS = 16
+"""Of more, one matrix product over unpacked bits is faster."""
 # Some 6 ms of work. Less is over before torch's own threads, which spin for a while after each operation, leave the cores.
 _BITS_WORTH_A_THREAD = 2**28
 
@@ -38,7 +39,7 @@ def suits(vectors: Float[Tensor, "vectors bits"], tasks: int) -> bool:
     return (
         vectors.device.type == "cpu"
         and vectors.dtype == torch.float32
-        and len(vectors) <= _FEW_VECTORS
+        and len(vectors) <= FEW_VECTORS
         and tasks * vectors.shape[1] >= _WORTH_COMPILING_BITS
         and is_installed()
     )

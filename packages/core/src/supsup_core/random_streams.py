@@ -50,6 +50,15 @@ def symmetric_uniform(
     return grid.mul_(2.0**-23).sub_(1.0).mul_(bound).reshape(tuple(shape))
 
 
+def normal(key: int, shape: Sequence[int], std: float, device: torch.device | str = "cpu") -> Float[Tensor, "..."]:
+    """Return float32 values from the normal distribution N(0, std²), of the given shape.
+
+    The inverse of its distribution function at 2^24 points, on the CPU and in double precision, so that no device has its own.
+    """
+    halves = symmetric_uniform(key, shape, 0.5).double() + (0.5 + 2.0**-25)  # the middle of each step of the grid
+    return torch.special.ndtri(halves).mul_(std).to(torch.float32).to(device)
+
+
 def _shift_right(words: Int64[Tensor, " count"], by: int) -> Int64[Tensor, " count"]:
     """Shift right and fill with zeros; torch's own shift of int64 fills with the sign."""
     return (words >> by).bitwise_and_((1 << (64 - by)) - 1)

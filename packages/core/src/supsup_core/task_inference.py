@@ -65,6 +65,12 @@ class Guesses:
     beliefs: tuple[Float[Tensor, "guesses tasks"], ...]
     slopes: tuple[Float[Tensor, "guesses tasks"], ...]
 
+    @property
+    def confidences(self) -> Float[Tensor, " guesses"]:
+        """Return ν of each task inferred, ν = softmax(-dO/dα) over the tasks that were left in the last round (Section 3.4)."""
+        nu = torch.softmax((-self.slopes[-1]).masked_fill(self.beliefs[-1] == 0, -torch.inf), dim=1)
+        return nu.gather(1, self.tasks.unsqueeze(1)).squeeze(1)
+
 
 def one_shot(
     objective: Objective, net: FrozenNetwork, store: ContextStore, x: Shaped[Tensor, "images *input"]

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from supsup_core.random_streams import signs, stream_key, symmetric_uniform
+from supsup_core.random_streams import normal, signs, stream_key, symmetric_uniform
 
 WeightInit: TypeAlias = Callable[[str, Tensor, float, int], Tensor]
 """(parameter name, current value, fan-in, seed) to the frozen value, of the same shape, dtype and device."""
@@ -28,6 +28,22 @@ def signed_kaiming_constant(
     """
     drawn = signs(stream_key(seed, "weights", name), parameter.shape, parameter.device)
     return drawn.to(parameter.dtype).mul_(kaiming_std(fan_in))
+
+
+def kaiming_normal(name: str, parameter: Float[Tensor, "*shape"], fan_in: float, seed: int) -> Float[Tensor, "*shape"]:
+    """Return normal weights of standard deviation sqrt(2 / fan_in): BatchE's W (Section 4)."""
+    drawn = normal(stream_key(seed, "weights", name), parameter.shape, kaiming_std(fan_in), parameter.device)
+    return drawn.to(parameter.dtype)
+
+
+def xavier_normal(name: str, parameter: Float[Tensor, "*shape"], fan_in: float, seed: int) -> Float[Tensor, "*shape"]:
+    """Return normal weights of standard deviation sqrt(2 / (fan_in + fan_out)): PSP's W.
+
+    The fan-out of a weight of shape (out, in, ...) is out times the kernel's positions.
+    """
+    fan_out = parameter.shape[0] * math.prod(parameter.shape[2:])
+    std = math.sqrt(2.0 / (fan_in + fan_out))
+    return normal(stream_key(seed, "weights", name), parameter.shape, std, parameter.device).to(parameter.dtype)
 
 
 def keep_weights(name: str, parameter: Float[Tensor, "*shape"], fan_in: float, seed: int) -> Float[Tensor, "*shape"]:
