@@ -56,7 +56,7 @@ def attempt(tmp_path, monkeypatch, capsys):
         (("--tasks", "2.5"), ("--tasks 2.5: it should be a whole number; choose another value",)),
         (("--name", "other"), ("--name other: a recipe keeps its name, demo; name the run's folder by --out",)),
         (("--seed", "-1"), ("--seed -1: it should be greater than or equal to 0",)),
-        (("--backbone.outputs", "9"), ("--backbone.outputs 9: it should be greater than or equal to 10",)),
+        (("--backbone.outputs", "9"), ("--backbone.outputs 9: a task has 10 labels",)),
         (("--backbone.hidden", "300", "0"), ("--backbone.hidden 0",)),
         (("--method.training.batches", "0"), ("--method.training.batches 0",)),
         (("--method.training.learning-rate", "nan"), ("--method.training.learning-rate nan",)),

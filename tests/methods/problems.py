@@ -5,7 +5,8 @@ from supsup_core import FrozenNetwork, MaskBank
 from supsup_datasets import ImageDataset, LabelledImages, Normalization, PermutedStream
 from supsup_methods.backbones import fully_connected
 from supsup_methods.mask_training import MaskTraining
-from supsup_methods.supsup import SupSup, SupSupSettings, TaskInference
+from supsup_methods.supsup import SupSup, SupSupSettings
+from supsup_methods.task_guessing import OneShot
 
 TRAINING = MaskTraining(batches=120, batch_size=20, learning_rate=0.01)
 
@@ -32,7 +33,9 @@ def network(seed: int = 0, outputs: int = 12) -> FrozenNetwork:
 
 def learner(seed: int = 0, objective: str = "H", images_per_guess: int = 1) -> SupSup:
     net = network(seed)
-    settings = SupSupSettings(training=TRAINING, inference=TaskInference(objective, images_per_guess))
+    settings = SupSupSettings(
+        training=TRAINING, inference=OneShot(objective=objective, images_per_guess=images_per_guess)
+    )
     return SupSup(net, MaskBank(net), settings, num_labels=3, seed=seed)
 
 

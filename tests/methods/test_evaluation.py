@@ -3,6 +3,7 @@ import torch
 from supsup_core import Guess
 from supsup_datasets import Scenario
 from supsup_methods import evaluation
+from supsup_methods.continual_method import TaskGuess
 from supsup_methods.evaluation import Checkpoint, TaskScore, evaluate_task
 
 from .problems import stream
@@ -26,7 +27,7 @@ class Scripted:
         return Guess(next(self.tasks), (), ())
 
     def infer_each(self, batches):
-        return [self.infer(images).task for images in batches]
+        return [TaskGuess(self.infer(images).task, 1.0) for images in batches]
 
     def logits(self, images, task):
         self.asked.append(task)
@@ -40,14 +41,18 @@ class Scripted:
 def test_gnu_counts_a_wrong_tasks_batch_as_wrong():
     method = Scripted([1, 0, 1, 1, 2, 1, 1], right_every=1)
     score = evaluate_task(method, stream()[1], Scenario.GNu, batch_size=9)
-    assert score == TaskScore(task=1, images=63, images_right=45, guesses=7, guesses_right=5)
+    assert score == TaskScore(
+        task=1, images=63, images_right=45, guesses=7, guesses_right=5, guessed={0: 1, 1: 5, 2: 1}
+    )
     assert method.asked == [0, 1, 2], "batches of one task go through the network together"
 
 
 def test_gns_counts_only_the_label():
     method = Scripted([1, 0, 1, 1, 2, 1, 1], right_every=3)
     score = evaluate_task(method, stream()[1], Scenario.GNs, batch_size=9)
-    assert score == TaskScore(task=1, images=63, images_right=21, guesses=7, guesses_right=5)
+    assert score == TaskScore(
+        task=1, images=63, images_right=21, guesses=7, guesses_right=5, guessed={0: 1, 1: 5, 2: 1}
+    )
 
 
 def test_gg_never_asks_for_a_guess():

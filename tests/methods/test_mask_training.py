@@ -134,3 +134,27 @@ def test_diverging_scores_side_by_side_are_refused():
     scores = torch.stack([fresh_scores(net, 0, task) for task in range(2)])
     with pytest.raises(InvalidArgument, match=r"learning_rate=inf: the scores diverged"):
         train_side_by_side(net, scores, stacked([batches[:2], batches[:2]]), float("inf"))
+
+
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_bfloat16_products_learn_as_much_with_scores_in_single_precision(tasks):
+    net, batches = problem(torch.float32)
+
+    def loss(precision):
+        scores = torch.stack([fresh_scores(net, 0, task) for task in range(tasks)])
+        if tasks == 1:
+            masks = [train_threshold_mask(net, scores[0], batches, 1e-3, precision=precision)]
+        else:
+            masks = train_side_by_side(net, scores, stacked([batches] * tasks), 1e-3, precision=precision)
+        weights = [{name: net.frozen[name] * mask[name] for name in mask} for mask in masks]
+        losses = [cross_entropy(net(batch.images, each), batch.labels) for each in weights for batch in batches]
+        return scores, torch.stack(losses).mean()
+
+    exact, exact_loss = loss("float32")
+    rounded, rounded_loss = loss("bfloat16")
+    untrained = {name: net.frozen[name] * mask for name, mask in net.unflatten(fresh_scores(net, 0, 0) >= 0).items()}
+    start = torch.stack([cross_entropy(net(batch.images, untrained), batch.labels) for batch in batches]).mean()
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(rounded, exact), "it must have been asked for"
+    assert exact_loss < start, "the problem can be learned"
+    assert start - rounded_loss >= 0.9 * (start - exact_loss)

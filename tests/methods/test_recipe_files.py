@@ -38,7 +38,7 @@ def recipe(**changes):
         (recipe(name="../elsewhere"), "--name ../elsewhere: String should match pattern"),
         (recipe(name="two\nlines"), "--name"),
         (recipe(name=""), "--name"),
-        (recipe(backbone=FullyConnected(outputs=9)), "--backbone.outputs 9"),
+        (recipe(backbone=FullyConnected(outputs=0)), "--backbone.outputs 0"),
         (recipe(backbone=FullyConnected(hidden=(300, 0))), "--backbone.hidden 0"),
         (
             recipe(method=SupSupSettings(training=MaskTraining(learning_rate=0.0))),

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import assert_never
 
 import torch
-from supsup_core import FrozenNetwork, MaskBank, keep_weights
-from supsup_core.packed_bits import row_bytes
-from supsup_datasets import ImageDataset, PermutedStream, TaskStream, embedded_mnist, mnist
+from supsup_core import FrozenNetwork, keep_weights
+from supsup_datasets import ImageDataset, PermutedStream, RotatedStream, TaskStream, embedded_mnist, mnist
 from torch import nn
 
 from supsup_methods.backbones import fully_connected
+from supsup_methods.continual_method import Opened, Problem, WholeGroups
 from supsup_methods.errors import UsageError
-from supsup_methods.experiment import PermutedMnist, Recipe
-from supsup_methods.supsup import SupSup
+from supsup_methods.experiment import PermutedMnist, Recipe, RotatedMnist
+from supsup_methods.registry import inference_of, kind_of
 
 # Frozen weights, their copy in the module, scores, two optimiser tensors, effective weights, gradients twice.
 _FLOATS_PER_WEIGHT = 8
@@ -31,20 +31,36 @@ def build_stream(recipe: Recipe, dataset: ImageDataset) -> TaskStream:
     match recipe.stream:
         case PermutedMnist():
             return PermutedStream(dataset, recipe.tasks, recipe.seed)
+        case RotatedMnist():
+            return RotatedStream(dataset, recipe.tasks, degrees_per_task=10.0)
         case _:
             assert_never(recipe.stream)
 
 
-def build_network(recipe: Recipe, dataset: ImageDataset, device: torch.device) -> FrozenNetwork:
-    """Return the recipe's frozen network; its weights depend on the seed and the layers alone."""
-    with device:
-        return FrozenNetwork(_backbone(recipe, dataset), recipe.seed)
+def build_problem(recipe: Recipe, dataset: ImageDataset, device: torch.device) -> Problem:
+    """Return what the recipe's method is built for: backbone, labels, seed and device."""
+    return Problem(lambda: _backbone(recipe, dataset), dataset.train.num_labels, recipe.seed, device)
 
 
-def mask_bits(recipe: Recipe, dataset: ImageDataset) -> int:
-    """Return the bits of one task's mask, without making any weight."""
-    with torch.device("meta"):
-        return FrozenNetwork(_backbone(recipe, dataset), recipe.seed, init=keep_weights).num_bits
+def open_method(recipe: Recipe, problem: Problem, folder: Path, whole_groups: WholeGroups | None) -> Opened:
+    """Return the recipe's method over what a folder holds of it, or a fresh one.
+
+    Args:
+        recipe: of the run.
+        problem: what the method is built for.
+        folder: where `save` wrote; may be missing.
+        whole_groups: how many of some tasks were trained in groups that end among them: damaged files are mended. None to
+            read and change nothing.
+
+    Raises:
+        CorruptBank: a file is damaged, and nothing may be changed.
+    """
+    return kind_of(recipe.method).open(folder, recipe.method, problem, whole_groups)
+
+
+def stored_bytes(recipe: Recipe, dataset: ImageDataset) -> int:
+    """Return about what all tasks will take on disk, without making any weight."""
+    return kind_of(recipe.method).stored_bytes(recipe.method, _shapes(recipe, dataset), recipe.tasks)
 
 
 def refuse_impossible(recipe: Recipe, dataset: ImageDataset, tasks_at_once: int = 1) -> None:
@@ -53,20 +69,27 @@ def refuse_impossible(recipe: Recipe, dataset: ImageDataset, tasks_at_once: int 
     Raises:
         UsageError: they do not.
     """
-    labels, outputs = dataset.train.num_labels, recipe.backbone.outputs
-    if recipe.method.inference.objective == "G" and outputs <= labels:
-        raise UsageError(
-            f"--method.inference.objective G: with {outputs} outputs and {labels} labels no neuron is superfluous, so G has no "
-            "gradient; ask for more --backbone.outputs, or for objective H"
-        )
+    _refuse_outputs(recipe, dataset.train.num_labels)
     late = [number for number in recipe.evaluation.checkpoints if number > recipe.tasks]
     if late:
         raise UsageError(
             f"--evaluation.checkpoints {late[0]}: the run ends after --tasks {recipe.tasks}; leave it out, or learn more"
         )
+    if recipe.evaluation.scenario != "GG" and inference_of(recipe.method) is None:
+        raise UsageError(
+            f"--evaluation.scenario {recipe.evaluation.scenario}: {recipe.method.kind} must be given the task of test images; "
+            "choose GG"
+        )
+    if isinstance(recipe.stream, RotatedMnist) and recipe.tasks > 36:
+        raise UsageError(
+            f"--tasks {recipe.tasks}: rotated-mnist turns by ten degrees a task, so 36 come full circle; ask for fewer"
+        )
+    if tasks_at_once > 1 and not kind_of(recipe.method).side_by_side:
+        raise UsageError(
+            f"--tasks-at-once {tasks_at_once}: {recipe.method.kind} learns one task after the other; choose 1"
+        )
     together = min(tasks_at_once, recipe.tasks)
-    needed = together * mask_bits(recipe, dataset) * 4 * _FLOATS_PER_WEIGHT
-    needed += recipe.tasks * row_bytes(mask_bits(recipe, dataset))
+    needed = together * _shapes(recipe, dataset).num_bits * 4 * _FLOATS_PER_WEIGHT + stored_bytes(recipe, dataset)
     available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > available:
         raise UsageError(
@@ -77,19 +100,33 @@ def refuse_impossible(recipe: Recipe, dataset: ImageDataset, tasks_at_once: int 
 
 def default_tasks_at_once(recipe: Recipe, dataset: ImageDataset, device: torch.device) -> int:
     """Return how many tasks are best trained side by side: on a GPU as many as fit, on a CPU one, as more save nothing."""
-    if device.type != "cuda":
+    if device.type != "cuda" or not kind_of(recipe.method).side_by_side:
         return 1
     free, _ = torch.cuda.mem_get_info(device)
     batch_floats = recipe.method.training.batch_size * (
         dataset.train.images[0].numel() + sum(recipe.backbone.hidden) + recipe.backbone.outputs
     )
-    needed = 4 * (_FLOATS_PER_WEIGHT * mask_bits(recipe, dataset) + _COPIES_OF_A_BATCH * batch_floats)
+    needed = 4 * (_FLOATS_PER_WEIGHT * _shapes(recipe, dataset).num_bits + _COPIES_OF_A_BATCH * batch_floats)
     return max(1, min(recipe.tasks, _MOST_TASKS_AT_ONCE, int(0.8 * free) // needed))
 
 
-def build_method(recipe: Recipe, net: FrozenNetwork, bank: MaskBank, dataset: ImageDataset) -> SupSup:
-    """Return the recipe's method over a network and the masks learned so far."""
-    return SupSup(net, bank, recipe.method, dataset.train.num_labels, recipe.seed)
+def _refuse_outputs(recipe: Recipe, labels: int) -> None:
+    outputs, inference = recipe.backbone.outputs, inference_of(recipe.method)
+    if outputs < labels:
+        raise UsageError(
+            f"--backbone.outputs {outputs}: a task has {labels} labels, and each needs an output; ask for {labels} or more"
+        )
+    if inference is not None and inference.objective == "G" and outputs == labels:
+        raise UsageError(
+            f"--method.inference.objective G: with {outputs} outputs and {labels} labels no neuron is superfluous, so G has no "
+            "gradient; ask for more --backbone.outputs, or for objective H"
+        )
+
+
+def _shapes(recipe: Recipe, dataset: ImageDataset) -> FrozenNetwork:
+    """Return the network without any numbers in it."""
+    with torch.device("meta"):
+        return FrozenNetwork(_backbone(recipe, dataset), recipe.seed, init=keep_weights)
 
 
 def _backbone(recipe: Recipe, dataset: ImageDataset) -> nn.Module:

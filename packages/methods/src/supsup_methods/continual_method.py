@@ -1,12 +1,54 @@
-"""What every method of continual learning offers to training and evaluation."""
+"""What every method of continual learning offers to training, evaluation and storage, whatever it learns.
+
+A method is a map from a task to effective parameters. Some need small contexts over frozen weights (SupSup, BatchE), some keep
+training all weights (PSP, the lower bound), some keep a model a task (the upper bound). They differ in what can be asked of
+them, and say so here in place of faking an answer: `infer_each` is None where the task must be given, and `first` answers None
+where learning more has changed what was learned before.
+"""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
+import torch
 from jaxtyping import Float
-from supsup_core import Guess
+from supsup_core import ContextStore, FrozenNetwork
+from supsup_core.weight_init import WeightInit, signed_kaiming_constant
 from supsup_datasets import Task
-from torch import Tensor
+from torch import Tensor, nn
+
+OnBatch: TypeAlias = Callable[[], None]
+"""Called after each training batch of each task."""
+
+
+@dataclass(frozen=True)
+class TaskGuess:
+    """Which task some images belong to, and how sure the method is: its belief in that task, a fraction."""
+
+    task: int
+    confidence: float
+
+
+InferEach: TypeAlias = Callable[[Sequence[Float[Tensor, "images *input"]]], list[TaskGuess]]
+"""Batches of images to the task of each, from its own images alone: labels and the true task are not arguments."""
+
+
+@dataclass(frozen=True)
+class MethodBytes:
+    """What must be stored to answer for all tasks learned so far."""
+
+    contexts: int
+    """Of what each task has of its own: masks, vectors, heads, models."""
+    shared: int
+    """Of trained weights that tasks share; 0 where they come from a seed."""
+    buffers: int
+    """Of running statistics of normalisation layers."""
+
+    @property
+    def total(self) -> int:
+        """All together."""
+        return self.contexts + self.shared + self.buffers
 
 
 class ContinualMethod(Protocol):
@@ -16,14 +58,84 @@ class ContinualMethod(Protocol):
     def tasks_learned(self) -> int:
         """Number of tasks learned so far."""
 
-    def learn(self, tasks: Sequence[Task], on_batch: Callable[[], None]) -> None:
-        """Learn the next tasks; `on_batch` is called after each training batch of each task."""
+    @property
+    def bytes(self) -> MethodBytes:
+        """What storage takes."""
 
-    def infer(self, images: Float[Tensor, "images *input"]) -> Guess:
-        """Tell from images alone which task they belong to: labels and the true task are not arguments."""
+    @property
+    def infer_each(self) -> InferEach | None:
+        """How it tells tasks from images; None if it cannot, and the task must be given."""
 
-    def infer_each(self, batches: Sequence[Float[Tensor, "images *input"]]) -> list[int]:
-        """Return the tasks that `infer` tells of several batches, each from its own images alone."""
+    def learn(self, tasks: Sequence[Task], on_batch: OnBatch) -> None:
+        """Learn the next tasks."""
 
     def logits(self, images: Float[Tensor, "images *input"], task: int) -> Float[Tensor, "images outputs"]:
-        """Return the outputs of the network as `task` left it."""
+        """Return the outputs of the network for images of `task`, after all that was learned."""
+
+    def save(self, folder: Path) -> None:
+        """Write what was learned; a stop at any moment leaves what an earlier call wrote, or this one."""
+
+    def first(self, tasks: int) -> "ContinualMethod | None":
+        """Return the method as it was after so many tasks, or None where learning more has changed them."""
+
+
+@runtime_checkable
+class OverContexts(Protocol):
+    """A method that keeps a context for each task over one frozen network, and can be searched for the task."""
+
+    @property
+    def net(self) -> FrozenNetwork:
+        """The network."""
+
+    @property
+    def bank(self) -> ContextStore:
+        """The contexts."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a method is built for."""
+
+    backbone: Callable[[], nn.Module]
+    """Makes the network's module, with the output width that the recipe asks for."""
+    num_labels: int
+    """Labels of a task; outputs from there on are superfluous neurons."""
+    seed: int
+    """Decides weights, contexts, initial scores, and the order of training images, with the task's index."""
+    device: torch.device
+
+    def network(self, init: WeightInit = signed_kaiming_constant) -> FrozenNetwork:
+        """Return the backbone as a functional network, its weights drawn from the seed."""
+        with self.device:
+            return FrozenNetwork(self.backbone(), self.seed, init=init)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A method as its files left it, and a line for each thing that had to be mended."""
+
+    method: ContinualMethod
+    notes: tuple[str, ...] = ()
+
+
+WholeGroups: TypeAlias = Callable[[int], int]
+"""A number of tasks to how many of them were trained in groups that end there."""
+
+Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True)
+class MethodKind(Generic[Settings]):
+    """A method as recipes, runs and the contract suite know it."""
+
+    settings: type[Settings]
+    """Its dataclass in a recipe; `kind` is its name there."""
+    open: Callable[[Path, Settings, Problem, WholeGroups | None], Opened]
+    """The method over a folder that `save` wrote, or a fresh one where the folder is not there. Damage is mended; where the
+    last argument is None nothing is changed, and damage raises CorruptBank."""
+    stored_bytes: Callable[[Settings, FrozenNetwork, int], int]
+    """About what so many tasks take, from a network that may be on the meta device."""
+    inference: Callable[[Settings], Any] = lambda settings: None
+    """How the settings say that tasks are told apart (`task_guessing.TaskInference`); None where the task must be given."""
+    side_by_side: bool = False
+    """Whether several tasks can be learned in each step."""

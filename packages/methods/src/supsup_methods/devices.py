@@ -1,5 +1,10 @@
 """The device a run uses, by the names that torch gives them."""
 
+import contextlib
+import os
+import platform
+from pathlib import Path
+
 import torch
 
 from supsup_methods.errors import UsageError
@@ -28,3 +33,18 @@ def resolve_device(name: str) -> torch.device:
 def describe_device(device: torch.device) -> str:
     """Return the device as people know it: "cuda:0 (NVIDIA H100)"."""
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
+def describe_machine(device: torch.device) -> str:
+    """Return processor, cores, and the GPU if one is used: what seconds depend on."""
+    described = f"{_processor()}, {os.cpu_count()} cores"
+    return f"{described}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else described
+
+
+def _processor() -> str:
+    """Return the processor's name as Linux tells it, or else its architecture."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()

@@ -1,13 +1,15 @@
 """Scoring a method on test batches of the tasks it has learned, under a scenario (Table 1)."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from supsup_datasets import Batch, Scenario, Task
 from torch import Tensor
 
-from supsup_methods.continual_method import ContinualMethod
+from supsup_methods.continual_method import ContinualMethod, InferEach
+from supsup_methods.errors import UsageError
 
 _WINDOW_FLOATS = 2**24  # of test images in memory at once
 
@@ -21,6 +23,8 @@ class TaskScore:
     images_right: int
     guesses: int
     guesses_right: int
+    guessed: dict[int, int] = field(default_factory=dict)
+    """How many test batches were given to each task, for those that were given any: a row of the confusion of tasks."""
 
     @property
     def accuracy(self) -> float:
@@ -59,21 +63,35 @@ def evaluate_task(
 
     What the method sees is the images of a batch, and the task where the scenario gives it; the comparison with labels
     and with the true task happens here, after the method has answered.
+
+    Raises:
+        UsageError: the scenario hides the task and the method cannot infer it.
     """
-    images = images_right = guesses = guesses_right = 0
+    infer_each = None if scenario.task_given_at_test else _inference(method, scenario)
+    images = images_right = guesses = 0
+    guessed: Counter[int] = Counter()
     for window in _windows(task.test.in_order(batch_size)):
-        if scenario.task_given_at_test:
+        if infer_each is None:
             answered = [task.index] * len(window)
         else:
-            answered = method.infer_each([batch.images for batch in window])
+            answered = [guess.task for guess in infer_each([batch.images for batch in window])]
+            guessed.update(answered)
             guesses += len(answered)
-            guesses_right += answered.count(task.index)
         for batch, answer, predicted in zip(window, answered, _predictions(method, window, answered), strict=True):
             right = scenario.right(predicted, batch.labels, answered_task=answer, true_task=task.index)
             images += len(batch)
             images_right += int(right.sum())
             on_batch()
-    return TaskScore(task.index, images, images_right, guesses, guesses_right)
+    return TaskScore(task.index, images, images_right, guesses, guessed[task.index], dict(sorted(guessed.items())))
+
+
+def _inference(method: ContinualMethod, scenario: Scenario) -> InferEach:
+    infer_each = method.infer_each
+    if infer_each is None:
+        raise UsageError(
+            f"--evaluation.scenario {scenario.value}: this method must be given the task of test images; choose GG"
+        )
+    return infer_each
 
 
 def _windows(batches: Iterable[Batch]) -> Iterator[list[Batch]]:

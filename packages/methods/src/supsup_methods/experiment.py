@@ -1,9 +1,10 @@
 """What an experiment is: a frozen value that says everything a run depends on, but for data and device."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from supsup_methods.bounds import Bounds, Pattern
+from supsup_methods.registry import MethodSettings
 from supsup_methods.supsup import SupSupSettings
 
 
@@ -16,6 +17,17 @@ class PermutedMnist:
 
 
 @dataclass(frozen=True)
+class RotatedMnist:
+    """RotatedMNIST: each task turns the digits by ten degrees more than the one before; 36 come full circle."""
+
+    kind: Literal["rotated-mnist"] = "rotated-mnist"
+    """Which stream of tasks."""
+
+
+Stream: TypeAlias = PermutedMnist | RotatedMnist
+
+
+@dataclass(frozen=True)
 class FullyConnected:
     """A ReLU network without biases over flattened images."""
 
@@ -23,7 +35,7 @@ class FullyConnected:
     """Which backbone."""
     hidden: tuple[Annotated[int, Bounds(ge=1, le=100_000)], ...] = (300, 100)
     """Widths of the hidden layers: 300 100 is the paper's LeNet, 1024 1024 its FC."""
-    outputs: Annotated[int, Bounds(ge=10, le=100_000)] = 100
+    outputs: Annotated[int, Bounds(ge=1, le=100_000)] = 100
     """Width s of the last layer; those beyond a task's labels are superfluous neurons."""
 
 
@@ -49,9 +61,9 @@ class Recipe:
     """Number of tasks to learn."""
     seed: Annotated[int, Bounds(ge=0, lt=2**63)] = 0
     """Decides weights, tasks, initial scores and training order."""
-    stream: PermutedMnist = field(default_factory=PermutedMnist)
+    stream: Stream = field(default_factory=PermutedMnist)
     backbone: FullyConnected = field(default_factory=FullyConnected)
-    method: SupSupSettings = field(default_factory=SupSupSettings)
+    method: MethodSettings = field(default_factory=SupSupSettings)
     evaluation: Evaluation = field(default_factory=Evaluation)
 
     def is_checkpoint(self, tasks_learned: int) -> bool:

@@ -4,8 +4,8 @@
 |---|---|---|
 | `recipe.json` | the experiment | first, once |
 | `environment.json` | device, threads, tasks at once, data, versions: what a resumed run must find again | first, once |
-| `bank/` | the masks | after each task |
-| `progress.json` | seconds of each task, checkpoints so far | after each task and checkpoint |
+| `bank/` | what was learned: masks, or what else the method keeps | after each task |
+| `progress.json` | seconds and first test of each task, checkpoints so far | after each task and checkpoint |
 | `summary.json` | the results | last: a run with this file is done |
 | `lock` | held while a process works on the run | |
 """
@@ -17,7 +17,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,8 +29,9 @@ from typing_extensions import TypedDict  # pydantic asks for this one before Pyt
 
 from supsup_methods import recipe_files
 from supsup_methods.errors import UsageError
-from supsup_methods.evaluation import Checkpoint
+from supsup_methods.evaluation import Checkpoint, TaskScore
 from supsup_methods.experiment import Recipe
+from supsup_methods.state_files import stored_task_files
 
 RECIPE = "recipe.json"
 ENVIRONMENT = "environment.json"
@@ -55,6 +56,8 @@ class Environment:
     data_root: str | None
     versions: dict[str, str]
     tasks_at_once: int = 1
+    machine: str = ""
+    """Processor, cores and GPU, for whoever reads the figures; a resumed run may find another."""
 
 
 class Accuracies(TypedDict):
@@ -63,29 +66,39 @@ class Accuracies(TypedDict):
     tasks_learned: int
     accuracy: float
     task_inference_accuracy: float | None
+    forgetting: float | None
+    backward_transfer: float | None
 
 
 class Summary(TypedDict):
-    """What summary.json holds: fractions, seconds and bytes."""
+    """What summary.json holds, the record of a result: fractions, seconds and bytes."""
 
     recipe: str
+    method: str
+    scenario: str
     seed: int
     device: str
+    machine: str
     data: str
     tasks: int
     checkpoints: list[Accuracies]
+    accuracy_per_task: list[float]
     seconds: dict[str, float]
     bytes: dict[str, int]
     settings: dict[str, Any]
     versions: dict[str, str]
+    finished: str
 
 
 @dataclass
 class Progress:
-    """How far a run has come; the bank itself tells how many tasks are learned."""
+    """How far a run has come; the files of what was learned tell how many tasks are."""
 
     train_seconds: dict[int, float]
     checkpoints: list[Checkpoint]
+    first_scores: dict[int, TaskScore] = field(default_factory=dict)
+    """The test of each task just after it was learned."""
+    first_test_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -96,13 +109,8 @@ class RunFolder:
 
     @property
     def bank(self) -> Path:
-        """Folder of the mask bank."""
+        """Folder of what was learned."""
         return self.path / "bank"
-
-    @property
-    def holds_bank(self) -> bool:
-        """Whether a task was saved; a crash while the first one was written leaves a folder without a manifest."""
-        return (self.bank / MANIFEST).exists()
 
     @property
     def holds_run(self) -> bool:
@@ -111,12 +119,14 @@ class RunFolder:
 
     @property
     def tasks_saved(self) -> int:
-        """How many tasks the bank's files hold.
+        """How many tasks the files hold.
 
         Raises:
             CorruptBank: they are damaged.
         """
-        return stored_tasks(self.bank) if self.holds_bank else 0
+        if (self.bank / MANIFEST).exists():  # a crash while a bank's first task was written leaves none
+            return stored_tasks(self.bank)
+        return stored_task_files(self.bank)
 
     @property
     def is_done(self) -> bool:

@@ -1,23 +1,27 @@
 """Carrying out a recipe: learn task after task, test at checkpoints, keep everything that is finished."""
 
+import json
 import time
 from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
 from typing import Protocol
 
 import torch
-from supsup_core import FrozenNetwork, MaskBank
 from supsup_datasets import ImageDataset, Scenario, Task, TaskStream
 
-from supsup_methods.assembly import build_method, build_network, build_stream
+from supsup_methods.assembly import build_problem, build_stream, open_method
 from supsup_methods.continual_method import ContinualMethod
+from supsup_methods.devices import describe_machine
 from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import Checkpoint, evaluate_task
 from supsup_methods.experiment import Recipe
-from supsup_methods.mending import mended_bank, mended_progress, sweep
+from supsup_methods.mending import mended_progress, sweep
+from supsup_methods.metrics import backward_transfer, forgetting
 from supsup_methods.run_folder import Environment, Progress, RunFolder, Summary
+from supsup_methods.state_files import set_aside
 
 
 class RunObserver(Protocol):
@@ -50,7 +54,14 @@ def describe_environment(
     versions["python"] = python_version()
     root = None if data_root is None else str(data_root.resolve())
     return Environment(
-        str(device), torch.get_num_threads(), dataset.name, dataset.digest, root, versions, tasks_at_once
+        device=str(device),
+        threads=torch.get_num_threads(),
+        data_name=dataset.name,
+        data_digest=dataset.digest,
+        data_root=root,
+        versions=versions,
+        tasks_at_once=tasks_at_once,
+        machine=describe_machine(device),
     )
 
 
@@ -82,42 +93,76 @@ def execute(
 ) -> Summary:
     """Carry out a recipe in a folder that `RunFolder.begin` prepared, or go on where it stopped; return the summary.
 
-    Each task's mask depends only on the recipe, the data and the machine, so a run that was stopped anywhere ends with the
-    bits of one that was not; at most the tasks in flight are learned again, and those that a crash of the machine damaged.
+    What is learned of each task depends only on the recipe, the data and the machine, so a run that was stopped anywhere ends
+    with the bits of one that was not; at most the tasks in flight are learned again, and those that a crash of the machine
+    damaged.
     """
     dataset = dataset.to(device)
-    stream = build_stream(recipe, dataset)
-    net = build_network(recipe, dataset, device)
+    stream, problem = build_stream(recipe, dataset), build_problem(recipe, dataset, device)
     sweep(folder)
     progress, notes = mended_progress(folder)
     tasks_at_once = folder.environment().tasks_at_once
-    bank, more_notes = mended_bank(folder, net, lambda tasks: _whole_groups(recipe, tasks_at_once, tasks))
-    for note in notes + more_notes:
+
+    def whole_groups(tasks: int) -> int:
+        return _whole_groups(recipe, tasks_at_once, tasks)
+
+    opened = open_method(recipe, problem, folder.bank, whole_groups)
+    notes += opened.notes
+    method = opened.method
+    if not _can_test_what_is_missing(method, recipe, progress, tasks_at_once):
+        notes.append(_forget(folder))
+        method = open_method(recipe, problem, folder.bank, whole_groups).method
+    for note in notes:
         observer.noted(note)
-    method = build_method(recipe, net, bank, dataset)
     observer.begun(method.tasks_learned)
+    for group in _first_tests_due(recipe, progress, tasks_at_once, method.tasks_learned):
+        _test_first(_as_after(method, group.stop), [stream[task] for task in group], recipe, progress)
+        folder.write_progress(progress)
     while True:
         learned = method.tasks_learned
         for checkpoint in _checkpoints_due(recipe, progress, learned):
-            then = (
-                method
-                if checkpoint == learned
-                else build_method(recipe, net, _first_tasks(net, bank, checkpoint), dataset)
-            )
-            progress.checkpoints.append(_test(then, stream, recipe, observer))
+            progress.checkpoints.append(_test(_as_after(method, checkpoint), stream, recipe, observer))
             progress.checkpoints.sort(key=lambda each: each.tasks_learned)
             folder.write_progress(progress)
         if learned == recipe.tasks:
             break
-        group = _next_group(recipe, tasks_at_once, learned)
-        seconds = _learn(method, [stream[task] for task in group], observer)
-        progress.train_seconds.update(dict.fromkeys(group, seconds))
-        folder.write_progress(progress)  # before the bank: a task that is saved has its seconds
-        bank.save(folder.bank)
-        for task in group:
-            observer.task_learned(task + 1, seconds)
-    folder.write_summary(_summarize(recipe, bank, progress, folder.environment()))
+        tasks = [stream[task] for task in _next_group(recipe, tasks_at_once, learned)]
+        seconds = _learn(method, tasks, observer)
+        _test_first(method, tasks, recipe, progress)
+        progress.train_seconds.update(dict.fromkeys([task.index for task in tasks], seconds))
+        folder.write_progress(
+            progress
+        )  # before what was learned: a task that is saved has its seconds and its first test
+        method.save(folder.bank)
+        for task in tasks:
+            observer.task_learned(task.index + 1, seconds)
+    summary = _summarize(recipe, method, progress, folder.environment())
+    if not (folder.has_results and _same_results(folder.summary(), summary)):  # which says when the run came to its end
+        folder.write_summary(summary)
     return folder.summary()
+
+
+def _can_test_what_is_missing(method: ContinualMethod, recipe: Recipe, progress: Progress, tasks_at_once: int) -> bool:
+    """Tell whether every state of the method whose test is missing can still be had."""
+    due = _checkpoints_due(recipe, progress, method.tasks_learned)
+    due += [tasks.stop for tasks in _first_tests_due(recipe, progress, tasks_at_once, method.tasks_learned)]
+    return all(method.first(tasks) is not None for tasks in due)
+
+
+def _as_after(method: ContinualMethod, tasks: int) -> ContinualMethod:
+    then = method.first(tasks)
+    if then is None:
+        raise AssertionError("unreachable: all was learned again")
+    return then
+
+
+def _forget(folder: RunFolder) -> str:
+    """Set aside what was learned, where a test of an earlier state is missing and learning more has changed that state."""
+    aside = set_aside(folder.bank)
+    return (
+        "a test of fewer tasks is missing, and this method's earlier answers have changed since; all tasks are learned again; "
+        f"the files so far are in {aside.name}"
+    )
 
 
 def _next_group(recipe: Recipe, tasks_at_once: int, learned: int) -> range:
@@ -139,11 +184,15 @@ def _checkpoints_due(recipe: Recipe, progress: Progress, learned: int) -> list[i
     return [tasks for tasks in range(1, learned + 1) if recipe.is_checkpoint(tasks) and tasks not in tested]
 
 
-def _first_tasks(net: FrozenNetwork, bank: MaskBank, tasks: int) -> MaskBank:
-    """Return the bank as it was after so many tasks."""
-    first = MaskBank(net)
-    first.append_rows(bank.rows[:tasks], bank.buffers[:tasks])
-    return first
+def _first_tests_due(recipe: Recipe, progress: Progress, tasks_at_once: int, learned: int) -> list[range]:
+    """Return the groups of learned tasks whose first test is missing: where its record was lost."""
+    due, start = [], 0
+    while start < learned:
+        tasks = range(start, min(_next_group(recipe, tasks_at_once, start).stop, learned))
+        if any(task not in progress.first_scores for task in tasks):
+            due.append(tasks)
+        start = tasks.stop
+    return due
 
 
 def _learn(method: ContinualMethod, tasks: list[Task], observer: RunObserver) -> float:
@@ -165,12 +214,29 @@ def _test(method: ContinualMethod, stream: TaskStream, recipe: Recipe, observer:
     return checkpoint
 
 
-def _summarize(recipe: Recipe, bank: MaskBank, progress: Progress, environment: Environment) -> Summary:
+def _test_first(method: ContinualMethod, tasks: list[Task], recipe: Recipe, progress: Progress) -> None:
+    """Test tasks just after they were learned, which is what later tests are compared with."""
+    start = time.perf_counter()
+    scenario, batch_size = Scenario(recipe.evaluation.scenario), recipe.evaluation.batch_size
+    progress.first_scores.update({task.index: evaluate_task(method, task, scenario, batch_size) for task in tasks})
+    progress.first_test_seconds += time.perf_counter() - start
+
+
+def _same_results(stored: Summary, made: Summary) -> bool:
+    """Compare all but the moment, as JSON tells it."""
+    return bool(json.loads(json.dumps({**made, "finished": stored["finished"]})) == stored)
+
+
+def _summarize(recipe: Recipe, method: ContinualMethod, progress: Progress, environment: Environment) -> Summary:
     """Return the summary: fractions, seconds and bytes."""
+    checkpoints, first, sizes = progress.checkpoints, progress.first_scores, method.bytes
     return {
         "recipe": recipe.name,
+        "method": recipe.method.kind,
+        "scenario": recipe.evaluation.scenario,
         "seed": recipe.seed,
         "device": environment.device,
+        "machine": environment.machine,
         "data": environment.data_name,
         "tasks": recipe.tasks,
         "checkpoints": [
@@ -178,18 +244,19 @@ def _summarize(recipe: Recipe, bank: MaskBank, progress: Progress, environment: 
                 "tasks_learned": checkpoint.tasks_learned,
                 "accuracy": checkpoint.accuracy,
                 "task_inference_accuracy": checkpoint.task_inference_accuracy,
+                "forgetting": forgetting(checkpoints, first, checkpoint),
+                "backward_transfer": backward_transfer(first, checkpoint),
             }
-            for checkpoint in progress.checkpoints
+            for checkpoint in checkpoints
         ],
+        "accuracy_per_task": [score.accuracy for score in checkpoints[-1].scores],
         "seconds": {
             "train": sum(progress.train_seconds.values()),
-            "infer": sum(checkpoint.seconds for checkpoint in progress.checkpoints),
+            "infer": sum(checkpoint.seconds for checkpoint in checkpoints),
+            "first_tests": progress.first_test_seconds,
         },
-        "bytes": {
-            "contexts": bank.context_bytes,
-            "buffers": bank.buffer_bytes,
-            "total": bank.context_bytes + bank.buffer_bytes,
-        },
+        "bytes": {**asdict(sizes), "total": sizes.total},
         "settings": asdict(recipe),
         "versions": environment.versions,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -1,4 +1,4 @@
-"""The public way to a run: its network, bank, stream and results, for evaluation, dashboards and notebooks."""
+"""The public way to a run: its method, network, bank, stream and results, for evaluation, dashboards and notebooks."""
 
 import contextlib
 import os
@@ -11,7 +11,9 @@ import torch
 from supsup_core import FrozenNetwork, MaskBank
 from supsup_datasets import TaskStream
 
-from supsup_methods.assembly import build_network, build_stream, load_dataset
+from supsup_methods.assembly import build_problem, build_stream, load_dataset, open_method
+from supsup_methods.continual_method import ContinualMethod, OverContexts
+from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import Checkpoint
 from supsup_methods.experiment import Recipe
 from supsup_methods.run_folder import RunFolder, Summary
@@ -22,16 +24,45 @@ class Run:
     """A run that was opened for reading.
 
     Attributes:
+        method: what was learned, ready to answer.
+        checkpoints: the tests so far.
         summary: the results, or None while the run is not done.
     """
 
     path: Path
     recipe: Recipe
-    network: FrozenNetwork
-    bank: MaskBank
+    method: ContinualMethod
     stream: TaskStream
     checkpoints: tuple[Checkpoint, ...]
     summary: Summary | None
+
+    @property
+    def network(self) -> FrozenNetwork:
+        """The frozen network of a method that has one.
+
+        Raises:
+            UsageError: the method keeps no contexts over a frozen network.
+        """
+        return self._over_contexts().net
+
+    @property
+    def bank(self) -> MaskBank:
+        """The masks of SupSup.
+
+        Raises:
+            UsageError: the method learns no masks.
+        """
+        bank = self._over_contexts().bank
+        if isinstance(bank, MaskBank):
+            return bank
+        raise UsageError(f"{self.path}: {self.recipe.method.kind} learns no masks; use its method")
+
+    def _over_contexts(self) -> OverContexts:
+        if isinstance(self.method, OverContexts):
+            return self.method
+        raise UsageError(
+            f"{self.path}: {self.recipe.method.kind} keeps no contexts over a frozen network; use its method"
+        )
 
 
 def open_run(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Run:
@@ -46,11 +77,11 @@ def open_run(path: str | os.PathLike[str], device: torch.device | str = "cpu") -
     recipe, environment = folder.recipe(), folder.environment()
     root = None if environment.data_root is None else Path(environment.data_root)
     dataset = load_dataset(root).to(device)
-    net = build_network(recipe, dataset, torch.device(device))
-    bank = MaskBank.open(folder.bank, net) if folder.holds_bank else MaskBank(net)
+    problem = build_problem(recipe, dataset, torch.device(device))
+    method = open_method(recipe, problem, folder.bank, whole_groups=None).method
     summary = folder.summary() if folder.is_done else None
     checkpoints = tuple(folder.progress().checkpoints)
-    return Run(folder.path, recipe, net, bank, build_stream(recipe, dataset), checkpoints, summary)
+    return Run(folder.path, recipe, method, build_stream(recipe, dataset), checkpoints, summary)
 
 
 def find_runs(parent: Path) -> Iterator[RunFolder]:

@@ -4,39 +4,24 @@ Frozen W = ±sqrt(2 / fan_in); task i learns M^i = 1[S^i >= 0] and nothing else;
 Masks are independent: learning a task changes no bit of another.
 """
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, assert_never
+from pathlib import Path
+from typing import Literal
 
 import torch
 from jaxtyping import Float
-from supsup_core import (
-    FrozenNetwork,
-    Guess,
-    MaskBank,
-    Objective,
-    entropy,
-    one_shot,
-    one_shot_each,
-    superfluous_logsumexp,
-)
+from supsup_core import FrozenNetwork, MaskBank
+from supsup_core.bank_manifest import MANIFEST
+from supsup_core.packed_bits import row_bytes
 from supsup_datasets import Task, side_by_side
 from supsup_datasets.seeds import generator
 from torch import Tensor
 
-from supsup_methods.bounds import Bounds
+from supsup_methods.continual_method import InferEach, MethodBytes, MethodKind, OnBatch, Opened, Problem, WholeGroups
 from supsup_methods.mask_training import MaskTraining, fresh_scores, train_side_by_side, train_threshold_mask
-
-
-@dataclass(frozen=True)
-class TaskInference:
-    """How the task of test images is found when nobody gives it."""
-
-    objective: Literal["H", "G"] = "H"
-    """H: entropy of the outputs; G: logsumexp with gradient through the superfluous neurons only."""
-    images_per_guess: Annotated[int, Bounds(ge=1, le=1_000_000)] = 1
-    """Images of a test batch that infer the task of the whole batch; more than it has means all."""
+from supsup_methods.mended_bank import mended_bank
+from supsup_methods.task_guessing import OneShot, TaskInference, infer_by
 
 
 @dataclass(frozen=True)
@@ -46,7 +31,7 @@ class SupSupSettings:
     kind: Literal["supsup"] = "supsup"
     """Which method."""
     training: MaskTraining = field(default_factory=MaskTraining)
-    inference: TaskInference = field(default_factory=TaskInference)
+    inference: TaskInference = field(default_factory=OneShot)
 
 
 class SupSup:
@@ -65,15 +50,25 @@ class SupSup:
         self.net = net
         self.bank = bank
         self._settings = settings
+        self._num_labels = num_labels
         self._seed = seed
-        self._objective = _objective(settings.inference.objective, num_labels)
 
     @property
     def tasks_learned(self) -> int:
         """Number of masks in the bank."""
         return len(self.bank)
 
-    def learn(self, tasks: Sequence[Task], on_batch: Callable[[], None]) -> None:
+    @property
+    def bytes(self) -> MethodBytes:
+        """Packed masks and running statistics; W is a seed."""
+        return MethodBytes(contexts=self.bank.context_bytes, shared=0, buffers=self.bank.buffer_bytes)
+
+    @property
+    def infer_each(self) -> InferEach:
+        """The search that the settings name, many batches in one matrix product."""
+        return infer_by(self._settings.inference, self.net, self.bank, self._num_labels)
+
+    def learn(self, tasks: Sequence[Task], on_batch: OnBatch) -> None:
         """Train each task's mask from fresh scores, several tasks in every step, and append them to the bank.
 
         Raises:
@@ -82,40 +77,48 @@ class SupSup:
         training = self._settings.training
         orders = [generator(self._seed, "training order", task.index) for task in tasks]
         scores = torch.stack([fresh_scores(self.net, self._seed, task.index) for task in tasks])
+        rate, precision = training.learning_rate, training.precision
         if len(tasks) == 1:
             batches = tasks[0].train.shuffled(training.batch_size, training.batches, orders[0])
-            masks = [train_threshold_mask(self.net, scores[0], batches, training.learning_rate, on_batch)]
+            masks = [train_threshold_mask(self.net, scores[0], batches, rate, on_batch, precision=precision)]
         else:
             group = side_by_side([task.train for task in tasks])
             batches = group.shuffled(training.batch_size, training.batches, orders)
-            masks = train_side_by_side(self.net, scores, batches, training.learning_rate, on_batch)
+            masks = train_side_by_side(self.net, scores, batches, rate, on_batch, precision=precision)
         for mask in masks:
             self.bank.append(mask)
-
-    def infer(self, images: Float[Tensor, "images *input"]) -> Guess:
-        """Return One-Shot's guess from the first `images_per_guess` images."""
-        return one_shot(self._objective, self.net, self.bank, images[: self._settings.inference.images_per_guess])
-
-    def infer_each(self, batches: Sequence[Float[Tensor, "images *input"]]) -> list[int]:
-        """Return One-Shot's guess for each batch, many in one matrix product."""
-        shown = [batch[: self._settings.inference.images_per_guess] for batch in batches]
-        tasks: list[int] = []
-        for size, alike in itertools.groupby(shown, key=len):
-            guesses = one_shot_each(self._objective, self.net, self.bank, torch.cat(list(alike)), images_per_guess=size)
-            tasks.extend(guesses.tasks.tolist())
-        return tasks
 
     def logits(self, images: Float[Tensor, "images *input"], task: int) -> Float[Tensor, "images outputs"]:
         """Return f(x, W ⊙ M^task)."""
         with torch.no_grad():
             return self.net(images, self.bank.weights(task))
 
+    def save(self, folder: Path) -> None:
+        """Add the tasks that the bank's files lack."""
+        self.bank.save(folder)
 
-def _objective(name: Literal["H", "G"], num_labels: int) -> Objective:
-    match name:
-        case "H":
-            return entropy
-        case "G":
-            return superfluous_logsumexp(num_labels)
-        case _:
-            assert_never(name)
+    def first(self, tasks: int) -> "SupSup":
+        """Return the method with the first masks only."""
+        bank = MaskBank(self.net)
+        bank.append_rows(self.bank.rows[:tasks], self.bank.buffers[:tasks])
+        return SupSup(self.net, bank, self._settings, self._num_labels, self._seed)
+
+
+def _open(folder: Path, settings: SupSupSettings, problem: Problem, whole_groups: WholeGroups | None) -> Opened:
+    net = problem.network()
+    notes: tuple[str, ...] = ()
+    if whole_groups is not None:
+        bank, notes = mended_bank(folder, net, whole_groups)
+    else:
+        bank = MaskBank.open(folder, net) if (folder / MANIFEST).exists() else MaskBank(net)
+    return Opened(SupSup(net, bank, settings, problem.num_labels, problem.seed), notes)
+
+
+def _stored_bytes(settings: SupSupSettings, net: FrozenNetwork, tasks: int) -> int:
+    return tasks * row_bytes(net.num_bits)
+
+
+KIND = MethodKind(
+    SupSupSettings, _open, _stored_bytes, inference=lambda settings: settings.inference, side_by_side=True
+)
+"""As recipes and runs know the method."""

@@ -12,10 +12,9 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
 from supsup_core.atomic_files import make_folder, replace_file
-from supsup_core.packed_bits import row_bytes
 from supsup_datasets import ImageDataset
 
-from supsup_methods.assembly import default_tasks_at_once, load_dataset, mask_bits, refuse_impossible
+from supsup_methods.assembly import default_tasks_at_once, load_dataset, refuse_impossible, stored_bytes
 from supsup_methods.commands.exits import Interrupted
 from supsup_methods.commands.launch import Launch
 from supsup_methods.commands.progress import RunProgress
@@ -134,18 +133,18 @@ class _Observers:
 
 
 def _refuse_too_large(launch: Launch, dataset: ImageDataset) -> None:
-    """Compare the bytes that all masks will take with those that are free.
+    """Compare the bytes that all tasks will take with those that are free.
 
     Raises:
-        UsageError: the disk cannot hold the bank.
+        UsageError: the disk cannot hold them.
     """
-    needed = launch.recipe.tasks * row_bytes(mask_bits(launch.recipe, dataset))
+    needed = stored_bytes(launch.recipe, dataset)
     wanted = (launch.out or RUNS).absolute()
     place = next(parent for parent in (wanted, *wanted.parents) if parent.exists())
     disk = shutil.disk_usage(place)
     if needed > disk.free and disk.total > 0:  # file systems of the kernel, like /proc, have no size
         raise UsageError(
-            f"--tasks {launch.recipe.tasks}: their masks take {decimal(needed)} and {place} has "
+            f"--tasks {launch.recipe.tasks}: they take {decimal(needed)} and {place} has "
             f"{decimal(disk.free)} free; learn fewer tasks, or name an --out with more space"
         )
 
@@ -156,7 +155,7 @@ def _print_header(
     recipe = launch.recipe
     widths = "-".join(str(width) for width in (*recipe.backbone.hidden, recipe.backbone.outputs))
     console.print(
-        f"[bold]{recipe.name}[/]: {recipe.tasks} permuted tasks of {environment.data_name}, one frozen random network "
-        f"{widths}, scenario {recipe.evaluation.scenario}, seed {recipe.seed}, on {describe_device(device)}"
+        f"[bold]{recipe.name}[/]: {recipe.tasks} tasks, {recipe.stream.kind} over {environment.data_name}, {recipe.method.kind} "
+        f"with {widths}, scenario {recipe.evaluation.scenario}, seed {recipe.seed}, on {describe_device(device)}"
     )
     console.print(f"saved in [bold]{escape(str(folder.path))}[/]", soft_wrap=True)

@@ -14,7 +14,8 @@ def print_results(console: Console, folder: RunFolder, summary: Summary) -> None
     """Print accuracy, task inference, seconds and bytes of a run that is done, and what to try next."""
     _print_tasks(console, folder)
     _print_totals(console, summary)
-    console.print(f"Saved in [bold]{escape(str(folder.path))}[/]: recipe, masks (bank/), summary.json", soft_wrap=True)
+    path = escape(str(folder.path))
+    console.print(f"Saved in [bold]{path}[/]: recipe, what was learned (bank/), summary.json", soft_wrap=True)
     console.print(
         "Next: supsup-train --tasks 50 · --method.inference.objective G · --evaluation.scenario GG · "
         "--data-root DIR for full MNIST · streamlit run apps/dashboard.py to look at all runs",
@@ -45,8 +46,14 @@ def _print_totals(console: Console, summary: Summary) -> None:
     table.add_row("accuracy, mean over tasks", f"{last['accuracy']:.2%}")
     table.add_row("tasks inferred right", "task given" if found is None else f"{found:.2%}")
     table.add_row("seconds", f"{summary['seconds']['train']:.1f} training, {summary['seconds']['infer']:.1f} testing")
-    table.add_row(
-        "bytes of masks",
-        f"{sizes['contexts']:,} for {summary['tasks']} tasks; float32 weights would take {32 * sizes['contexts']:,}",
-    )
+    if last["forgetting"] is not None:
+        table.add_row("forgetting, mean over earlier tasks", f"{100 * last['forgetting']:.2f} points")
+    own = "masks" if summary["method"] == "supsup" else "what each task has of its own"
+    table.add_row(f"bytes of {own}", f"{sizes['contexts']:,} for {summary['tasks']} tasks{_shared(summary)}")
     console.print(table)
+
+
+def _shared(summary: Summary) -> str:
+    if summary["method"] == "supsup":
+        return f"; float32 weights would take {32 * summary['bytes']['contexts']:,}"
+    return f", and {summary['bytes']['shared']:,} that they share"

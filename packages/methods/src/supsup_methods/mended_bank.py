@@ -1,0 +1,51 @@
+"""A bank of masks whose files a crash of the machine left damaged: the tasks before the damage are kept."""
+
+import itertools
+import shutil
+from pathlib import Path
+
+from supsup_core import CorruptBank, FrozenNetwork, MaskBank, salvage
+from supsup_core.bank_manifest import MANIFEST
+
+from supsup_methods.continual_method import WholeGroups
+from supsup_methods.state_files import set_aside
+
+
+def mended_bank(folder: Path, net: FrozenNetwork, whole_groups: WholeGroups) -> tuple[MaskBank, tuple[str, ...]]:
+    """Return a folder's masks, each compared with its checksum; where some are damaged, the tasks before the first of them.
+
+    Args:
+        folder: of the bank; may be missing.
+        net: its network.
+        whole_groups: a number of tasks to how many of them were trained in groups that end there: as the last bits of a mask
+            may depend on the group that it was trained in, only these are kept.
+
+    Raises:
+        NetworkMismatch: the masks were learned over another network.
+    """
+    mended = folder.with_name(f"{folder.name}.mended")
+    if not folder.exists() and mended.exists():
+        mended.rename(folder)  # an earlier mending was stopped between its last two steps
+    if not folder.exists():
+        return MaskBank(net), ()
+    try:
+        bank = MaskBank.open(folder, net) if (folder / MANIFEST).exists() else MaskBank(net)
+        bank.check()
+        return bank, ()
+    except CorruptBank as error:
+        damage = str(error).split(";")[0]
+    bank = MaskBank(net)
+    try:
+        found = salvage(folder, net)
+    except CorruptBank:
+        pass  # nothing is intact, so all is learned again
+    else:
+        intact = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], enumerate(found.tasks)))
+        kept_tasks = whole_groups(intact)
+        bank.append_rows(found.bank.rows[:kept_tasks], found.bank.buffers[:kept_tasks])
+    shutil.rmtree(mended, ignore_errors=True)  # of an earlier mending that was stopped
+    bank.save(mended)
+    aside = set_aside(folder)
+    mended.rename(folder)
+    kept = f"{len(bank)} tasks before it are kept" if len(bank) else "no task before it is kept"
+    return bank, (f"{damage}; {kept}, the others are learned again; the damaged files are in {aside.name}",)

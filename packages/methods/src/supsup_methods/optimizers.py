@@ -1,0 +1,59 @@
+"""Optimisers on one tensor, in place.
+
+The arithmetic and defaults of `torch.optim`, which the tests hold them to. Those import torch's compiler with their first step,
+which is seconds in every process, and take a list of small tensors where all layers can lie in one.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Optimizer(Protocol):
+    """Moves values by their gradient."""
+
+    def step(self, gradient: Tensor) -> None:
+        """Move the values against the gradient."""
+
+
+class RMSprop:
+    """v <- 0.99 v + 0.01 g², x <- x - lr g / (sqrt(v) + 1e-8).
+
+    Args:
+        values: x.
+        learning_rate: lr.
+        scratch: memory to work in, of the shape of x; several optimisers may share it where they take turns.
+    """
+
+    def __init__(self, values: Tensor, learning_rate: float, scratch: Tensor | None = None) -> None:
+        self._values = values
+        self._learning_rate = learning_rate
+        self._mean_square = torch.zeros_like(values)
+        self._scale = torch.empty_like(values) if scratch is None else scratch
+
+    def step(self, gradient: Tensor) -> None:
+        """Move the values against the gradient."""
+        self._mean_square.mul_(0.99).addcmul_(gradient, gradient, value=1 - 0.99)
+        torch.sqrt(self._mean_square, out=self._scale).add_(1e-8)
+        self._values.addcdiv_(gradient, self._scale, value=-self._learning_rate)
+
+
+class Adam:
+    """m <- 0.9 m + 0.1 g, v <- 0.999 v + 0.001 g², x <- x - lr m̂ / (sqrt(v̂) + 1e-8), both without bias: m̂ = m / (1 - 0.9ᵗ)."""
+
+    def __init__(self, values: Tensor, learning_rate: float) -> None:
+        self._values = values
+        self._learning_rate = learning_rate
+        self._mean = torch.zeros_like(values)
+        self._mean_square = torch.zeros_like(values)
+        self._scale = torch.empty_like(values)
+        self._steps = 0
+
+    def step(self, gradient: Tensor) -> None:
+        """Move the values against the gradient."""
+        self._steps += 1
+        self._mean.lerp_(gradient, 1 - 0.9)
+        self._mean_square.mul_(0.999).addcmul_(gradient, gradient, value=1 - 0.999)
+        torch.sqrt(self._mean_square, out=self._scale).div_((1 - 0.999**self._steps) ** 0.5).add_(1e-8)
+        self._values.addcdiv_(self._mean, self._scale, value=-self._learning_rate / (1 - 0.9**self._steps))

@@ -1,0 +1,172 @@
+"""Files of methods that keep tensors a task, or tensors that all tasks share: replaced whole, with a checksum each.
+
+| file | content |
+|---|---|
+| `task-000007.safetensors` | what task 7 has of its own |
+| `shared.safetensors` | what tasks share, and after how many tasks it was so |
+
+A bank of masks or of rank-one factors over frozen weights has files of its own in supsup-core.
+"""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from supsup_core import CorruptBank
+from supsup_core.atomic_files import make_folder, replace_file
+from supsup_core.packed_bits import checksum
+from torch import Tensor
+
+_SHARED = "shared.safetensors"
+
+
+@dataclass(frozen=True)
+class State:
+    """What a folder holds.
+
+    Attributes:
+        shared: what tasks share; None where nothing was written.
+        shared_after: the number of tasks after which it was written.
+        tasks: what each task has of its own, from task 0 on without a gap.
+        damage: the first thing that could not be read, in one line; what comes behind it is not here.
+    """
+
+    shared: dict[str, Tensor] | None
+    shared_after: int
+    tasks: tuple[dict[str, Tensor], ...]
+    damage: str | None = None
+
+
+def write_task(folder: Path, task: int, tensors: Mapping[str, Tensor]) -> None:
+    """Write what a task has of its own."""
+    _write(folder / _task_name(task), tensors, task)
+
+
+def write_shared(folder: Path, tasks: int, tensors: Mapping[str, Tensor]) -> None:
+    """Replace what tasks share, as it is after so many tasks. Write the tasks' own files before."""
+    _write(folder / _SHARED, tensors, tasks)
+
+
+def read_state(folder: Path, device: torch.device) -> State:
+    """Return what is intact: the shared tensors, and the tasks before the first that is missing or damaged."""
+    shared, shared_after, tasks = None, 0, []
+    try:
+        if (folder / _SHARED).exists():
+            shared, shared_after = _read(folder / _SHARED, device)
+        for task in itertools.count():
+            if not (folder / _task_name(task)).exists():
+                break
+            tensors, number = _read(folder / _task_name(task), device)
+            if number != task:
+                raise CorruptBank(f"{folder / _task_name(task)}: it holds task {number}; restore it from a copy")
+            tasks.append(tensors)
+    except CorruptBank as error:
+        return State(shared, shared_after, tuple(tasks), str(error).split(";")[0])
+    return State(shared, shared_after, tuple(tasks))
+
+
+def stored_task_files(folder: Path) -> int:
+    """Return how many tasks a folder holds, from the files' names and headers alone.
+
+    Raises:
+        CorruptBank: the shared file is damaged.
+    """
+    shared = folder / _SHARED
+    tasks = next(task for task in itertools.count() if not (folder / _task_name(task)).exists())
+    if not shared.exists():
+        return tasks
+    try:
+        with safe_open(shared, framework="pt") as file:
+            after = int((file.metadata() or {})["number"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise CorruptBank(f"{shared}: it cannot be read ({error}); restore it from a copy") from None
+    return max(tasks, after)
+
+
+def open_tasks(folder: Path, device: torch.device, *, mend: bool = True) -> tuple[State, tuple[str, ...]]:
+    """Return the tasks before the first damaged one, and a line if there is one: it is set aside, to be learned again.
+
+    For methods whose tasks change nothing of each other. What they share, if anything, was written with task 0.
+
+    Raises:
+        CorruptBank: a file is damaged, and is not to be mended.
+    """
+    state = read_state(folder, device)
+    if state.damage is None:
+        return state, ()
+    if not mend:
+        raise CorruptBank(f"{state.damage}; resume the run to learn again what is lost")
+    if state.shared is None and (folder / _SHARED).exists():
+        return _start_over(folder, state.damage)
+    aside = set_aside(folder / _task_name(len(state.tasks)))
+    kept = f"{len(state.tasks)} tasks before it are kept, the others are learned again"
+    return State(state.shared, state.shared_after, state.tasks), (
+        f"{state.damage}; {kept}; the damaged file is {aside.name}",
+    )
+
+
+def open_sequence(
+    folder: Path, device: torch.device, *, task_files: bool, mend: bool = True
+) -> tuple[State, tuple[str, ...]]:
+    """Return what a folder holds where each task changes what all share: whole, or else nothing, and a line that says so.
+
+    Args:
+        folder: may be missing.
+        device: of the tensors.
+        task_files: whether tasks have something of their own as well.
+        mend: whether damaged files are set aside.
+
+    Raises:
+        CorruptBank: a file is damaged, and is not to be mended.
+    """
+    state = read_state(folder, device)
+    tasks = state.tasks[: state.shared_after]  # a stop may have come between a task's own file and the shared one
+    if state.damage is None and (len(tasks) == state.shared_after or not task_files):
+        return State(state.shared, state.shared_after, tasks), ()
+    damage = state.damage or f"{folder}: the file of task {len(tasks)} is missing"
+    if not mend:
+        raise CorruptBank(f"{damage}; resume the run to learn again what is lost")
+    return _start_over(folder, damage)
+
+
+def _start_over(folder: Path, damage: str) -> tuple[State, tuple[str, ...]]:
+    aside = set_aside(folder)
+    return State(None, 0, ()), (f"{damage}; all tasks are learned again; the damaged files are in {aside.name}",)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file or folder out of the way, and return its new name."""
+    for number in itertools.count(1):
+        aside = path.with_name(f"{path.name}.damaged-{number}")
+        if not aside.exists():
+            path.rename(aside)
+            return aside
+    raise AssertionError("unreachable")
+
+
+def _task_name(task: int) -> str:
+    return f"task-{task:06d}.safetensors"
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], number: int) -> None:
+    kept = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
+    about = {"number": str(number), "crc32": str(checksum(*kept.values()))}
+    make_folder(path.parent)
+    replace_file(path, safetensors.torch.save(kept, metadata=about))
+
+
+def _read(path: Path, device: torch.device) -> tuple[dict[str, Tensor], int]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+        number, expected = int(about["number"]), int(about["crc32"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise CorruptBank(f"{path}: it cannot be read ({error}); restore it from a copy") from None
+    if checksum(*tensors.values()) != expected:
+        raise CorruptBank(f"{path}: its content differs from its checksum; restore it from a copy")
+    return {name: tensor.to(device) for name, tensor in tensors.items()}, number

@@ -1,0 +1,225 @@
+"""What every registered method must do, whatever it learns: one suite over all of them."""
+
+import dataclasses
+import inspect
+
+import pytest
+import torch
+from supsup_core import CorruptBank
+from supsup_datasets import Scenario
+from supsup_methods import recipe_files
+from supsup_methods.assembly import build_problem, build_stream, open_method, refuse_impossible, stored_bytes
+from supsup_methods.errors import UsageError
+from supsup_methods.evaluation import evaluate_task
+from supsup_methods.experiment import Evaluation, FullyConnected, Recipe
+from supsup_methods.registry import KINDS, inference_of
+from supsup_methods.run_folder import RunFolder
+from supsup_methods.running import describe_environment, execute
+
+from ..methods.problems import dataset
+from ..methods.test_running import Stop, Watcher
+from .settings import SMALL
+
+CPU = torch.device("cpu")
+TASKS = 3
+
+
+def recipe_of(kind, seed=0, tasks=TASKS, checkpoints=(2,)):
+    method = SMALL[kind]
+    scenario = "GG" if inference_of(method) is None else "GNu"
+    return Recipe(
+        name="small",
+        tasks=tasks,
+        seed=seed,
+        backbone=FullyConnected(hidden=(64, 32), outputs=12),
+        method=method,
+        evaluation=Evaluation(scenario=scenario, batch_size=9, checkpoints=checkpoints),
+    )
+
+
+def fresh(kind, folder, seed=0, whole_groups=None):
+    recipe = recipe_of(kind, seed)
+    return open_method(recipe, build_problem(recipe, dataset(), CPU), folder, whole_groups).method
+
+
+def stream(kind):
+    return build_stream(recipe_of(kind), dataset())
+
+
+def learn(method, kind, tasks):
+    for index in tasks:
+        method.learn([stream(kind)[index]], lambda: None)
+    return method
+
+
+def answers(method, kind):
+    return [
+        method.logits(stream(kind)[task].test.batch(torch.arange(20)).images, task)
+        for task in range(method.tasks_learned)
+    ]
+
+
+def same(some, others):
+    return len(some) == len(others) and all(torch.equal(one, other) for one, other in zip(some, others, strict=True))
+
+
+kinds = pytest.mark.parametrize("kind", sorted(SMALL))
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """Return each method after three tasks, learned once for all tests that only ask it."""
+    methods = {}
+
+    def method_of(kind):
+        if kind not in methods:
+            methods[kind] = learn(fresh(kind, tmp_path_factory.mktemp(kind) / "none"), kind, range(TASKS))
+        return methods[kind]
+
+    return method_of
+
+
+def test_every_registered_method_is_here():
+    assert {kind.settings().kind for kind in KINDS.values()} == set(SMALL)
+    assert all(type(settings) in KINDS for settings in SMALL.values())
+
+
+@kinds
+def test_it_learns_and_beats_chance(kind, learned):
+    method = learned(kind)
+    assert method.tasks_learned == TASKS
+    last = evaluate_task(method, stream(kind)[TASKS - 1], Scenario.GG, batch_size=9)
+    # 63 images of 3 labels: by chance 21 right, with a standard deviation of 3.7.
+    assert last.images_right > 21 + 5 * 3.7
+
+
+@kinds
+def test_it_counts_its_batches(kind, tmp_path):
+    seen = []
+    method = fresh(kind, tmp_path / "none")
+    method.learn([stream(kind)[0]], lambda: seen.append(1))
+    assert len(seen) == SMALL[kind].training.batches
+
+
+@kinds
+def test_earlier_answers_stay_bitwise_as_they_were_or_it_says_that_they_do_not(kind, learned, tmp_path):
+    early = learn(fresh(kind, tmp_path / "none"), kind, range(2))
+    before, after = answers(early, kind), answers(learned(kind), kind)[:2]
+    then = learned(kind).first(2)
+    if then is None:
+        assert not same(before, after), "it says that learning more changes what was learned"
+    else:
+        assert same(before, after)
+        assert then.tasks_learned == 2
+        assert same(answers(then, kind), before)
+    assert learned(kind).first(TASKS) is not None
+
+
+@kinds
+def test_it_tells_tasks_apart_or_says_that_it_cannot(kind, learned):
+    method, task = learned(kind), stream(kind)[1]
+    recipe = recipe_of(kind)
+    untold = dataclasses.replace(recipe, evaluation=Evaluation(scenario="GNu"))
+    if method.infer_each is None:
+        assert inference_of(recipe.method) is None
+        with pytest.raises(UsageError, match="must be given"):
+            evaluate_task(method, task, Scenario.GNu, batch_size=9)
+        with pytest.raises(UsageError, match=f"--evaluation.scenario GNu: {kind} must be given the task"):
+            refuse_impossible(untold, dataset())
+        return
+    assert inference_of(recipe.method) is not None
+    refuse_impossible(untold, dataset())
+    assert list(inspect.signature(method.infer_each).parameters) == ["batches"], "neither labels nor the true task"
+    batches = [batch.images for batch in task.test.in_order(9)]
+    together = method.infer_each(batches)
+    assert [guess.task for guess in together] == [method.infer_each([batch])[0].task for batch in batches]
+    assert all(0 <= guess.task < TASKS and 0 < guess.confidence <= 1 for guess in together)
+
+
+@kinds
+def test_it_opens_as_it_was_saved_and_goes_on_as_if_never_stopped(kind, learned, tmp_path):
+    first = learn(fresh(kind, tmp_path / "files"), kind, range(2))
+    first.save(tmp_path / "files")
+    first.save(tmp_path / "files")  # again changes nothing
+    opened = fresh(kind, tmp_path / "files")
+    assert opened.tasks_learned == 2
+    assert same(answers(opened, kind), answers(first, kind))
+    assert opened.bytes == first.bytes
+    learn(opened, kind, [2]).save(tmp_path / "files")
+    assert same(answers(fresh(kind, tmp_path / "files"), kind), answers(learned(kind), kind))
+
+
+@kinds
+def test_seeds_decide_everything(kind, learned, tmp_path):
+    assert same(answers(learn(fresh(kind, tmp_path / "none"), kind, range(TASKS)), kind), answers(learned(kind), kind))
+    other = learn(fresh(kind, tmp_path / "none", seed=1), kind, range(1))
+    assert not same(answers(other, kind), answers(learned(kind), kind)[:1])
+
+
+@kinds
+def test_bytes_are_those_of_its_files(kind, learned, tmp_path):
+    method = learned(kind)
+    method.save(tmp_path / "files")
+    sizes = [path.stat().st_size for path in (tmp_path / "files").rglob("*") if path.is_file()]
+    # Beside the numbers, each file has a header: names, shapes and checksums.
+    assert method.bytes.total <= sum(sizes) <= method.bytes.total + 4096 * len(sizes)
+    assert method.bytes.total == method.bytes.contexts + method.bytes.shared + method.bytes.buffers
+    assert stored_bytes(recipe_of(kind), dataset()) == pytest.approx(method.bytes.total, rel=0.1)
+
+
+@kinds
+def test_a_damaged_file_is_found_and_what_is_lost_is_learned_again(kind, learned, tmp_path):
+    learned(kind).save(tmp_path / "files")
+    largest = max(
+        (path for path in (tmp_path / "files").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size
+    )
+    content = bytearray(largest.read_bytes())
+    content[-9] ^= 1
+    largest.write_bytes(content)
+    with pytest.raises(CorruptBank):  # reading changes nothing, and does not answer from damaged files
+        answers(fresh(kind, tmp_path / "files"), kind)
+    opened = fresh(kind, tmp_path / "files", whole_groups=lambda tasks: tasks)
+    kept = opened.tasks_learned
+    assert kept < TASKS
+    assert same(answers(learn(opened, kind, range(kept, TASKS)), kind), answers(learned(kind), kind))
+
+
+@kinds
+@pytest.mark.parametrize("stop_at", [50, 122, 124, 260, 370])
+def test_a_run_of_it_stopped_anywhere_ends_as_if_it_had_not(kind, stop_at, tmp_path):
+    runs = []
+    for name in ("whole", "stopped"):
+        folder = RunFolder(tmp_path / name)
+        folder.path.mkdir()
+        folder.begin(recipe_of(kind), describe_environment(CPU, dataset(), None))
+        runs.append(folder)
+    whole, stopped = runs
+    expected = execute(whole, recipe_of(kind), dataset(), CPU, Watcher())
+    with pytest.raises(Stop):
+        execute(stopped, recipe_of(kind), dataset(), CPU, Watcher(stop_at))
+    summary = execute(stopped, recipe_of(kind), dataset(), CPU, Watcher())
+    ignored = ("seconds", "finished")
+    assert {name: value for name, value in summary.items() if name not in ignored} == {
+        name: value for name, value in expected.items() if name not in ignored
+    }
+    assert summary["checkpoints"][-1]["forgetting"] is not None
+
+
+@kinds
+def test_its_recipe_survives_json(kind):
+    recipe = recipe_of(kind)
+    assert recipe_files.from_json(recipe_files.to_json(recipe), "here") == recipe
+    assert recipe_files.checked(recipe) == recipe
+
+
+@kinds
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
+def test_it_learns_on_a_gpu(kind, tmp_path):
+    recipe = recipe_of(kind)
+    data = dataset().to(torch.device("cuda"))
+    method = open_method(recipe, build_problem(recipe, data, torch.device("cuda")), tmp_path / "none", None).method
+    tasks = build_stream(recipe, data)
+    for index in range(TASKS):
+        method.learn([tasks[index]], lambda: None)
+    last = evaluate_task(method, tasks[TASKS - 1], Scenario.GG, batch_size=9)
+    assert last.images_right > 21 + 5 * 3.7
