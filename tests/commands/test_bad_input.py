@@ -104,7 +104,7 @@ def test_masks_that_no_disk_can_hold_are_refused(attempt, monkeypatch):
     monkeypatch.setattr(session.shutil, "disk_usage", lambda path: namedtuple("Usage", "total free")(10**9, 10**6))
     status, line = attempt("--tasks", "1000")
     assert status == 2
-    assert "--tasks 1000: their masks take 34.4 MB and " in line
+    assert "--tasks 1000: what they learn takes 34.4 MB and " in line
     assert "has 1.0 MB free; learn fewer tasks, or name an --out with more space" in line
 
 

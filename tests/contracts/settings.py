@@ -1,9 +1,27 @@
 """Each registered method with settings that learn the small problem in a blink. A new method adds its line here, and no more."""
 
+from supsup_methods.batch_ensemble import BatchESettings
+from supsup_methods.dense_training import DenseTraining
+from supsup_methods.lower_bound import LowerBoundSettings
 from supsup_methods.mask_training import MaskTraining
+from supsup_methods.psp import PspSettings
+from supsup_methods.separate_heads import HeadTraining, SeparateHeadsSettings
 from supsup_methods.supsup import SupSupSettings
+from supsup_methods.upper_bound import UpperBoundSettings
+from supsup_methods.vector_training import VectorTraining
+
+_DENSE = DenseTraining(batches=120, batch_size=20, learning_rate=0.003)
 
 SMALL = {
     "supsup": SupSupSettings(training=MaskTraining(batches=120, batch_size=20, learning_rate=0.01)),
+    "batch-ensemble": BatchESettings(
+        training=VectorTraining(batches=120, batch_size=20), trunk_learning_rate=0.003, vectors_learning_rate=0.03
+    ),
+    "psp": PspSettings(training=_DENSE),
+    "separate-heads": SeparateHeadsSettings(
+        training=HeadTraining(batches=120, batch_size=20, trunk_learning_rate=0.003, head_learning_rate=0.03)
+    ),
+    "upper-bound": UpperBoundSettings(training=_DENSE),
+    "lower-bound": LowerBoundSettings(training=_DENSE),
 }
 """By `kind`."""

@@ -130,3 +130,13 @@ def test_what_does_not_fit_is_refused():
     vector = FrozenNetwork(nn.Linear(3, 3), seed=0, select=lambda _, name: 3.0 if name == "bias" else None)
     with pytest.raises(InvalidArgument, match="has no inputs and outputs; leave it out by select="):
         RankOneBank(vector)
+
+
+def test_factors_come_for_several_tasks_at_once():
+    bank = filled(small_network(), 3)
+    for name, (r, s) in bank.factors_between(1, 3).items():
+        assert torch.equal(r, torch.stack([bank.factors(task)[name][0] for task in (1, 2)]))
+        assert torch.equal(s, torch.stack([bank.factors(task)[name][1] for task in (1, 2)]))
+    for first, last in ((0, 4), (-1, 2), (2, 2)):
+        with pytest.raises(InvalidArgument, match=f"first={first}, last={last}: the bank holds tasks 0 to 2"):
+            bank.factors_between(first, last)

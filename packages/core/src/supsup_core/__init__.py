@@ -14,9 +14,12 @@ torch.Size([1, 6])
 Wortsman, Ramanujan, Liu, Kembhavi, Rastegari, Yosinski and Farhadi, Supermasks in Superposition, NeurIPS 2020.
 """
 
+from supsup_core.belief_descent import belief_descent, belief_descent_each
 from supsup_core.byte_ledger import ByteLedger, byte_ledger
-from supsup_core.context_stores import ContextStore, OuterProductStore
+from supsup_core.calibration import answer_confidences, expected_calibration_error, fit_temperature
+from supsup_core.context_stores import ContextStore, OuterProductStore, RankOneStore
 from supsup_core.errors import CorruptBank, FolderInUse, InvalidArgument, NetworkMismatch, SupsupError
+from supsup_core.exhaustive import Trial, Trials, every_task, every_task_each
 from supsup_core.frozen_network import FrozenNetwork, MaskableParameter, maskable_fan_in
 from supsup_core.mask_bank import MaskBank
 from supsup_core.objectives import entropy, max_confidence, max_logit, superfluous_logsumexp
@@ -67,9 +70,15 @@ __all__ = [
     "Objective",
     "OuterProductStore",
     "RankOneBank",
+    "RankOneStore",
     "Salvage",
     "SupsupError",
+    "Trial",
+    "Trials",
     "Weights",
+    "answer_confidences",
+    "belief_descent",
+    "belief_descent_each",
     "belief_slopes",
     "binary",
     "binary_each",
@@ -77,6 +86,10 @@ __all__ = [
     "density_budget",
     "entropy",
     "erdos_renyi_budget",
+    "every_task",
+    "every_task_each",
+    "expected_calibration_error",
+    "fit_temperature",
     "gamma",
     "gamma_each",
     "group_slopes",

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from supsup_core.shapes import OuterProducts, Weights
+from supsup_core.shapes import OuterProducts, RankOneFactors, Weights
 
 
 @runtime_checkable
@@ -22,8 +22,8 @@ class ContextStore(Protocol):
     def weights(self, task: int) -> Weights:
         """Return W_i."""
 
-    def blend(self, beliefs: Float[Tensor, " tasks"]) -> Weights:
-        """Return W(α) = sum_i α_i W_i."""
+    def blend(self, beliefs: Float[Tensor, "*rows tasks"]) -> Weights:
+        """Return W(α) = sum_i α_i W_i; leading axes of the beliefs, one α a row, stay in front."""
 
     def slopes(self, gradients: Mapping[str, Tensor]) -> Float[Tensor, "*rows tasks"]:
         """Return dO/dα_i = <dO/dW(α), W_i>, one for each task; leading axes of the gradients stay in front."""
@@ -35,3 +35,11 @@ class OuterProductStore(ContextStore, Protocol):
 
     def outer_slopes(self, gradients: Mapping[str, OuterProducts]) -> Float[Tensor, "images tasks"]:
         """Return what `slopes` returns of g aᵀ, for every image."""
+
+
+@runtime_checkable
+class RankOneStore(ContextStore, Protocol):
+    """A store whose contexts are vectors on both sides of frozen weights, W_i = W ⊙ (s_i r_iᵀ) (Appendix C, Eq. 10)."""
+
+    def factors_between(self, first: int, last: int) -> dict[str, RankOneFactors]:
+        """Return (r, s) of tasks `first` to `last` - 1 for each maskable parameter, one row a task."""

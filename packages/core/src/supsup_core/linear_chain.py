@@ -6,16 +6,16 @@ from the gradient of the output. The images must not see each other on their way
 image alone are taken; for all other networks the gradients are formed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from supsup_core.frozen_network import FrozenNetwork
-from supsup_core.shapes import Objective, OuterProducts, Weights
+from supsup_core.shapes import Objective, OuterProducts, RankOneFactors, Weights
 
 _ALONE = (
     *(nn.Flatten, nn.Identity, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.Softplus),
@@ -69,10 +69,40 @@ class LinearChain:
             gradients = torch.autograd.grad(objective(x).sum(), list(outputs.values()))
         return {f"{name}.weight": (inputs[name], gradient) for name, gradient in zip(outputs, gradients, strict=True)}
 
+    def rank_one_outputs(
+        self, factors: Mapping[str, RankOneFactors], x: Shaped[Tensor, "images *input"]
+    ) -> Float[Tensor, "tasks images outputs"]:
+        """Return f(X, W ⊙ (s_i r_iᵀ)) of all images under several tasks at once, without a gradient (Appendix C, Eq. 14).
+
+        The images are repeated for each task, X̃ (Eq. 13); every linear layer is ((X̃ ⊙ R̃) Wᵀ) ⊙ S̃ plus its bias, with W
+        as torch holds it, (out, in): one matrix product, and no W ⊙ (s_i r_iᵀ) is formed.
+
+        Args:
+            factors: r and s of each maskable weight, one row a task, by name.
+            x: the images.
+        """
+        tasks = len(next(iter(factors.values()))[0])
+        with torch.no_grad():
+            x = x.expand(tasks, *x.shape).flatten(0, 1)
+            for name, layer in self.layers:
+                if type(layer) is not nn.Linear or f"{name}.weight" not in factors:
+                    x = layer(x)
+                    continue
+                r, s = factors[f"{name}.weight"]
+                x = _by_task(linear(_by_task(x, r), layer.weight), s)
+                x = x if layer.bias is None else x + layer.bias
+        return x.unflatten(0, (tasks, -1))
+
     @property
     def floats_an_image(self) -> int:
         """How many numbers a pass keeps of each image, about."""
         return sum(layer.in_features + 2 * layer.out_features for _, layer in self.layers if type(layer) is nn.Linear)
+
+
+def _by_task(rows: Shaped[Tensor, "rows *features"], factors: Float[Tensor, "some last"]) -> Tensor:
+    """Multiply the last axis of the rows, which are the same number for each task in turn, by the factors of their task."""
+    by_task = rows.unflatten(0, (len(factors), -1))
+    return (by_task * factors.view(len(factors), *[1] * (rows.ndim - 1), -1)).flatten(0, 1)
 
 
 def _layers(module: nn.Sequential, prefix: str) -> Iterator[tuple[str, nn.Module]]:

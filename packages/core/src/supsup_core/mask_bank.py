@@ -12,6 +12,7 @@ from supsup_core import packed_kernels
 from supsup_core.checked_tasks import CheckedTasks
 from supsup_core.errors import CorruptBank, InvalidArgument
 from supsup_core.frozen_network import FrozenNetwork
+from supsup_core.mask_coverage import coverages, partial_coverage
 from supsup_core.packed_bits import count_ones, inner_products, pack, row_bytes, unpack, unpack_to
 from supsup_core.shapes import Masks, OuterProducts, Weights
 from supsup_core.task_rows import TaskRows, TaskStatistics, flatten_masks, refuse_other_beliefs, refuse_other_rows
@@ -181,20 +182,25 @@ class MaskBank:
         masked = unpack_to(self._tasks.row(task), self._net.num_bits, self._frozen.dtype).mul_(self._frozen)
         return self._net.unflatten(masked) | self._statistics.named(task)
 
-    def blend(self, beliefs: Float[Tensor, " tasks"]) -> Weights:
+    def blend(self, beliefs: Float[Tensor, "*rows tasks"]) -> Weights:
         """Return W ⊙ sum_i α_i M^i: from the running counts where all α are equal, else over the tasks with α_i ≠ 0.
 
-        At one-hot beliefs these are exactly the masked weights of that task. Running statistics are not blended: use
+        Leading axes of the beliefs, one α a row, stay in front; all rows share one pass over the masks. At one-hot
+        beliefs these are exactly the masked weights of that task. Running statistics are not blended: use
         `FrozenNetwork.on_batch_statistics`.
 
         Raises:
             InvalidArgument: there is not one belief for each task, or no task.
         """
         refuse_other_beliefs(beliefs, len(self))
-        if bool((beliefs == beliefs[0]).all()):
+        if beliefs.ndim > 1:
+            coverage = coverages(self._tasks, self._net.num_bits, beliefs.flatten(0, -2)).unflatten(
+                0, beliefs.shape[:-1]
+            )
+        elif bool((beliefs == beliefs[0]).all()):
             coverage = self._all_counts().to(beliefs.dtype) * beliefs[0]
         else:
-            coverage = self._partial_coverage(beliefs)
+            coverage = partial_coverage(self._tasks, self._net.num_bits, beliefs)
         return self._net.unflatten(coverage.mul_(self._frozen))
 
     def slopes(self, gradients: Mapping[str, Tensor]) -> Float[Tensor, "*rows tasks"]:
@@ -285,19 +291,6 @@ class MaskBank:
             self._counts += count_ones(block, self._net.num_bits)
             self._counted += len(block)
         return self._counts
-
-    def _partial_coverage(self, beliefs: Float[Tensor, " tasks"]) -> Float[Tensor, " bits"]:
-        """Return sum_i α_i M^i over the tasks with α_i ≠ 0; in a search they all have the same belief, so bits are counted."""
-        living = beliefs.nonzero().squeeze(-1)
-        alike = bool((beliefs[living] == beliefs[living[0]]).all())
-        coverage = torch.zeros(self._net.num_bits, dtype=beliefs.dtype, device=beliefs.device)
-        for index in living.split(_TASKS_AT_ONCE if alike else max(1, _CHUNK_FLOATS // self._net.num_bits)):
-            rows = torch.stack([self._tasks.row(task) for task in index.tolist()])
-            if alike:
-                coverage += count_ones(rows, self._net.num_bits)
-            else:
-                coverage += beliefs[index] @ unpack_to(rows, self._net.num_bits, beliefs.dtype)
-        return coverage.mul_(beliefs[living[0]]) if alike else coverage
 
     def _uncount(self, task: int) -> None:
         """Take a task out of the counts, as it is about to change.

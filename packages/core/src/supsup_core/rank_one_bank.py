@@ -8,7 +8,7 @@ from torch import Tensor
 
 from supsup_core.errors import InvalidArgument
 from supsup_core.frozen_network import FrozenNetwork
-from supsup_core.shapes import OuterProducts, Weights
+from supsup_core.shapes import OuterProducts, RankOneFactors, Weights
 from supsup_core.task_rows import TaskRows, TaskStatistics, refuse_other_beliefs
 
 _PRODUCT_FLOATS = 2**22  # of several tasks and images in memory at once
@@ -98,6 +98,21 @@ class RankOneBank:
             raise InvalidArgument(f"task={task}: the bank holds tasks 0 to {len(self) - 1}; append it first")
         return {name: (self._inputs[name].rows[task], self._outputs[name].rows[task]) for name in self._frozen}
 
+    def factors_between(self, first: int, last: int) -> dict[str, RankOneFactors]:
+        """Return (r, s) of tasks `first` to `last` - 1 for each maskable parameter, of shapes (some, in) and (some, out).
+
+        Raises:
+            InvalidArgument: there are no such tasks.
+        """
+        if not 0 <= first < last <= len(self):
+            raise InvalidArgument(
+                f"first={first}, last={last}: the bank holds tasks 0 to {len(self) - 1}; ask for at least one of them"
+            )
+        return {
+            name: (self._inputs[name].between(first, last), self._outputs[name].between(first, last))
+            for name in self._frozen
+        }
+
     def weights(self, task: int) -> Weights:
         """Return W ⊙ (s rᵀ) of a task, and its running statistics.
 
@@ -107,15 +122,16 @@ class RankOneBank:
         products = {name: torch.outer(s, r) for name, (r, s) in self.factors(task).items()}
         return self._scaled(products) | self._statistics.named(task)
 
-    def blend(self, beliefs: Float[Tensor, " tasks"]) -> Weights:
-        """Return W ⊙ sum_i α_i s_i r_iᵀ.
+    def blend(self, beliefs: Float[Tensor, "*rows tasks"]) -> Weights:
+        """Return W ⊙ sum_i α_i s_i r_iᵀ; leading axes, one α a row, stay in front.
 
         Raises:
             InvalidArgument: there is not one belief for each task, or no task.
         """
         refuse_other_beliefs(beliefs, len(self))
+        alpha = beliefs.unsqueeze(-2)
         return self._scaled(
-            {name: (beliefs * self._outputs[name].rows.T) @ self._inputs[name].rows for name in self._frozen}
+            {name: (alpha * self._outputs[name].rows.T) @ self._inputs[name].rows for name in self._frozen}
         )
 
     def slopes(self, gradients: Mapping[str, Tensor]) -> Float[Tensor, "*rows tasks"]:
@@ -146,9 +162,9 @@ class RankOneBank:
             slopes.append(torch.cat(parts, dim=1))
         return torch.stack(slopes).sum(dim=0)
 
-    def _scaled(self, factors: Mapping[str, Float[Tensor, "out in"]]) -> dict[str, Tensor]:
+    def _scaled(self, factors: Mapping[str, Float[Tensor, "*rows out in"]]) -> dict[str, Tensor]:
         """Return W ⊙ factor, the factor spread over the positions of a kernel."""
         return {
-            name: weight * factors[name].view(weight.shape[:2] + (1,) * (weight.ndim - 2))
+            name: weight * factors[name].unflatten(-1, (-1, *[1] * (weight.ndim - 2)))
             for name, weight in self._frozen.items()
         }

@@ -32,3 +32,6 @@ Objective: TypeAlias = Callable[[Logits], PerImage]
 
 OuterProducts: TypeAlias = tuple[Float[Tensor, "images in"], Float[Tensor, "images out"]]
 """The gradients of a weight of shape (out, in) for images one by one: a and g, of the outer products g aᵀ."""
+
+RankOneFactors: TypeAlias = tuple[Float[Tensor, "some in"], Float[Tensor, "some out"]]
+"""What some tasks multiply a frozen weight of shape (out, in) by: r over its inputs and s over its outputs, one row a task."""

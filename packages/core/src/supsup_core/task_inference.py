@@ -24,9 +24,11 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from supsup_core.calibration import answer_confidences
 from supsup_core.context_stores import ContextStore, OuterProductStore
 from supsup_core.errors import InvalidArgument
 from supsup_core.frozen_network import FrozenNetwork
+from supsup_core.image_groups import image_groups, refuse_unanswerable
 from supsup_core.linear_chain import LinearChain
 from supsup_core.shapes import Objective, Weights
 
@@ -42,7 +44,7 @@ class Guess:
 
     Attributes:
         task: the task inferred.
-        beliefs: α before each round; the first are uniform.
+        beliefs: α before each round; the first are uniform. A descent adds those after its last step.
         slopes: dO/dα of each round; of the tasks left, those of steepest descent stay.
     """
 
@@ -57,7 +59,7 @@ class Guesses:
 
     Attributes:
         tasks: the task inferred for each.
-        beliefs: α before each round.
+        beliefs: α before each round. A descent adds those after its last step.
         slopes: dO/dα of each round.
     """
 
@@ -66,10 +68,14 @@ class Guesses:
     slopes: tuple[Float[Tensor, "guesses tasks"], ...]
 
     @property
+    def values(self) -> Float[Tensor, "guesses tasks"]:
+        """Return the slopes of the last round, infinite for the tasks that were out by then: the lower, the likelier."""
+        return self.slopes[-1].masked_fill(self.beliefs[-1] == 0, torch.inf)
+
+    @property
     def confidences(self) -> Float[Tensor, " guesses"]:
         """Return ν of each task inferred, ν = softmax(-dO/dα) over the tasks that were left in the last round (Section 3.4)."""
-        nu = torch.softmax((-self.slopes[-1]).masked_fill(self.beliefs[-1] == 0, -torch.inf), dim=1)
-        return nu.gather(1, self.tasks.unsqueeze(1)).squeeze(1)
+        return answer_confidences(self.values, self.tasks)
 
 
 def one_shot(
@@ -121,7 +127,7 @@ def one_shot_each(
     Raises:
         InvalidArgument: as `one_shot`, or the images are not whole groups.
     """
-    return _group_search(objective, net, store, _groups(x, images_per_guess), lambda tasks: 1)
+    return _group_search(objective, net, store, image_groups(x, images_per_guess), lambda tasks: 1)
 
 
 def binary_each(
@@ -152,7 +158,7 @@ def gamma_each(
     Raises:
         InvalidArgument: as `gamma`, or the images are not whole groups.
     """
-    return _group_search(objective, net, store, _groups(x, images_per_guess), _survivors(share))
+    return _group_search(objective, net, store, image_groups(x, images_per_guess), _survivors(share))
 
 
 def belief_slopes(
@@ -200,7 +206,7 @@ def group_slopes(
     shared = store.blend(beliefs[0]) if same_beliefs else None
     slopes = torch.empty_like(beliefs)
     for rows in torch.arange(len(groups), device=groups.device).split(max(1, _GRADIENT_FLOATS // net.num_bits)):
-        weights = shared or _stack([store.blend(row) for row in beliefs[rows]])
+        weights = shared or store.blend(beliefs[rows])
         with sdpa_kernel(SDPBackend.MATH):  # the only attention kernel with a batching rule
             slopes[rows] = store.slopes(gradient(weights, groups[rows]))
     return slopes
@@ -242,7 +248,7 @@ def _shared(guesses: Guesses) -> Guess:
 def _batch_search(
     objective: Objective, net: FrozenNetwork, store: ContextStore, x: Shaped[Tensor, "images *input"], keep: _Keep
 ) -> Guesses:
-    _refuse_unanswerable(store, x)
+    refuse_unanswerable(store, x)
 
     def slopes_at(beliefs: Float[Tensor, "1 tasks"]) -> Float[Tensor, "1 tasks"]:
         return belief_slopes(objective, net, store, x, beliefs[0]).unsqueeze(0)
@@ -257,20 +263,12 @@ def _group_search(
     groups: Shaped[Tensor, "groups shown *input"],
     keep: _Keep,
 ) -> Guesses:
-    _refuse_unanswerable(store, groups)
+    refuse_unanswerable(store, groups)
 
     def slopes_at(beliefs: Float[Tensor, "groups tasks"]) -> Float[Tensor, "groups tasks"]:
         return group_slopes(objective, net, store, groups, beliefs)
 
     return _search(slopes_at, torch.ones(len(groups), len(store), dtype=net.dtype, device=net.device), keep)
-
-
-def _groups(x: Shaped[Tensor, "images *input"], images_per_guess: int) -> Shaped[Tensor, "groups shown *input"]:
-    if images_per_guess < 1 or len(x) % images_per_guess:
-        raise InvalidArgument(
-            f"images_per_guess={images_per_guess}: {len(x)} images are not whole groups of so many; pass a divisor, at least 1"
-        )
-    return x.unflatten(0, (-1, images_per_guess)) if len(x) else x.unsqueeze(1)
 
 
 def _search(slopes_at: Callable[[Tensor], Tensor], alive: Float[Tensor, "rows tasks"], keep: _Keep) -> Guesses:
@@ -293,14 +291,3 @@ def _search(slopes_at: Callable[[Tensor], Tensor], alive: Float[Tensor, "rows ta
         alive = torch.zeros_like(alive).scatter_(1, ranked[:, :candidates], 1.0)
         if candidates == 1:
             return Guesses(ranked[:, 0], tuple(all_beliefs), tuple(all_slopes))
-
-
-def _refuse_unanswerable(store: ContextStore, x: Tensor) -> None:
-    if len(store) == 0:
-        raise InvalidArgument("store: it holds no task to choose from; append at least one")
-    if x.shape[0] == 0:
-        raise InvalidArgument(f"x: shape {tuple(x.shape)} holds no image; show at least one")
-
-
-def _stack(weights: list[Weights]) -> Weights:
-    return {name: torch.stack([each[name] for each in weights]) for name in weights[0]}

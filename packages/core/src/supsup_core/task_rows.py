@@ -206,7 +206,7 @@ def refuse_other_beliefs(beliefs: Tensor, tasks: int) -> None:
     Raises:
         InvalidArgument: it is not so.
     """
-    if beliefs.shape != (tasks,):
+    if beliefs.shape[-1:] != (tasks,):
         raise InvalidArgument(f"beliefs: shape {tuple(beliefs.shape)} for {tasks} tasks; pass one for each task")
     if tasks == 0:
         raise InvalidArgument("beliefs: the bank holds no task to blend; append at least one")

@@ -1,11 +1,11 @@
-"""Bounds and patterns on a field of a recipe, understood by pydantic and free of it.
+"""Bounds, patterns and choices of a recipe's fields, understood by pydantic and free of it.
 
 Recipes are built where training runs, and training must not need the libraries of the command line. Pydantic asks the
 metadata of a type for its schema, so these classes can answer without importing anything.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,17 @@ class Bounds:
         """Add the limits to pydantic's schema of the number."""
         limits = {name: value for name, value in vars(self).items() if value is not None}
         return {**handler(source), **limits}
+
+
+@dataclass(frozen=True)
+class ByKind:
+    """A choice of dataclasses that the field `kind` tells apart, so that what is wrong is said of the one that was meant."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """Have pydantic look at `kind` first."""
+        from pydantic import Field
+
+        return handler(Annotated[source, Field(discriminator="kind")])
 
 
 @dataclass(frozen=True)

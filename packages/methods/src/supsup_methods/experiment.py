@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, TypeAlias
 
-from supsup_methods.bounds import Bounds, Pattern
+from supsup_methods.bounds import Bounds, ByKind, Pattern
 from supsup_methods.registry import MethodSettings
 from supsup_methods.supsup import SupSupSettings
 
@@ -24,7 +24,7 @@ class RotatedMnist:
     """Which stream of tasks."""
 
 
-Stream: TypeAlias = PermutedMnist | RotatedMnist
+Stream: TypeAlias = Annotated[PermutedMnist | RotatedMnist, ByKind()]
 
 
 @dataclass(frozen=True)

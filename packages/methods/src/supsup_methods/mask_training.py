@@ -14,8 +14,6 @@ from torch.nn.functional import cross_entropy
 from supsup_methods.bounds import Bounds
 from supsup_methods.optimizers import RMSprop
 
-_CACHED_WEIGHTS = 2**16
-
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 
 
@@ -123,53 +121,17 @@ def _train(
     loss: Callable[[Weights, Batch], Tensor],
     on_batch: Callable[[], None],
 ) -> None:
-    effective = torch.empty_like(scores)
+    frozen = net.flatten(net.frozen)
+    effective, gradient = torch.empty_like(scores), torch.empty_like(scores)
     leaves = {name: view.requires_grad_() for name, view in net.unflatten(effective).items()}
-    pieces = _pieces(net, scores, effective, learning_rate)
-    with torch.no_grad():
-        for piece in pieces:
-            piece.mask()
+    optimizer = RMSprop(scores, learning_rate)
     for batch in batches:
-        by_layer = torch.autograd.grad(loss(leaves, batch), list(leaves.values()))
-        gradient_pieces = [part for layer in by_layer for part in _split(layer.flatten(scores.ndim - 1))]
         with torch.no_grad():
-            for piece, gradient in zip(pieces, gradient_pieces, strict=True):
-                piece.step(gradient)
+            effective.copy_(scores).ge_(0.0).mul_(frozen)
+        by_layer = torch.autograd.grad(loss(leaves, batch), list(leaves.values()))
+        flat = [part.flatten(scores.ndim - 1) for part in by_layer]
+        torch.cat(flat, dim=-1, out=gradient).mul_(frozen)
+        optimizer.step(gradient)
         on_batch()
     if not bool(torch.isfinite(scores).all()):
         raise InvalidArgument(f"learning_rate={learning_rate}: the scores diverged to infinity or NaN; lower it")
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """Some weights of a layer, small enough that a step's operations on them find them in the processor's cache."""
-
-    scores: Tensor
-    frozen: Tensor
-    effective: Tensor
-    optimizer: RMSprop
-
-    def mask(self) -> None:
-        """Set W ⊙ 1[S >= 0]."""
-        self.effective.copy_(self.scores).ge_(0.0).mul_(self.frozen)
-
-    def step(self, gradient: Tensor) -> None:
-        """Move the scores against W ⊙ dL/dW(M), which takes the place of the gradient given, and mask anew."""
-        self.optimizer.step(gradient.mul_(self.frozen))
-        self.mask()
-
-
-def _pieces(net: FrozenNetwork, scores: Tensor, effective: Tensor, learning_rate: float) -> list[_Piece]:
-    sizes = [entry.size for entry in net.maskable]
-    layers = zip(*(flat.split(sizes, dim=-1) for flat in (scores, net.flatten(net.frozen), effective)), strict=True)
-    parts = [part for layer in layers for part in zip(*map(_split, layer), strict=True)]
-    scratch = torch.empty(max(score.numel() for score, _, _ in parts), dtype=scores.dtype, device=scores.device)
-    return [
-        _Piece(score, frozen, mask, RMSprop(score, learning_rate, scratch[: score.numel()].view(score.shape)))
-        for score, frozen, mask in parts
-    ]
-
-
-def _split(flat: Tensor) -> tuple[Tensor, ...]:
-    """Split the weights of a layer; where an operation is a launch on another device, not at all."""
-    return flat.split(_CACHED_WEIGHTS, dim=-1) if flat.device.type == "cpu" else (flat,)

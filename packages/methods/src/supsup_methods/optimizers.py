@@ -18,19 +18,13 @@ class Optimizer(Protocol):
 
 
 class RMSprop:
-    """v <- 0.99 v + 0.01 g², x <- x - lr g / (sqrt(v) + 1e-8).
+    """v <- 0.99 v + 0.01 g², x <- x - lr g / (sqrt(v) + 1e-8)."""
 
-    Args:
-        values: x.
-        learning_rate: lr.
-        scratch: memory to work in, of the shape of x; several optimisers may share it where they take turns.
-    """
-
-    def __init__(self, values: Tensor, learning_rate: float, scratch: Tensor | None = None) -> None:
+    def __init__(self, values: Tensor, learning_rate: float) -> None:
         self._values = values
         self._learning_rate = learning_rate
         self._mean_square = torch.zeros_like(values)
-        self._scale = torch.empty_like(values) if scratch is None else scratch
+        self._scale = torch.empty_like(values)
 
     def step(self, gradient: Tensor) -> None:
         """Move the values against the gradient."""

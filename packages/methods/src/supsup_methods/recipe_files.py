@@ -1,6 +1,7 @@
 """Recipes as JSON, checked against their types and bounds on the way in."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -44,10 +45,20 @@ def _validate(content: Any, prefix: str) -> Recipe:
         return _ADAPTER.validate_python(content, extra="forbid")
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"] if not isinstance(part, int)).replace("_", "-")
+        place = ".".join(_named(content, first["loc"])).replace("_", "-")
         if first["type"] in ("missing", "dataclass_type"):
             raise UsageError(f"{prefix}{place}: {first['msg']}; restore it from a copy, or start a new run") from None
         raise UsageError(f"{prefix}{place} {first['input']}: {_rule(first)}; choose another value") from None
+
+
+def _named(content: Any, place: tuple[str | int, ...]) -> Iterator[str]:
+    """Yield the names of the fields that lead to a place, without the kinds that pydantic mentions and without numbers."""
+    for part in place:
+        if isinstance(content, dict) and part not in content and part == content.get("kind"):
+            continue
+        content = content.get(part) if isinstance(content, dict) else None
+        if isinstance(part, str):
+            yield part
 
 
 def _rule(problem: Any) -> str:

@@ -25,12 +25,12 @@ from pydantic import TypeAdapter, ValidationError
 from supsup_core.atomic_files import replace_file
 from supsup_core.bank_files import stored_tasks
 from supsup_core.bank_manifest import MANIFEST
-from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 from supsup_methods import recipe_files
 from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import Checkpoint, TaskScore
 from supsup_methods.experiment import Recipe
+from supsup_methods.result_records import Summary
 from supsup_methods.state_files import stored_task_files
 
 RECIPE = "recipe.json"
@@ -58,36 +58,6 @@ class Environment:
     tasks_at_once: int = 1
     machine: str = ""
     """Processor, cores and GPU, for whoever reads the figures; a resumed run may find another."""
-
-
-class Accuracies(TypedDict):
-    """Fractions after a number of learned tasks."""
-
-    tasks_learned: int
-    accuracy: float
-    task_inference_accuracy: float | None
-    forgetting: float | None
-    backward_transfer: float | None
-
-
-class Summary(TypedDict):
-    """What summary.json holds, the record of a result: fractions, seconds and bytes."""
-
-    recipe: str
-    method: str
-    scenario: str
-    seed: int
-    device: str
-    machine: str
-    data: str
-    tasks: int
-    checkpoints: list[Accuracies]
-    accuracy_per_task: list[float]
-    seconds: dict[str, float]
-    bytes: dict[str, int]
-    settings: dict[str, Any]
-    versions: dict[str, str]
-    finished: str
 
 
 @dataclass

@@ -20,7 +20,8 @@ from supsup_methods.evaluation import Checkpoint, evaluate_task
 from supsup_methods.experiment import Recipe
 from supsup_methods.mending import mended_progress, sweep
 from supsup_methods.metrics import backward_transfer, forgetting
-from supsup_methods.run_folder import Environment, Progress, RunFolder, Summary
+from supsup_methods.result_records import Summary
+from supsup_methods.run_folder import Environment, Progress, RunFolder
 from supsup_methods.state_files import set_aside
 
 

@@ -16,7 +16,8 @@ from supsup_methods.continual_method import ContinualMethod, OverContexts
 from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import Checkpoint
 from supsup_methods.experiment import Recipe
-from supsup_methods.run_folder import RunFolder, Summary
+from supsup_methods.result_records import Summary
+from supsup_methods.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

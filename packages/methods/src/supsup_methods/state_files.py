@@ -9,7 +9,7 @@ A bank of masks or of rank-one factors over frozen weights has files of its own 
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from supsup_core.packed_bits import checksum
 from torch import Tensor
 
 _SHARED = "shared.safetensors"
+_RESTORE = "; restore it from a copy"
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class State:
         shared: what tasks share; None where nothing was written.
         shared_after: the number of tasks after which it was written.
         tasks: what each task has of its own, from task 0 on without a gap.
-        damage: the first thing that could not be read, in one line; what comes behind it is not here.
+        damage: the first thing that could not be read or is missing before others, in one line; what comes behind it is not
+            here.
     """
 
     shared: dict[str, Tensor] | None
@@ -51,26 +53,54 @@ def write_shared(folder: Path, tasks: int, tensors: Mapping[str, Tensor]) -> Non
     _write(folder / _SHARED, tensors, tasks)
 
 
+class TaskFiles:
+    """How many tasks of a method lie in which folder, so that saving writes what is new and nothing else.
+
+    For methods in which what a task has of its own does not change after it was learned.
+
+    Args:
+        folder: where tasks lie already.
+        tasks: how many.
+    """
+
+    def __init__(self, folder: Path | None = None, tasks: int = 0) -> None:
+        self._folder = folder
+        self._tasks = tasks
+
+    def write_new(self, folder: Path, tasks: Sequence[Mapping[str, Tensor]]) -> None:
+        """Write the tasks that the folder lacks; a file that was there before the method knew of it is replaced."""
+        written = self._tasks if folder == self._folder else 0
+        for task, tensors in enumerate(tasks):
+            if task >= written or not (folder / _task_name(task)).exists():
+                write_task(folder, task, tensors)
+        self._folder, self._tasks = folder, len(tasks)
+
+
 def read_state(folder: Path, device: torch.device) -> State:
     """Return what is intact: the shared tensors, and the tasks before the first that is missing or damaged."""
-    shared, shared_after, tasks = None, 0, []
+    shared: dict[str, Tensor] | None = None
+    shared_after, tasks, damage = 0, [], None
     try:
         if (folder / _SHARED).exists():
             shared, shared_after = _read(folder / _SHARED, device)
-        for task in itertools.count():
-            if not (folder / _task_name(task)).exists():
-                break
-            tensors, number = _read(folder / _task_name(task), device)
+        last = max((_task_number(path) for path in _task_paths(folder)), default=-1)
+        for task in range(last + 1):
+            path = folder / _task_name(task)
+            if not path.exists():
+                raise CorruptBank(f"{path}: it is missing, and task {last} is there{_RESTORE}")
+            tensors, number = _read(path, device)
             if number != task:
-                raise CorruptBank(f"{folder / _task_name(task)}: it holds task {number}; restore it from a copy")
+                raise CorruptBank(f"{path}: it holds task {number}{_RESTORE}")
             tasks.append(tensors)
     except CorruptBank as error:
-        return State(shared, shared_after, tuple(tasks), str(error).split(";")[0])
-    return State(shared, shared_after, tuple(tasks))
+        damage = str(error).removesuffix(_RESTORE)
+    return State(shared, shared_after, tuple(tasks), damage)
 
 
 def stored_task_files(folder: Path) -> int:
-    """Return how many tasks a folder holds, from the files' names and headers alone.
+    """Return about how many tasks a folder holds, from the files' names and headers alone: for a list of runs.
+
+    A stop between a task's own file and the shared one may make it one more than what opening finds.
 
     Raises:
         CorruptBank: the shared file is damaged.
@@ -83,12 +113,14 @@ def stored_task_files(folder: Path) -> int:
         with safe_open(shared, framework="pt") as file:
             after = int((file.metadata() or {})["number"])
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise CorruptBank(f"{shared}: it cannot be read ({error}); restore it from a copy") from None
+        raise CorruptBank(f"{shared}: it cannot be read ({error}){_RESTORE}") from None
     return max(tasks, after)
 
 
 def open_tasks(folder: Path, device: torch.device, *, mend: bool = True) -> tuple[State, tuple[str, ...]]:
-    """Return the tasks before the first damaged one, and a line if there is one: it is set aside, to be learned again.
+    """Return the tasks before the first damaged one, and a line if there is one.
+
+    It is set aside to be learned again, with all behind it, which may have been learned from it.
 
     For methods whose tasks change nothing of each other. What they share, if anything, was written with task 0.
 
@@ -102,10 +134,11 @@ def open_tasks(folder: Path, device: torch.device, *, mend: bool = True) -> tupl
         raise CorruptBank(f"{state.damage}; resume the run to learn again what is lost")
     if state.shared is None and (folder / _SHARED).exists():
         return _start_over(folder, state.damage)
-    aside = set_aside(folder / _task_name(len(state.tasks)))
+    behind = [path for path in _task_paths(folder) if _task_number(path) >= len(state.tasks)]
+    aside = [set_aside(path).name for path in behind]
     kept = f"{len(state.tasks)} tasks before it are kept, the others are learned again"
     return State(state.shared, state.shared_after, state.tasks), (
-        f"{state.damage}; {kept}; the damaged file is {aside.name}",
+        f"{state.damage}; {kept}; set aside, in {folder}: {', '.join(aside)}",
     )
 
 
@@ -124,10 +157,12 @@ def open_sequence(
         CorruptBank: a file is damaged, and is not to be mended.
     """
     state = read_state(folder, device)
-    tasks = state.tasks[: state.shared_after]  # a stop may have come between a task's own file and the shared one
-    if state.damage is None and (len(tasks) == state.shared_after or not task_files):
+    needed = state.shared_after if task_files else 0
+    tasks = state.tasks[:needed]  # a stop may have come between a task's own file and the shared one
+    shared_is_lost = state.shared is None and (folder / _SHARED).exists()
+    if not shared_is_lost and len(tasks) == needed:
         return State(state.shared, state.shared_after, tasks), ()
-    damage = state.damage or f"{folder}: the file of task {len(tasks)} is missing"
+    damage = state.damage or f"{folder / _task_name(len(tasks))}: it is missing"
     if not mend:
         raise CorruptBank(f"{damage}; resume the run to learn again what is lost")
     return _start_over(folder, damage)
@@ -152,9 +187,17 @@ def _task_name(task: int) -> str:
     return f"task-{task:06d}.safetensors"
 
 
+def _task_paths(folder: Path) -> list[Path]:
+    return sorted((path for path in folder.glob("task-*.safetensors") if path.stem[5:].isdigit()), key=_task_number)
+
+
+def _task_number(path: Path) -> int:
+    return int(path.stem[5:])
+
+
 def _write(path: Path, tensors: Mapping[str, Tensor], number: int) -> None:
     kept = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
-    about = {"number": str(number), "crc32": str(checksum(*kept.values()))}
+    about = {"number": str(number), "crc32": str(_checksum(number, kept))}
     make_folder(path.parent)
     replace_file(path, safetensors.torch.save(kept, metadata=about))
 
@@ -163,10 +206,17 @@ def _read(path: Path, device: torch.device) -> tuple[dict[str, Tensor], int]:
     try:
         with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+            # Copies: what the library returns is the file itself, mapped into memory.
+            tensors = {name: file.get_tensor(name).clone() for name in sorted(file.keys())}
         number, expected = int(about["number"]), int(about["crc32"])
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise CorruptBank(f"{path}: it cannot be read ({error}); restore it from a copy") from None
-    if checksum(*tensors.values()) != expected:
-        raise CorruptBank(f"{path}: its content differs from its checksum; restore it from a copy")
+        raise CorruptBank(f"{path}: it cannot be read ({error}){_RESTORE}") from None
+    if _checksum(number, tensors) != expected:
+        raise CorruptBank(f"{path}: its content differs from its checksum{_RESTORE}")
     return {name: tensor.to(device) for name, tensor in tensors.items()}, number
+
+
+def _checksum(number: int, tensors: Mapping[str, Tensor]) -> int:
+    """Return the CRC-32 of values, and of what says how to read them: number, names, types and shapes."""
+    header = repr((number, [(name, str(value.dtype), tuple(value.shape)) for name, value in tensors.items()]))
+    return checksum(torch.frombuffer(bytearray(header.encode()), dtype=torch.uint8), *tensors.values())

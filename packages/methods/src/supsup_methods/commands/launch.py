@@ -1,23 +1,20 @@
 """From argv to what should run, with every refusal in one line."""
 
-import contextlib
 import difflib
-import io
 import json
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import tyro
 
 from supsup_methods import recipe_files
+from supsup_methods.commands.option_parser import parse_options
 from supsup_methods.errors import UsageError
 from supsup_methods.experiment import Recipe
 from supsup_methods.recipes import RECIPES
 from supsup_methods.run_folder import RunFolder
 
-_Parsed = TypeVar("_Parsed")
 _DEFAULT_RECIPE = "demo"
 
 
@@ -54,13 +51,14 @@ def parse_launch(argv: list[str]) -> Launch:
         hint = f"did you mean {near[0]}? " if near else ""
         raise UsageError(f"recipe {name}: not known; {hint}there are: {', '.join(RECIPES)}")
     default = RECIPES[name or _DEFAULT_RECIPE]
-    launch = _parse(options, Launch(default))
+    launch = parse_options(Launch, options, prog="supsup-train", usage="supsup-train [RECIPE]", default=Launch(default))
     if launch.resume:
         launch = _parse_resumed(options, launch, name)
     elif launch.recipe.name != default.name:
         raise UsageError(
             f"--name {launch.recipe.name}: a recipe keeps its name, {default.name}; name the run's folder by --out"
         )
+    launch = replace(launch, recipe=_without_late_checkpoints(launch.recipe, default))
     recipe_files.checked(launch.recipe)
     if launch.tasks_at_once is not None and launch.tasks_at_once < 1:
         raise UsageError(f"--tasks-at-once {launch.tasks_at_once}: at least one task is trained; choose 1 or more")
@@ -69,46 +67,24 @@ def parse_launch(argv: list[str]) -> Launch:
     return launch
 
 
+def _without_late_checkpoints(recipe: Recipe, default: Recipe) -> Recipe:
+    """Leave out the checkpoints of the recipe itself that a shorter run does not come to; those that were asked for stay."""
+    if recipe.evaluation.checkpoints != default.evaluation.checkpoints:
+        return recipe
+    early = tuple(number for number in recipe.evaluation.checkpoints if number < recipe.tasks)
+    return replace(recipe, evaluation=replace(recipe.evaluation, checkpoints=early))
+
+
 def _parse_resumed(options: list[str], launch: Launch, name: str | None) -> Launch:
     """Parse again over the recipe of the run to go on with, from which nothing may deviate."""
     if launch.out is None:
         raise UsageError("--resume: which run to go on with is missing; name its folder by --out")
     stored = RunFolder(launch.out).recipe()
-    resumed = _parse(options, Launch(stored))
+    resumed = parse_options(Launch, options, prog="supsup-train", usage="supsup-train [RECIPE]", default=Launch(stored))
     if resumed.recipe != stored or name not in (None, stored.name):
         difference = _difference(stored, resumed.recipe, name)
         raise UsageError(f"--resume: the run in {launch.out} was started with {difference}; start a new run")
     return resumed
-
-
-def _parse(options: list[str], default: _Parsed) -> _Parsed:
-    """Let tyro parse; its boxed messages become one line."""
-    boxes = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(boxes):
-            return tyro.cli(
-                type(default),
-                prog="supsup-train [RECIPE]",
-                args=options,
-                default=default,
-                config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
-            )
-    except SystemExit as stop:
-        if stop.code in (0, None):
-            raise
-        raise UsageError(_one_line(boxes.getvalue())) from None
-
-
-def _one_line(box: str) -> str:
-    """Return the gist of tyro's message: what was given and what it should have been."""
-    text = " ".join(re.sub(r"\x1b\[[0-9;]*m|[╭╮╰╯│─]+", " ", box).split())
-    number = re.search(r"Error parsing (--[^\s:]+):? .*?(int|float).*?: '([^']*)'", text)
-    if number is not None:
-        option, kind, given = number.groups()
-        return f"{option} {given}: it should be a {'whole number' if kind == 'int' else 'number'}; choose another value"
-    text = re.sub(r"^(Parsing error|Value error|Unrecognized options|Required options)\s*", "", text)
-    text = re.split(r"For full helptext|Similar options|Argument helptext", text)[0].strip(" .;")
-    return f"{text}; supsup-train --help lists all options"
 
 
 def _difference(stored: Recipe, asked: Recipe, name: str | None) -> str:

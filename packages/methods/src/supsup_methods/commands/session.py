@@ -22,7 +22,8 @@ from supsup_methods.devices import describe_device, resolve_device
 from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import Checkpoint
 from supsup_methods.reporting.run_report import print_results
-from supsup_methods.run_folder import RUNS, Environment, RunFolder, Summary, claim_run_path
+from supsup_methods.result_records import Summary
+from supsup_methods.run_folder import RUNS, Environment, RunFolder, claim_run_path
 from supsup_methods.running import RunObserver, adopt_environment, describe_environment, execute
 from supsup_methods.tracker import Tracker
 
@@ -144,7 +145,7 @@ def _refuse_too_large(launch: Launch, dataset: ImageDataset) -> None:
     disk = shutil.disk_usage(place)
     if needed > disk.free and disk.total > 0:  # file systems of the kernel, like /proc, have no size
         raise UsageError(
-            f"--tasks {launch.recipe.tasks}: they take {decimal(needed)} and {place} has "
+            f"--tasks {launch.recipe.tasks}: what they learn takes {decimal(needed)} and {place} has "
             f"{decimal(disk.free)} free; learn fewer tasks, or name an --out with more space"
         )
 
@@ -154,8 +155,9 @@ def _print_header(
 ) -> None:
     recipe = launch.recipe
     widths = "-".join(str(width) for width in (*recipe.backbone.hidden, recipe.backbone.outputs))
+    stream, method = recipe.stream.kind.partition("-")[0], recipe.method.kind
     console.print(
-        f"[bold]{recipe.name}[/]: {recipe.tasks} tasks, {recipe.stream.kind} over {environment.data_name}, {recipe.method.kind} "
-        f"with {widths}, scenario {recipe.evaluation.scenario}, seed {recipe.seed}, on {describe_device(device)}"
+        f"[bold]{recipe.name}[/]: {recipe.tasks} {stream} tasks of {environment.data_name}, {method} with {widths}, "
+        f"scenario {recipe.evaluation.scenario}, seed {recipe.seed}, on {describe_device(device)}"
     )
     console.print(f"saved in [bold]{escape(str(folder.path))}[/]", soft_wrap=True)

@@ -5,7 +5,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from supsup_methods.errors import UsageError
-from supsup_methods.run_folder import RunFolder, Summary
+from supsup_methods.result_records import Summary
+from supsup_methods.run_folder import RunFolder
 
 _MAX_ROWS = 20
 

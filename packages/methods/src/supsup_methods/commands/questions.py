@@ -1,0 +1,179 @@
+"""What `supsup-eval` asks of a run: which searches, over which tasks, and what came out."""
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias, assert_never, get_args
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from supsup_core.atomic_files import replace_file
+
+from supsup_methods.commands.option_parser import parse_options
+from supsup_methods.continual_method import OverContexts
+from supsup_methods.devices import describe_machine, resolve_device
+from supsup_methods.errors import UsageError
+from supsup_methods.inference_comparison import Compared, compare
+from supsup_methods.runs import Run, open_run
+from supsup_methods.task_guessing import Descent, EveryTask, Gamma, OneShot, TaskInference
+
+Search: TypeAlias = Literal[
+    "one-shot-h", "one-shot-g", "gamma-h", "gamma-g", "every-h", "every-m", "every-max-logit", "descent-h", "descent-g"
+]
+
+
+@dataclass(frozen=True)
+class Question:
+    """Find the task of a finished run's test images in other ways, and compare how often, how surely and how fast."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of the run."""
+    searches: tuple[Search, ...] = ("one-shot-h", "gamma-h", "every-h", "every-m", "every-max-logit", "descent-h")
+    """one-shot: a gradient of the blend; gamma: rounds that keep a share (0.5 is Binary); every: try each task; descent: on α.
+    The objective is H (entropy), G (superfluous neurons), M (confidence), or the largest logit."""
+    images_per_guess: int = 1
+    """Images of a test batch that infer the task of the whole batch; more than it has means all."""
+    gamma: float = 0.5
+    """Share of the tasks that stay in each round of gamma."""
+    steps: int = 20
+    """Steps of descent."""
+    tasks: int | None = None
+    """How many tasks' test images are shown, from the first on; all by default. A search always chooses among all tasks."""
+    batch_size: int | None = None
+    """Test images that belong together; the run's own by default."""
+    calibration_guesses: int = 32
+    """Guesses on training images of each task, from which the temperature of confidences is fitted."""
+    device: str = "auto"
+    """auto (a GPU if there is one), cpu, cuda, or cuda:N."""
+    summary: Path | None = None
+    """File to write the answers to, as JSON; it must not exist."""
+
+
+def parse_question(argv: list[str]) -> Question:
+    """Return what the command line asks.
+
+    Raises:
+        UsageError: an option or value is not understood or breaks a rule.
+        SystemExit: help was asked for, and given.
+    """
+    question = parse_options(Question, argv, prog="supsup-eval")
+    for name, value in (
+        ("images-per-guess", question.images_per_guess),
+        ("steps", question.steps),
+        ("tasks", question.tasks),
+        ("batch-size", question.batch_size),
+        ("calibration-guesses", question.calibration_guesses),
+    ):
+        if value is not None and value < 1:
+            raise UsageError(f"--{name} {value}: it should be 1 or more; choose another value")
+    if not 0 < question.gamma < 1:
+        raise UsageError(f"--gamma {question.gamma}: a share of the tasks lies between 0 and 1; 0.5 is Binary")
+    if not question.searches:
+        raise UsageError(f"--searches: none is named; choose from {', '.join(get_args(Search))}")
+    if question.summary is not None and question.summary.exists():
+        raise UsageError(f"--summary {question.summary}: it exists and is not overwritten; choose another name")
+    if question.summary is not None and not question.summary.parent.is_dir():
+        raise UsageError(
+            f"--summary {question.summary}: the folder {question.summary.parent} does not exist; create it first"
+        )
+    return question
+
+
+def ask(question: Question) -> None:
+    """Open the run, compare the searches, print a table, and write the answers if that was asked for."""
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that lacks a sign shows another
+    console, device = Console(highlight=False), resolve_device(question.device)
+    run = open_run(question.run, device)
+    method = run.method
+    if not isinstance(method, OverContexts) or method.infer_each is None:
+        raise UsageError(
+            f"{question.run}: {run.recipe.method.kind} must be given the task, so there is nothing to compare"
+        )
+    if method.tasks_learned == 0:
+        raise UsageError(
+            f"{question.run}: no task is learned yet; go on with supsup-train --resume --out {question.run}"
+        )
+    shown = question.tasks or method.tasks_learned
+    if shown > method.tasks_learned:
+        raise UsageError(f"--tasks {shown}: the run has learned {method.tasks_learned}; choose fewer")
+    tasks, labels = [run.stream[index] for index in range(shown)], run.stream[0].num_labels
+    _refuse_g(question, run, labels)
+    found = compare(
+        method.net,
+        method.bank,
+        labels,
+        tasks,
+        [_settings(search, question) for search in question.searches],
+        question.batch_size or run.recipe.evaluation.batch_size,
+        question.calibration_guesses,
+    )
+    named = dict(zip(question.searches, found, strict=True))
+    console.print(_table(run, method.tasks_learned, named))
+    if question.summary is not None:
+        answers = {"run": str(question.run), "machine": describe_machine(device)} | {
+            "searches": {name: _answer(each) for name, each in named.items()}
+        }
+        replace_file(question.summary, (json.dumps(answers, indent=1) + "\n").encode())
+        console.print(f"written to [bold]{escape(str(question.summary))}[/]", soft_wrap=True)
+
+
+def _refuse_g(question: Question, run: Run, labels: int) -> None:
+    asks = [search for search in question.searches if search.endswith("-g")]
+    if asks and run.recipe.backbone.outputs <= labels:
+        raise UsageError(
+            f"--searches {asks[0]}: with {run.recipe.backbone.outputs} outputs and {labels} labels no neuron is superfluous, so "
+            "G has no gradient; ask for H"
+        )
+
+
+def _settings(search: Search, question: Question) -> TaskInference:
+    images = question.images_per_guess
+    match search:
+        case "one-shot-h" | "one-shot-g":
+            return OneShot(objective="H" if search == "one-shot-h" else "G", images_per_guess=images)
+        case "gamma-h" | "gamma-g":
+            return Gamma(share=question.gamma, objective="H" if search == "gamma-h" else "G", images_per_guess=images)
+        case "every-h":
+            return EveryTask(objective="H", images_per_guess=images)
+        case "every-m":
+            return EveryTask(objective="M", images_per_guess=images)
+        case "every-max-logit":
+            return EveryTask(objective="max-logit", images_per_guess=images)
+        case "descent-h" | "descent-g":
+            objective: Literal["H", "G"] = "H" if search == "descent-h" else "G"
+            return Descent(objective=objective, steps=question.steps, images_per_guess=images)
+        case _:
+            assert_never(search)
+
+
+def _table(run: Run, learned: int, found: dict[Search, Compared]) -> Table:
+    table = Table(title=f"{escape(str(run.path))}: {learned} tasks learned, {run.recipe.method.kind}, scenario GNu")
+    for column in ("search", "accuracy", "tasks inferred right", "ECE", "ECE calibrated", "ms a guess"):
+        table.add_column(column, justify="left" if column == "search" else "right", no_wrap=column == "search")
+    for name, each in found.items():
+        table.add_row(
+            name,
+            f"{each.accuracy:.2%}",
+            f"{sum(score.guesses_right for score in each.scores)} of {each.guesses}",
+            f"{each.calibration_error:.3f}",
+            f"{each.calibrated_error:.3f}",
+            f"{1e3 * each.median_seconds_per_guess:.2f}",
+        )
+    return table
+
+
+def _answer(compared: Compared) -> dict[str, Any]:
+    """Return the figures of a search: fractions and seconds."""
+    return {
+        "settings": asdict(compared.settings),
+        "accuracy": compared.accuracy,
+        "task_inference_accuracy": compared.task_inference_accuracy,
+        "guesses": compared.guesses,
+        "calibration_error": compared.calibration_error,
+        "calibrated_error": compared.calibrated_error,
+        "temperature": compared.temperature,
+        "seconds_per_guess": compared.median_seconds_per_guess,
+    }

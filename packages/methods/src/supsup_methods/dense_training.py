@@ -1,0 +1,162 @@
+"""Training weights themselves: the dense methods that supermasks are compared with.
+
+PSP, the bounds and separate heads share the functional forward pass with everything else: trained weights are passed in place of
+the frozen ones of the same names. All that is trained together lies in one tensor, which one step of an optimiser moves. What
+a task keeps is a mapping by name, weights and running statistics alike, as a call of the network takes it.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import torch
+from jaxtyping import Float
+from supsup_core import FrozenNetwork, InvalidArgument, MaskableParameter, NetworkMismatch, Weights
+from supsup_core.weight_init import WeightInit
+from supsup_datasets import Batch, Task
+from supsup_datasets.seeds import generator
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from supsup_methods.bounds import Bounds
+from supsup_methods.continual_method import MethodBytes, OnBatch
+from supsup_methods.optimizers import Optimizer
+
+Forward: TypeAlias = Callable[[Float[Tensor, "images *input"], Weights], Float[Tensor, "images outputs"]]
+"""Images and the weights in training to logits."""
+
+FLOAT_BYTES = 4
+"""Of a stored weight or running statistic: they are float32."""
+
+
+@dataclass(frozen=True)
+class DenseTraining:
+    """Training of all weights on one task; the defaults are the paper's for MNIST (Section 4.2)."""
+
+    batches: Annotated[int, Bounds(ge=1, le=10_000_000)] = 1000
+    """Training batches for each task (Section 4.2)."""
+    batch_size: Annotated[int, Bounds(ge=1, le=1_000_000)] = 128
+    """Images in a batch (Section 4.2)."""
+    learning_rate: Annotated[float, Bounds(gt=0, le=1e6)] = 1e-4
+    """Learning rate of RMSprop on the weights (Section 4.2)."""
+
+    def of_task(self, seed: int, task: Task) -> Iterable[Batch]:
+        """Return the batches of a task, in the order that the seed gives it."""
+        return training_batches(seed, task, self.batch_size, self.batches)
+
+
+@dataclass(frozen=True)
+class Descent:
+    """An optimiser and how far its steps go."""
+
+    optimizer: Callable[[Tensor, float], Optimizer]
+    learning_rate: float
+
+
+def training_batches(seed: int, task: Task, batch_size: int, batches: int) -> Iterable[Batch]:
+    """Return so many batches of a task, in the order that (seed, task) gives its images."""
+    return task.train.shuffled(batch_size, batches, generator(seed, "training order", task.index))
+
+
+def train_weights(
+    forward: Forward, start: Weights, batches: Iterable[Batch], descent: Descent, on_batch: OnBatch
+) -> dict[str, Tensor]:
+    """Return weights trained from `start`, which stays as it is, on the cross-entropy over all outputs.
+
+    Raises:
+        InvalidArgument: the weights are not finite at the end; the learning rate is too high.
+    """
+    flat = torch.cat([value.flatten() for value in start.values()])
+    gradient = torch.empty_like(flat)
+    parts = flat.split([value.numel() for value in start.values()])
+    leaves = {name: part.view(start[name].shape).requires_grad_() for name, part in zip(start, parts, strict=True)}
+    optimizer = descent.optimizer(flat, descent.learning_rate)
+    for batch in batches:
+        loss = cross_entropy(forward(batch.images, leaves), batch.labels)
+        by_layer = torch.autograd.grad(loss, list(leaves.values()))
+        torch.cat([part.flatten() for part in by_layer], out=gradient)
+        optimizer.step(gradient)
+        on_batch()
+    if not bool(torch.isfinite(flat).all()):
+        raise InvalidArgument(
+            f"learning_rate={descent.learning_rate}: the weights diverged to infinity or NaN; lower it"
+        )
+    return {name: leaf.detach() for name, leaf in leaves.items()}
+
+
+def in_training(net: FrozenNetwork, fixed: Weights) -> Forward:
+    """Return f(x, W) in training mode, with `fixed` beside what is trained: weights, and running statistics, which it updates."""
+    return lambda images, trained: net.in_training(images, {**fixed, **trained})
+
+
+def fresh_weights(
+    net: FrozenNetwork, entries: Iterable[MaskableParameter], init: WeightInit, task: int
+) -> dict[str, Tensor]:
+    """Return weights for a task to start from, drawn as the network's own are, but from (seed, task)."""
+    frozen = net.frozen
+    return {
+        entry.name: init(f"task {task}: {entry.name}", frozen[entry.name], entry.fan_in, net.seed) for entry in entries
+    }
+
+
+def apart(weights: Weights, names: Iterable[str]) -> dict[str, Tensor]:
+    """Return copies of some weights: what is kept of a training must not keep all of it in memory."""
+    return {name: weights[name].clone() for name in names}
+
+
+def check_turn(task: Task, tasks_learned: int) -> None:
+    """Make sure that a task is the next one.
+
+    Raises:
+        InvalidArgument: it is another one, under whose index its answers would not be found.
+    """
+    if task.index != tasks_learned:
+        raise InvalidArgument(
+            f"task {task.index}: {tasks_learned} tasks are learned, and they are learned in turn; learn task {tasks_learned} next"
+        )
+
+
+def check_learned(task: int, tasks_learned: int) -> None:
+    """Make sure that a task can be asked about.
+
+    Raises:
+        InvalidArgument: it was not learned.
+    """
+    if not 0 <= task < tasks_learned:
+        raise InvalidArgument(f"task={task}: {tasks_learned} tasks are learned; ask for one of them, counted from 0")
+
+
+def check_fits(folder: Path, net: FrozenNetwork, stored: Weights, names: Iterable[str]) -> None:
+    """Make sure that what a folder holds belongs to a network of these shapes.
+
+    Raises:
+        NetworkMismatch: it does not.
+    """
+    shapes = {weight.name: weight.shape for weight in net.maskable}
+    shapes.update({statistic.name: statistic.shape for statistic in net.task_buffers})
+    expected, found = {name: shapes[name] for name in names}, {name: tuple(stored[name].shape) for name in stored}
+    if found != expected:
+        raise NetworkMismatch(
+            f"{folder}: it holds {found} where this network and method have {expected}; "
+            "open it with the settings it was saved with"
+        )
+
+
+def method_bytes(net: FrozenNetwork, contexts: Sequence[Weights], shared: Weights) -> MethodBytes:
+    """Return what contexts of weights and running statistics take, and what is shared beside them."""
+    statistics = {entry.name for entry in net.task_buffers}
+    floats = {True: 0, False: 0}
+    for context in contexts:
+        for name, value in context.items():
+            floats[name in statistics] += value.numel()
+    return MethodBytes(
+        contexts=FLOAT_BYTES * floats[False],
+        shared=FLOAT_BYTES * sum(value.numel() for value in shared.values()),
+        buffers=FLOAT_BYTES * floats[True],
+    )
+
+
+def buffer_floats(net: FrozenNetwork) -> int:
+    """Return the number of running statistics of a task."""
+    return sum(entry.size for entry in net.task_buffers)

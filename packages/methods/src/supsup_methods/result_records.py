@@ -1,0 +1,45 @@
+"""The record of a result: what a run found, with what, on what. Runs write it, reproduction and dashboard read it."""
+
+from typing import Any
+
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
+
+
+class Accuracies(TypedDict):
+    """Fractions after a number of learned tasks."""
+
+    tasks_learned: int
+    accuracy: float
+    """Of images, averaged over tasks."""
+    task_inference_accuracy: float | None
+    """Of test batches given to the right task; None where the task was given."""
+    forgetting: float | None
+    """See `metrics`; None with a single task."""
+    backward_transfer: float | None
+    """See `metrics`; None with a single task."""
+
+
+class Summary(TypedDict):
+    """What summary.json holds: fractions, seconds and bytes, with all that they depend on."""
+
+    recipe: str
+    method: str
+    scenario: str
+    seed: int
+    device: str
+    machine: str
+    data: str
+    tasks: int
+    checkpoints: list[Accuracies]
+    accuracy_per_task: list[float]
+    seconds: dict[str, float]
+    bytes: dict[str, int]
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    finished: str
+
+
+def record_schema() -> dict[str, Any]:
+    """Return the JSON schema of a record."""
+    return TypeAdapter(Summary).json_schema()

@@ -1,0 +1,56 @@
+"""The optimisers of one tensor, held to those of torch."""
+
+import pytest
+import torch
+from supsup_methods.optimizers import Adam, RMSprop
+
+STEPS, RATE = 100, 1e-2
+PAIRS = [(RMSprop, torch.optim.RMSprop), (Adam, torch.optim.Adam)]
+
+
+def gradients() -> list[torch.Tensor]:
+    """Of all sizes from 1e-6 to 1e2, with zeros among them."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = torch.logspace(-6, 2, 50, dtype=torch.float64)
+    drawn = [torch.randn(50, generator=generator, dtype=torch.float64) * sizes for _ in range(STEPS)]
+    for number, gradient in enumerate(drawn):
+        gradient[number % 50] = 0.0
+    return drawn
+
+
+@pytest.mark.parametrize(("ours", "torchs"), PAIRS)
+def test_a_hundred_steps_end_where_torch_ends(ours, torchs):
+    start = torch.randn(50, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    values, parameter = start.clone(), torch.nn.Parameter(start.clone())
+    optimizer, oracle = ours(values, RATE), torchs([parameter], lr=RATE)
+    for gradient in gradients():
+        optimizer.step(gradient)
+        parameter.grad = gradient.clone()
+        oracle.step()
+    # A running mean is a sum of terms of one sign (v), or of ones that v bounds (m), each rounded at most three times on its
+    # way through each of 100 steps: a move is right to 300 roundings, and so many more than the handful of the last formula.
+    # No move exceeds RATE · 10 (RMSprop's first: 1 / sqrt(0.01)), and the value itself is rounded once a step, below 2⁴.
+    epsilon = torch.finfo(torch.float64).eps
+    tolerance = STEPS * (10 * RATE * 3 * STEPS + 2**4) * epsilon
+    assert (values - start).abs().max() > 10 * RATE
+    assert (values - parameter.detach()).abs().max() <= tolerance
+
+
+@pytest.mark.parametrize(("optimizer", "moves"), [(RMSprop, [10.0, 1.0 / 0.0199**0.5]), (Adam, [1.0, 1.0])])
+def test_the_first_moves_are_those_of_the_formulas(optimizer, moves):
+    """For gradients of 1, RMSprop divides by sqrt(1 - 0.99ᵗ), and Adam, freed of its bias, by 1."""
+    values = torch.zeros(1, dtype=torch.float64)
+    by = optimizer(values, RATE)
+    for move in moves:
+        before = values.clone()
+        by.step(torch.ones(1, dtype=torch.float64))
+        # The divisor is off by the 1e-8 that keeps it from 0: relative to 0.1 at the least, and a few roundings.
+        assert float(before - values) == pytest.approx(RATE * move, rel=1.1e-7)
+
+
+@pytest.mark.parametrize("optimizer", [RMSprop, Adam])
+def test_the_tensor_itself_is_moved_and_the_gradient_is_not(optimizer):
+    values, gradient = torch.zeros(3), torch.tensor([1.0, -1.0, 0.0])
+    optimizer(values, RATE).step(gradient)
+    assert values.sign().tolist() == [-1.0, 1.0, 0.0]
+    assert gradient.tolist() == [1.0, -1.0, 0.0]
