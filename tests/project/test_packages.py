@@ -101,7 +101,8 @@ def test_masks_and_search_run_where_storage_libraries_are_missing():
 
 TRAINING_IMPORTS = """
 import sys
-for missing in ("tyro", "mlflow", "streamlit", "pydantic", "plotly", "torchvision", "mlxtend"):
+absent = ("tyro", "mlflow", "streamlit", "pydantic", "plotly", "torchvision", "mlxtend", "safetensors", "constriction", "numba")
+for missing in absent:
     sys.modules[missing] = None
 import supsup_methods.supsup, supsup_methods.evaluation, supsup_methods.recipes
 """

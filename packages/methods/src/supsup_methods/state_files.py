@@ -13,9 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
 from supsup_core import CorruptBank
 from supsup_core.atomic_files import make_folder, replace_file
 from supsup_core.packed_bits import checksum
@@ -105,6 +103,8 @@ def stored_task_files(folder: Path) -> int:
     Raises:
         CorruptBank: the shared file is damaged.
     """
+    from safetensors import SafetensorError, safe_open
+
     shared = folder / _SHARED
     tasks = next(task for task in itertools.count() if not (folder / _task_name(task)).exists())
     if not shared.exists():
@@ -196,6 +196,8 @@ def _task_number(path: Path) -> int:
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor], number: int) -> None:
+    import safetensors.torch  # here and not above: files need it, training and searching do not
+
     kept = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
     about = {"number": str(number), "crc32": str(_checksum(number, kept))}
     make_folder(path.parent)
@@ -203,6 +205,8 @@ def _write(path: Path, tensors: Mapping[str, Tensor], number: int) -> None:
 
 
 def _read(path: Path, device: torch.device) -> tuple[dict[str, Tensor], int]:
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}
