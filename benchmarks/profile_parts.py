@@ -98,11 +98,11 @@ def main() -> None:
     net = network((300, 100), 100)
     training = SupSupSettings(training=MaskTraining(batches=options.batches))
     method = SupSup(net, MaskBank(net), training, num_labels=10, seed=0)
-    task = PermutedStream(digits(options.data_root), 1, seed=0)[0]
+    stream = PermutedStream(digits(options.data_root), 2, seed=0)
     console = Console(width=130)
     learning = {
         "textbook": parts(lambda: slow.learn(0, loader, options.batches)),
-        "ours": parts(lambda: method.learn([task], lambda: None)),
+        "ours": parts(lambda: method.learn([stream[method.tasks_learned]], lambda: None)),
     }
     console.print(table(f"training, {options.batches} batches", learning))
 

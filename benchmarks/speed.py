@@ -47,8 +47,8 @@ def learn_ours(options: argparse.Namespace, precision: Precision) -> Cost:
             for batch in stream[index].test.in_order(10_000):
                 (method.logits(batch.images, method.tasks_learned - 1).argmax(dim=1) == batch.labels).sum()
 
-    whole_task(3)
-    costs = [cost(lambda index=index: whole_task(index)) for index in range(3)]  # type: ignore[misc]
+    whole_task(0)
+    costs = [cost(lambda index=index: whole_task(index)) for index in (1, 2, 3)]  # type: ignore[misc]
     return sorted(costs, key=lambda each: each.wall)[1]
 
 

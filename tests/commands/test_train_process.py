@@ -5,6 +5,7 @@ import os
 import pty
 import resource
 import shlex
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -50,6 +51,26 @@ def test_the_tracking_store_has_the_run(finished):
     summary = json.loads((folder / "result.json").read_text())
     assert metrics["accuracy"] == summary["checkpoints"][-1]["accuracy"]
     assert mode == "wal"
+
+
+@pytest.mark.parametrize("damaged", ["bank", "progress.json"])
+def test_a_run_that_is_done_and_was_damaged_since_is_mended(finished, tmp_path, damaged):
+    folder, _ = finished
+    shutil.copytree(folder / "runs" / "demo-1", tmp_path / "copy")
+    expected = open_run(tmp_path / "copy").bank.rows.clone()
+    if damaged == "bank":
+        last = max((tmp_path / "copy" / "bank").glob("masks-*"))
+        content = bytearray(last.read_bytes())
+        content[-9] ^= 1
+        last.write_bytes(content)
+    else:
+        (tmp_path / "copy" / "progress.json").write_text("{")
+    again = train("--resume", "--out", "copy", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "damaged-1" in again.stdout
+    assert torch.equal(open_run(tmp_path / "copy").bank.rows, expected)
+    summary = json.loads((tmp_path / "copy" / "summary.json").read_text())
+    assert summary["checkpoints"] == json.loads((folder / "result.json").read_text())["checkpoints"]
 
 
 def test_a_second_run_gets_a_folder_of_its_own(finished):

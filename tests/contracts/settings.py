@@ -1,5 +1,8 @@
 """Each registered method with settings that learn the small problem in a blink. A new method adds its line here, and no more."""
 
+from dataclasses import replace
+from typing import Any
+
 from supsup_methods.batch_ensemble import BatchESettings
 from supsup_methods.dense_training import DenseTraining
 from supsup_methods.lower_bound import LowerBoundSettings
@@ -12,7 +15,7 @@ from supsup_methods.vector_training import VectorTraining
 
 _DENSE = DenseTraining(batches=120, batch_size=20, learning_rate=0.003)
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "supsup": SupSupSettings(training=MaskTraining(batches=120, batch_size=20, learning_rate=0.01)),
     "batch-ensemble": BatchESettings(
         training=VectorTraining(batches=120, batch_size=20), trunk_learning_rate=0.003, vectors_learning_rate=0.03
@@ -25,3 +28,12 @@ SMALL = {
     "lower-bound": LowerBoundSettings(training=_DENSE),
 }
 """By `kind`."""
+
+VARIANTS = SMALL | {
+    "batch-ensemble with heads": replace(SMALL["batch-ensemble"], last_layer="head"),
+    "batch-ensemble over random weights": replace(SMALL["batch-ensemble"], trunk="random"),
+    "separate-heads over random weights": replace(SMALL["separate-heads"], trunk="random"),
+    "upper-bound, carried on": replace(SMALL["upper-bound"], carry_on=True),
+    "lower-bound with a shared head": replace(SMALL["lower-bound"], heads="shared"),
+}
+"""Those and what stores something else."""

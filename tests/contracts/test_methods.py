@@ -2,12 +2,13 @@
 
 import dataclasses
 import inspect
+import itertools
 
 import pytest
 import torch
-from supsup_core import CorruptBank
+from supsup_core import CorruptBank, InvalidArgument, atomic_files, bank_files
 from supsup_datasets import Scenario
-from supsup_methods import recipe_files
+from supsup_methods import recipe_files, run_folder, state_files
 from supsup_methods.assembly import build_problem, build_stream, open_method, refuse_impossible, stored_bytes
 from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import evaluate_task
@@ -18,7 +19,7 @@ from supsup_methods.running import describe_environment, execute
 
 from ..methods.problems import dataset
 from ..methods.test_running import Stop, Watcher
-from .settings import SMALL
+from .settings import SMALL, VARIANTS
 
 CPU = torch.device("cpu")
 TASKS = 3
@@ -187,22 +188,84 @@ def test_a_damaged_file_is_found_and_what_is_lost_is_learned_again(kind, learned
 @kinds
 @pytest.mark.parametrize("stop_at", [50, 122, 124, 260, 370])
 def test_a_run_of_it_stopped_anywhere_ends_as_if_it_had_not(kind, stop_at, tmp_path):
-    runs = []
-    for name in ("whole", "stopped"):
-        folder = RunFolder(tmp_path / name)
-        folder.path.mkdir()
-        folder.begin(recipe_of(kind), describe_environment(CPU, dataset(), None))
-        runs.append(folder)
+    runs = [begun(tmp_path / name, recipe_of(kind)) for name in ("whole", "stopped")]
     whole, stopped = runs
     expected = execute(whole, recipe_of(kind), dataset(), CPU, Watcher())
     with pytest.raises(Stop):
         execute(stopped, recipe_of(kind), dataset(), CPU, Watcher(stop_at))
     summary = execute(stopped, recipe_of(kind), dataset(), CPU, Watcher())
-    ignored = ("seconds", "finished")
-    assert {name: value for name, value in summary.items() if name not in ignored} == {
-        name: value for name, value in expected.items() if name not in ignored
-    }
+    assert what_was_found(summary) == what_was_found(expected)
+    assert same(*(answers(open_run_of(folder, recipe_of(kind)), kind) for folder in runs))
     assert summary["checkpoints"][-1]["forgetting"] is not None
+
+
+class Crash(Exception):
+    pass
+
+
+def crashing(monkeypatch, at, after):
+    """Have the at-th replacement of a file be the last thing that happens, before or after it is done."""
+    calls = itertools.count(1)
+
+    def replace_file(path, content):
+        number = next(calls)
+        if number == at and not after:
+            raise Crash
+        atomic_files.replace_file(path, content)
+        if number == at:
+            raise Crash
+
+    for module in (state_files, run_folder, bank_files):
+        monkeypatch.setattr(module, "replace_file", replace_file)
+
+
+def begun(path, recipe):
+    folder = RunFolder(path)
+    path.mkdir()
+    folder.begin(recipe, describe_environment(CPU, dataset(), None))
+    return folder
+
+
+@pytest.mark.parametrize("name", sorted(VARIANTS))
+def test_a_crash_between_any_two_files_loses_nothing(name, tmp_path, monkeypatch):
+    settings = dataclasses.replace(VARIANTS[name], training=dataclasses.replace(VARIANTS[name].training, batches=4))
+    recipe = dataclasses.replace(recipe_of(settings.kind, tasks=2, checkpoints=(1,)), method=settings)
+    if inference_of(settings) is None:
+        recipe = dataclasses.replace(recipe, evaluation=dataclasses.replace(recipe.evaluation, scenario="GG"))
+    whole = begun(tmp_path / "whole", recipe)
+    execute(whole, recipe, dataset(), CPU, Watcher())
+    expected = answers(open_run_of(whole, recipe), settings.kind)
+    for at in itertools.count(1):
+        for after in (False, True):
+            folder = begun(tmp_path / f"{at}-{after}", recipe)
+            with monkeypatch.context() as patch:
+                crashing(patch, at, after)
+                try:
+                    execute(folder, recipe, dataset(), CPU, Watcher())
+                except Crash:
+                    pass
+                else:
+                    assert at > 5, "a run of two tasks replaces more files than that"
+                    return
+            summary = execute(folder, recipe, dataset(), CPU, Watcher())
+            assert same(answers(open_run_of(folder, recipe), settings.kind), expected)
+            assert what_was_found(summary) == what_was_found(whole.summary())
+
+
+def open_run_of(folder, recipe):
+    return open_method(recipe, build_problem(recipe, dataset(), CPU), folder.bank, None).method
+
+
+def what_was_found(summary):
+    return {name: value for name, value in summary.items() if name not in ("seconds", "finished")}
+
+
+@kinds
+def test_tasks_are_learned_in_turn(kind, tmp_path):
+    method = fresh(kind, tmp_path / "none")
+    with pytest.raises(InvalidArgument, match="task 1: 0 tasks are learned, and they are learned in turn"):
+        method.learn([stream(kind)[1]], lambda: None)
+    assert method.tasks_learned == 0
 
 
 @kinds

@@ -102,7 +102,7 @@ def test_a_damaged_task_is_set_aside_with_all_behind_it(tmp_path):
     assert len(state.tasks) == 2
     assert same(state.shared, tensors(100))
     assert "task-000002.safetensors: its content differs from its checksum" in note
-    assert "2 tasks before it are kept" in note
+    assert "tasks kept before it: 2" in note
     aside = [f"task-{task:06d}.safetensors.damaged-1" for task in (2, 3)]
     assert all(name in note for name in aside)
     assert {path.name for path in folder.glob("task*")} == {

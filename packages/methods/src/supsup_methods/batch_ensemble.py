@@ -44,7 +44,16 @@ from supsup_datasets.seeds import generator
 from torch import Tensor
 
 from supsup_methods.bounds import Bounds
-from supsup_methods.continual_method import InferEach, MethodBytes, MethodKind, OnBatch, Opened, Problem, WholeGroups
+from supsup_methods.continual_method import (
+    InferEach,
+    MethodBytes,
+    MethodKind,
+    OnBatch,
+    Opened,
+    Problem,
+    WholeGroups,
+    check_turn,
+)
 from supsup_methods.state_files import open_tasks, set_aside, write_shared, write_task
 from supsup_methods.task_guessing import OneShot, TaskInference, infer_by
 from supsup_methods.vector_training import (
@@ -131,9 +140,10 @@ class BatchE:
         """Train the vectors of each task from random signs, one task after another; task 0 trains W with its own.
 
         Raises:
-            InvalidArgument: what was trained is not finite; the learning rate is too high.
+            InvalidArgument: a task is not the next one; or what was trained is not finite; the learning rate is too high.
         """
         for task in tasks:
+            check_turn(task, self.tasks_learned)
             self._learn(task, on_batch)
 
     def logits(self, images: Float[Tensor, "images *input"], task: int) -> Float[Tensor, "images outputs"]:
@@ -188,7 +198,8 @@ class BatchE:
 
     def _task_tensors(self, task: int) -> dict[str, Tensor]:
         """Undo `_append`."""
-        factors, weights = self.bank.factors(task), self.bank.weights(task)
+        factors = self.bank.factors(task)
+        weights = self.bank.weights(task) if self.net.task_buffers else {}
         return {
             **as_kind("r", {name: r for name, (r, _) in factors.items()}),
             **as_kind("s", {name: s for name, (_, s) in factors.items()}),

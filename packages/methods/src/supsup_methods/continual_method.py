@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from supsup_core import ContextStore, FrozenNetwork
+from supsup_core import ContextStore, FrozenNetwork, InvalidArgument
 from supsup_core.weight_init import WeightInit, signed_kaiming_constant
 from supsup_datasets import Task
 from torch import Tensor, nn
@@ -53,6 +53,10 @@ class MethodBytes:
 
 class ContinualMethod(Protocol):
     """A method that learns tasks in turn and can be asked about any of them."""
+
+    @property
+    def net(self) -> FrozenNetwork:
+        """The network's functional forward; its own weights are the frozen ones, or where training starts."""
 
     @property
     def tasks_learned(self) -> int:
@@ -139,3 +143,15 @@ class MethodKind(Generic[Settings]):
     """How the settings say that tasks are told apart (`task_guessing.TaskInference`); None where the task must be given."""
     side_by_side: bool = False
     """Whether several tasks can be learned in each step."""
+
+
+def check_turn(task: Task, tasks_learned: int) -> None:
+    """Make sure that a task is the next one.
+
+    Raises:
+        InvalidArgument: it is another one, under whose index its answers would not be found.
+    """
+    if task.index != tasks_learned:
+        raise InvalidArgument(
+            f"task {task.index}: {tasks_learned} tasks are learned, and they are learned in turn; learn task {tasks_learned} next"
+        )

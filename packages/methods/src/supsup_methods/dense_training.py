@@ -105,18 +105,6 @@ def apart(weights: Weights, names: Iterable[str]) -> dict[str, Tensor]:
     return {name: weights[name].clone() for name in names}
 
 
-def check_turn(task: Task, tasks_learned: int) -> None:
-    """Make sure that a task is the next one.
-
-    Raises:
-        InvalidArgument: it is another one, under whose index its answers would not be found.
-    """
-    if task.index != tasks_learned:
-        raise InvalidArgument(
-            f"task {task.index}: {tasks_learned} tasks are learned, and they are learned in turn; learn task {tasks_learned} next"
-        )
-
-
 def check_learned(task: int, tasks_learned: int) -> None:
     """Make sure that a task can be asked about.
 

@@ -21,6 +21,7 @@ from supsup_methods.evaluation import TaskScore
 from supsup_methods.task_guessing import ScoreEach, TaskInference, score_by
 
 _WINDOW_FLOATS = 2**24  # of the images that guesses are made from, in memory at once
+_MOST_CALIBRATION_GUESSES = 4096  # each has a value for every task, and one number is fitted
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def compare(
         tasks: those whose test images are shown; task i is the store's context `task.index`.
         settings: the searches; each reads the first `images_per_guess` images of a batch.
         batch_size: test images that belong together.
-        calibration_guesses_per_task: guesses on training images of each of `tasks` that a temperature is fitted on.
+        calibration_guesses_per_task: guesses on training images of each of `tasks` that a temperature is fitted on; of many
+            tasks fewer, but one at least, and in all no more than 4,096 where that is possible.
         seed: which training images these are.
 
     Raises:
@@ -86,8 +88,9 @@ def compare(
     runs = [
         _Run(each, score_by(each, net, store, num_labels), min(each.images_per_guess, batch_size)) for each in settings
     ]
+    some = max(1, min(calibration_guesses_per_task, _MOST_CALIBRATION_GUESSES // len(tasks)))
     for run in runs:
-        run.temperature = _temperature(run, tasks, calibration_guesses_per_task, seed)
+        run.temperature = _temperature(run, tasks, some, seed)
     shown = max((run.images_per_guess for run in runs), default=1)
     for task in tasks:
         for window in _windows(net, store, task, batch_size, shown):

@@ -26,7 +26,7 @@ from supsup_core import FrozenNetwork, MaskableParameter, Weights, kaiming_norma
 from supsup_datasets import Task
 from torch import Tensor
 
-from supsup_methods.continual_method import MethodBytes, MethodKind, OnBatch, Opened, Problem, WholeGroups
+from supsup_methods.continual_method import MethodBytes, MethodKind, OnBatch, Opened, Problem, WholeGroups, check_turn
 from supsup_methods.dense_training import (
     FLOAT_BYTES,
     DenseTraining,
@@ -35,7 +35,6 @@ from supsup_methods.dense_training import (
     buffer_floats,
     check_fits,
     check_learned,
-    check_turn,
     fresh_weights,
     in_training,
     method_bytes,

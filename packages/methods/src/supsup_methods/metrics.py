@@ -2,10 +2,11 @@
 
 With a(l, i) the accuracy on task i after l tasks, as far as it was measured, and a(i) that just after task i was learned:
 
-    forgetting        F   = mean over earlier tasks i of  max over l of a(l, i)  -  a(T, i)
+    forgetting        F   = mean over earlier tasks i of  max over l < T of a(l, i)  -  a(T, i)
     backward transfer BWT = mean over earlier tasks i of  a(T, i) - a(i)
 
-Both in fractions. F counts the first test among the a(l, i); where only a checkpoint or two lie between, it is a lower bound.
+Both in fractions; F is negative where tasks became better. It counts the first test among the a(l, i); where only a checkpoint or
+two lie between, it is a lower bound.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ def forgetting(checkpoints: Sequence[Checkpoint], first: Mapping[int, TaskScore]
     for score in last.scores[:-1]:
         if score.task not in first:
             return None
-        known = [first[score.task].accuracy, score.accuracy]
+        known = [first[score.task].accuracy]
         known += [each.scores[score.task].accuracy for each in earlier if each.tasks_learned > score.task]
         losses.append(max(known) - score.accuracy)
     return sum(losses) / len(losses) if losses else None
@@ -32,13 +33,3 @@ def backward_transfer(first: Mapping[int, TaskScore], last: Checkpoint) -> float
         return None
     gains = [score.accuracy - first[score.task].accuracy for score in last.scores[:-1]]
     return sum(gains) / len(gains) if gains else None
-
-
-def confusion(checkpoint: Checkpoint) -> list[list[int]]:
-    """Return how many test batches of task i (row) were given to task j (column); all 0 where the task was given."""
-    tasks = checkpoint.tasks_learned
-    rows = [[0] * tasks for _ in range(tasks)]
-    for row, score in zip(rows, checkpoint.scores, strict=True):
-        for guessed, count in score.guessed.items():
-            row[guessed] = count
-    return rows

@@ -30,14 +30,13 @@ from supsup_datasets import Task
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from supsup_methods.continual_method import MethodBytes, MethodKind, OnBatch, Opened, Problem, WholeGroups
+from supsup_methods.continual_method import MethodBytes, MethodKind, OnBatch, Opened, Problem, WholeGroups, check_turn
 from supsup_methods.dense_training import (
     FLOAT_BYTES,
     DenseTraining,
     Descent,
     check_fits,
     check_learned,
-    check_turn,
     method_bytes,
     train_weights,
 )

@@ -186,7 +186,7 @@ class RunFolder:
 
     def write_progress(self, progress: Progress) -> None:
         """Replace the record of how far the run has come."""
-        self._write(PROGRESS, asdict(progress))
+        self._write(PROGRESS, asdict(progress), indent=None)  # after each task, so it should be quick
 
     def summary(self) -> Summary:
         """Return the results of a run that is done."""
@@ -199,19 +199,21 @@ class RunFolder:
     def _read(self, name: str, adapter: TypeAdapter[_Content]) -> _Content:
         """Return what a file says, as the adapter's type."""
         path = self.path / name
+        again = f"go on with supsup-train --resume --out {self.path}, which makes it again"
+        way_out = again if name in (PROGRESS, SUMMARY) else "restore it from a copy, or start a new run"
         try:
             return adapter.validate_python(json.loads(path.read_bytes()))
         except FileNotFoundError:
-            raise UsageError(f"{path}: missing; restore it from a copy, or start a new run") from None
+            raise UsageError(f"{path}: missing; {way_out}") from None
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             place = ".".join(str(part) for part in first["loc"])
-            raise UsageError(f"{path}: {place}: {first['msg']}; restore it from a copy, or start a new run") from None
+            raise UsageError(f"{path}: {place}: {first['msg']}; {way_out}") from None
         except ValueError as error:
-            raise UsageError(f"{path}: not JSON ({error}); restore it from a copy, or start a new run") from None
+            raise UsageError(f"{path}: not JSON ({error}); {way_out}") from None
 
-    def _write(self, name: str, content: dict[str, Any]) -> None:
-        replace_file(self.path / name, (json.dumps(content, indent=1) + "\n").encode())
+    def _write(self, name: str, content: dict[str, Any], indent: int | None = 1) -> None:
+        replace_file(self.path / name, (json.dumps(content, indent=indent) + "\n").encode())
 
 
 def claim_run_path(parent: Path, name: str) -> Path:

@@ -147,11 +147,12 @@ def _can_test_what_is_missing(method: ContinualMethod, recipe: Recipe, progress:
     """Tell whether every state of the method whose test is missing can still be had."""
     due = _checkpoints_due(recipe, progress, method.tasks_learned)
     due += [tasks.stop for tasks in _first_tests_due(recipe, progress, tasks_at_once, method.tasks_learned)]
-    return all(method.first(tasks) is not None for tasks in due)
+    earlier = [tasks for tasks in due if tasks < method.tasks_learned]
+    return not earlier or method.first(min(earlier)) is not None  # a method keeps all of its earlier states or none
 
 
 def _as_after(method: ContinualMethod, tasks: int) -> ContinualMethod:
-    then = method.first(tasks)
+    then = method if tasks == method.tasks_learned else method.first(tasks)
     if then is None:
         raise AssertionError("unreachable: all was learned again")
     return then

@@ -26,7 +26,7 @@ class Run:
 
     Attributes:
         method: what was learned, ready to answer.
-        checkpoints: the tests so far.
+        checkpoints: the tests so far; `guessed` of a task's score is its row of the confusion of tasks.
         summary: the results, or None while the run is not done.
     """
 
@@ -39,12 +39,8 @@ class Run:
 
     @property
     def network(self) -> FrozenNetwork:
-        """The frozen network of a method that has one.
-
-        Raises:
-            UsageError: the method keeps no contexts over a frozen network.
-        """
-        return self._over_contexts().net
+        """The network's functional forward."""
+        return self.method.net
 
     @property
     def bank(self) -> MaskBank:
@@ -53,17 +49,9 @@ class Run:
         Raises:
             UsageError: the method learns no masks.
         """
-        bank = self._over_contexts().bank
-        if isinstance(bank, MaskBank):
-            return bank
+        if isinstance(self.method, OverContexts) and isinstance(self.method.bank, MaskBank):
+            return self.method.bank
         raise UsageError(f"{self.path}: {self.recipe.method.kind} learns no masks; use its method")
-
-    def _over_contexts(self) -> OverContexts:
-        if isinstance(self.method, OverContexts):
-            return self.method
-        raise UsageError(
-            f"{self.path}: {self.recipe.method.kind} keeps no contexts over a frozen network; use its method"
-        )
 
 
 def open_run(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Run:

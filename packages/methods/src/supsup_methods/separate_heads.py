@@ -25,7 +25,7 @@ from supsup_datasets import Task
 from torch import Tensor
 
 from supsup_methods.bounds import Bounds
-from supsup_methods.continual_method import MethodBytes, MethodKind, OnBatch, Opened, Problem, WholeGroups
+from supsup_methods.continual_method import MethodBytes, MethodKind, OnBatch, Opened, Problem, WholeGroups, check_turn
 from supsup_methods.dense_training import (
     FLOAT_BYTES,
     Descent,
@@ -33,7 +33,6 @@ from supsup_methods.dense_training import (
     buffer_floats,
     check_fits,
     check_learned,
-    check_turn,
     fresh_weights,
     in_training,
     method_bytes,

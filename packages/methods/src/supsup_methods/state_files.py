@@ -20,6 +20,7 @@ from supsup_core.packed_bits import checksum
 from torch import Tensor
 
 _SHARED = "shared.safetensors"
+_ABOUT = "number and crc32"
 _RESTORE = "; restore it from a copy"
 
 
@@ -111,7 +112,7 @@ def stored_task_files(folder: Path) -> int:
         return tasks
     try:
         with safe_open(shared, framework="pt") as file:
-            after = int((file.metadata() or {})["number"])
+            after = int((file.metadata() or {})[_ABOUT].split()[0])
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise CorruptBank(f"{shared}: it cannot be read ({error}){_RESTORE}") from None
     return max(tasks, after)
@@ -136,9 +137,10 @@ def open_tasks(folder: Path, device: torch.device, *, mend: bool = True) -> tupl
         return _start_over(folder, state.damage)
     behind = [path for path in _task_paths(folder) if _task_number(path) >= len(state.tasks)]
     aside = [set_aside(path).name for path in behind]
-    kept = f"{len(state.tasks)} tasks before it are kept, the others are learned again"
+    named = aside[0] if len(aside) == 1 else f"{aside[0]} to {aside[-1]} ({len(aside)} files)"
+    kept = f"tasks kept before it: {len(state.tasks)}, the others are learned again"
     return State(state.shared, state.shared_after, state.tasks), (
-        f"{state.damage}; {kept}; set aside, in {folder}: {', '.join(aside)}",
+        f"{state.damage}; {kept}; set aside, in {folder}: {named}",
     )
 
 
@@ -159,10 +161,12 @@ def open_sequence(
     state = read_state(folder, device)
     needed = state.shared_after if task_files else 0
     tasks = state.tasks[:needed]  # a stop may have come between a task's own file and the shared one
-    shared_is_lost = state.shared is None and (folder / _SHARED).exists()
+    # Without it there may be the first task's own file, from a stop between the two, and nothing else.
+    shared_is_lost = state.shared is None and ((folder / _SHARED).exists() or len(_task_paths(folder)) > 1)
     if not shared_is_lost and len(tasks) == needed:
         return State(state.shared, state.shared_after, tasks), ()
-    damage = state.damage or f"{folder / _task_name(len(tasks))}: it is missing"
+    lost = _SHARED if shared_is_lost else _task_name(len(tasks))
+    damage = state.damage or f"{folder / lost}: it is missing"
     if not mend:
         raise CorruptBank(f"{damage}; resume the run to learn again what is lost")
     return _start_over(folder, damage)
@@ -199,7 +203,7 @@ def _write(path: Path, tensors: Mapping[str, Tensor], number: int) -> None:
     import safetensors.torch  # here and not above: files need it, training and searching do not
 
     kept = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
-    about = {"number": str(number), "crc32": str(_checksum(number, kept))}
+    about = {_ABOUT: f"{number} {_checksum(number, kept)}"}  # one entry, as the library writes several in any order
     make_folder(path.parent)
     replace_file(path, safetensors.torch.save(kept, metadata=about))
 
@@ -209,10 +213,9 @@ def _read(path: Path, device: torch.device) -> tuple[dict[str, Tensor], int]:
 
     try:
         with safe_open(path, framework="pt") as file:
-            about = file.metadata() or {}
+            number, expected = map(int, (file.metadata() or {})[_ABOUT].split())
             # Copies: what the library returns is the file itself, mapped into memory.
             tensors = {name: file.get_tensor(name).clone() for name in sorted(file.keys())}
-        number, expected = int(about["number"]), int(about["crc32"])
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise CorruptBank(f"{path}: it cannot be read ({error}){_RESTORE}") from None
     if _checksum(number, tensors) != expected:

@@ -18,7 +18,16 @@ from supsup_datasets import Task, side_by_side
 from supsup_datasets.seeds import generator
 from torch import Tensor
 
-from supsup_methods.continual_method import InferEach, MethodBytes, MethodKind, OnBatch, Opened, Problem, WholeGroups
+from supsup_methods.continual_method import (
+    InferEach,
+    MethodBytes,
+    MethodKind,
+    OnBatch,
+    Opened,
+    Problem,
+    WholeGroups,
+    check_turn,
+)
 from supsup_methods.mask_training import MaskTraining, fresh_scores, train_side_by_side, train_threshold_mask
 from supsup_methods.mended_bank import mended_bank
 from supsup_methods.task_guessing import OneShot, TaskInference, infer_by
@@ -72,8 +81,11 @@ class SupSup:
         """Train each task's mask from fresh scores, several tasks in every step, and append them to the bank.
 
         Raises:
+            InvalidArgument: a task is not the next one, or the learning rate is too high.
             DatasetError: several tasks do not go side by side (`supsup_datasets.side_by_side`).
         """
+        for later, task in enumerate(tasks):
+            check_turn(task, self.tasks_learned + later)
         training = self._settings.training
         orders = [generator(self._seed, "training order", task.index) for task in tasks]
         scores = torch.stack([fresh_scores(self.net, self._seed, task.index) for task in tasks])
@@ -99,7 +111,7 @@ class SupSup:
 
     def first(self, tasks: int) -> "SupSup":
         """Return the method with the first masks only."""
-        bank = MaskBank(self.net)
+        bank = MaskBank(self.net, self.bank.buffers.dtype)
         bank.append_rows(self.bank.rows[:tasks], self.bank.buffers[:tasks])
         return SupSup(self.net, bank, self._settings, self._num_labels, self._seed)
 

@@ -84,7 +84,7 @@ class Tracker:
         self._send(status=status)
 
     def _send(self, **line: Any) -> None:
-        if self._process is not None and self._process.stdin is not None:
+        if self._process is not None and self._process.stdin is not None and not self._process.stdin.closed:
             with contextlib.suppress(BrokenPipeError):  # the process has ended, and `close` reads why
                 self._process.stdin.write(json.dumps(line) + "\n")
                 self._process.stdin.flush()

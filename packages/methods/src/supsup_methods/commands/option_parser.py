@@ -48,6 +48,13 @@ def _one_line(box: str, prog: str) -> str:
     if number is not None:
         option, kind, given = number.groups()
         return f"{option} {given}: it should be a {'whole number' if kind == 'int' else 'number'}; choose another value"
+    choice = re.search(r"[Ii]nvalid choice '([^']*)' for argument '(--[^\s']+)'\. Expected one of \(([^)]*)\)", text)
+    if choice is not None:
+        given, option, known = choice.groups()
+        known = known.replace("'", "").strip(", ")
+        if option.endswith("kind"):
+            return f"{option} {given}: the recipe decides it, and has {known}; choose another recipe"
+        return f"{option} {given}: it should be one of {known}; choose another value"
     text = re.sub(r"^(Parsing error|Value error|Unrecognized options|Required options)\s*", "", text)
-    text = re.split(r"For full helptext|Similar options|Argument helptext", text)[0].strip(" .;")
+    text = re.split(r"For full helptext|Similar options|Perhaps you meant|Argument helptext", text)[0].strip(" .;")
     return f"{text}; {prog} --help lists all options"

@@ -38,7 +38,7 @@ class Question:
     """Images of a test batch that infer the task of the whole batch; more than it has means all."""
     gamma: float = 0.5
     """Share of the tasks that stay in each round of gamma."""
-    steps: int = 20
+    steps: int = 10
     """Steps of descent."""
     tasks: int | None = None
     """How many tasks' test images are shown, from the first on; all by default. A search always chooses among all tasks."""
@@ -90,7 +90,8 @@ def ask(question: Question) -> None:
     method = run.method
     if not isinstance(method, OverContexts) or method.infer_each is None:
         raise UsageError(
-            f"{question.run}: {run.recipe.method.kind} must be given the task, so there is nothing to compare"
+            f"{question.run}: {run.recipe.method.kind} must be given the task, so there is nothing to compare; choose a run of "
+            "supsup, or of batch-ensemble without heads"
         )
     if method.tasks_learned == 0:
         raise UsageError(
@@ -109,6 +110,7 @@ def ask(question: Question) -> None:
         [_settings(search, question) for search in question.searches],
         question.batch_size or run.recipe.evaluation.batch_size,
         question.calibration_guesses,
+        run.recipe.seed,
     )
     named = dict(zip(question.searches, found, strict=True))
     console.print(_table(run, method.tasks_learned, named))
@@ -172,6 +174,7 @@ def _answer(compared: Compared) -> dict[str, Any]:
         "accuracy": compared.accuracy,
         "task_inference_accuracy": compared.task_inference_accuracy,
         "guesses": compared.guesses,
+        "confusion": {str(score.task): score.guessed for score in compared.scores},
         "calibration_error": compared.calibration_error,
         "calibrated_error": compared.calibrated_error,
         "temperature": compared.temperature,

@@ -76,6 +76,8 @@ def _prepare(launch: Launch, folder: RunFolder | None) -> tuple[torch.device, Im
 def _finish(console: Console, launch: Launch, folder: RunFolder, dataset: ImageDataset, device: torch.device) -> None:
     """Run what is left to run, under the eyes of the terminal and the tracking store, and say what came out."""
     if folder.is_done and folder.has_results:
+        with RunProgress(console, launch.recipe, dataset) as progress:
+            execute(folder, launch.recipe, dataset, device, progress)  # does nothing, but where files are damaged
         _tell(console, launch, folder)
         return
     tracker = Tracker(launch.recipe, folder.path, RUNS)

@@ -2,6 +2,8 @@
 
 from supsup_methods.experiment import Recipe
 from supsup_methods.recipes.demo import DEMO
+from supsup_methods.recipes.figure10 import FIGURE10
+from supsup_methods.recipes.heads import HEADS
 from supsup_methods.recipes.table3 import TABLE3
 from supsup_methods.recipes.table4 import TABLE4
 from supsup_methods.recipes.table6 import TABLE6
@@ -10,6 +12,8 @@ from supsup_methods.recipes.table8 import TABLE8
 from supsup_methods.recipes.table9 import TABLE9
 
 RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe for recipes in ((DEMO,), TABLE3, TABLE4, TABLE6, TABLE7, TABLE8, TABLE9) for recipe in recipes
+    recipe.name: recipe
+    for recipes in ((DEMO,), TABLE3, TABLE4, TABLE6, TABLE7, TABLE8, TABLE9, FIGURE10, HEADS)
+    for recipe in recipes
 }
-"""By name; tables 4 and 9, or 3 and 8, print some rows twice, which have one recipe."""
+"""By name."""

@@ -5,6 +5,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from supsup_methods.errors import UsageError
+from supsup_methods.registry import inference_of
 from supsup_methods.result_records import Summary
 from supsup_methods.run_folder import RunFolder
 
@@ -17,11 +18,11 @@ def print_results(console: Console, folder: RunFolder, summary: Summary) -> None
     _print_totals(console, summary)
     path = escape(str(folder.path))
     console.print(f"Saved in [bold]{path}[/]: recipe, what was learned (bank/), summary.json", soft_wrap=True)
-    console.print(
-        "Next: supsup-train --tasks 50 · --method.inference.objective G · --evaluation.scenario GG · "
-        "--data-root DIR for full MNIST · streamlit run apps/dashboard.py to look at all runs",
-        soft_wrap=True,
-    )
+    hints = [f"supsup-train {summary['recipe']} --tasks 50", "--data-root DIR for full MNIST"]
+    if inference_of(folder.recipe().method) is not None:
+        hints.append(f"supsup-eval {path} for other ways to find the task")
+    hints.append("streamlit run apps/dashboard.py to look at all runs")
+    console.print(f"Next: {' · '.join(hints)}", soft_wrap=True)
 
 
 def _print_tasks(console: Console, folder: RunFolder) -> None:
