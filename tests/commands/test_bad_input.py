@@ -76,6 +76,14 @@ def attempt(tmp_path, monkeypatch, capsys):
             ("--method.inference.objective", "G", "--backbone.outputs", "10"),
             ("--method.inference.objective G: with 10 outputs and 10 labels no neuron is superfluous",),
         ),
+        (
+            ("table3-psp", "--tasks", "1", "--backbone.hidden", "100000"),
+            ("training takes about 672.9 GB of memory", "choose a narrower network"),
+        ),
+        (("table3-psp", "--method.kind", "supsup"), ("--method.kind supsup: the recipe decides it, and has psp",)),
+        (("table3-psp", "--evaluation.scenario", "GNu"), ("psp must be given the task of test images; choose GG",)),
+        (("table3-psp", "--tasks-at-once", "2"), ("psp learns one task after the other; choose 1",)),
+        (("table6-supsup-h", "--tasks", "37"), ("--tasks 37: rotated-mnist turns by ten degrees a task",)),
         (("--evaluation.checkpoints", "50"), ("--evaluation.checkpoints 50: the run ends after --tasks 10",)),
         (
             ("--tasks", "1", "--backbone.hidden", "100000", "100000"),

@@ -10,6 +10,7 @@ from supsup_methods.evaluation import evaluate_task
 from supsup_methods.experiment import Evaluation
 from supsup_methods.mask_training import MaskTraining
 from supsup_methods.recipes import RECIPES
+from supsup_methods.result_records import record_schema
 from supsup_methods.run_folder import RunFolder
 from supsup_methods.running import adopt_environment, describe_environment, execute
 from supsup_methods.runs import find_runs, open_run
@@ -93,6 +94,8 @@ def test_a_run_tells_its_observer_everything_in_order(whole):
 def test_the_summary_says_what_was_measured(whole):
     folder, summary, _ = whole
     assert summary == folder.summary()
+    assert sorted(record_schema()["required"]) == sorted(summary), "whoever reads records can rely on every field"
+    assert summary["accuracy_per_task"] == [score.accuracy for score in folder.progress().checkpoints[-1].scores]
     assert [entry["tasks_learned"] for entry in summary["checkpoints"]] == [1, 2, 3]
     assert all(0 <= entry["accuracy"] <= 1 for entry in summary["checkpoints"])
     assert summary["bytes"] == {"contexts": 3 * 34_400, "shared": 0, "buffers": 0, "total": 3 * 34_400}

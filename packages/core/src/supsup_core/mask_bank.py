@@ -234,12 +234,15 @@ class MaskBank:
         largest = max(outputs.numel() for _, outputs in gradients.values())
         at_once = min(_TASKS_OF_OUTER_PRODUCTS, max(1, _CHUNK_FLOATS // max(1, largest)))
         slopes = self._frozen.new_zeros((images, len(self)))
+        scratch = self._frozen.new_empty(at_once * largest)  # filled again and again: fresh memory costs more than it
         start = 0
         for block in self.blocks(at_once):
             masked = unpack_to(block, self._net.num_bits, self._frozen.dtype).mul_(self._frozen)
             for name, weights in self._net.unflatten(masked).items():
                 inputs, outputs = gradients[name]
-                slopes[:, start : start + len(block)] += ((inputs @ weights.mT) * outputs).sum(dim=-1).T
+                products = scratch[: len(block) * outputs.numel()].view(len(block), *outputs.shape)
+                torch.bmm(inputs.expand(len(block), -1, -1), weights.mT, out=products)
+                slopes[:, start : start + len(block)] += products.mul_(outputs).sum(dim=-1).T
             start += len(block)
         return slopes
 

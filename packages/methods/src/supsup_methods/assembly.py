@@ -15,8 +15,6 @@ from supsup_methods.errors import UsageError
 from supsup_methods.experiment import PermutedMnist, Recipe, RotatedMnist
 from supsup_methods.registry import inference_of, kind_of
 
-# Frozen weights, their copy in the module, scores, two optimiser tensors, effective weights, gradients twice.
-_FLOATS_PER_WEIGHT = 8
 _COPIES_OF_A_BATCH = 6  # pixels as bytes and indices, floats, activations and their gradients
 _MOST_TASKS_AT_ONCE = 256  # a stop loses the tasks in flight, and more than this gain nothing
 
@@ -89,7 +87,8 @@ def refuse_impossible(recipe: Recipe, dataset: ImageDataset, tasks_at_once: int 
             f"--tasks-at-once {tasks_at_once}: {recipe.method.kind} learns one task after the other; choose 1"
         )
     together = min(tasks_at_once, recipe.tasks)
-    needed = together * _shapes(recipe, dataset).num_bits * 4 * _FLOATS_PER_WEIGHT + stored_bytes(recipe, dataset)
+    training = together * kind_of(recipe.method).working_bytes(_shapes(recipe, dataset))
+    needed = training + stored_bytes(recipe, dataset)
     available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > available:
         raise UsageError(
@@ -106,7 +105,7 @@ def default_tasks_at_once(recipe: Recipe, dataset: ImageDataset, device: torch.d
     batch_floats = recipe.method.training.batch_size * (
         dataset.train.images[0].numel() + sum(recipe.backbone.hidden) + recipe.backbone.outputs
     )
-    needed = 4 * (_FLOATS_PER_WEIGHT * _shapes(recipe, dataset).num_bits + _COPIES_OF_A_BATCH * batch_floats)
+    needed = kind_of(recipe.method).working_bytes(_shapes(recipe, dataset)) + 4 * _COPIES_OF_A_BATCH * batch_floats
     return max(1, min(recipe.tasks, _MOST_TASKS_AT_ONCE, int(0.8 * free) // needed))
 
 

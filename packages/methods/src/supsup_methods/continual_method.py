@@ -139,6 +139,9 @@ class MethodKind(Generic[Settings]):
     last argument is None nothing is changed, and damage raises CorruptBank."""
     stored_bytes: Callable[[Settings, FrozenNetwork, int], int]
     """About what so many tasks take, from a network that may be on the meta device."""
+    working_bytes: Callable[[FrozenNetwork], int] = lambda net: 32 * net.num_bits
+    """About what training a task takes in memory. Eight floats a weight: W and its copy in the module, what is trained, two
+    tensors of an optimiser, effective weights, gradients twice."""
     inference: Callable[[Settings], Any] = lambda settings: None
     """How the settings say that tasks are told apart (`task_guessing.TaskInference`); None where the task must be given."""
     side_by_side: bool = False
