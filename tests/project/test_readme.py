@@ -39,9 +39,11 @@ BENCHMARKS = re.compile(r"`(?:python )?benchmarks/[^`]*`|\(`--hidden[^`]*`\)")  
 @pytest.mark.parametrize("option", sorted(set(re.findall(r"(?<=\s)--[a-z][a-z.-]+", BENCHMARKS.sub("", README)))))
 def test_every_option_it_names_exists(option, tmp_path, monkeypatch, capsys):
     from supsup_methods.commands.launch import parse_launch
+    from supsup_methods.commands.questions import parse_question
 
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit):
-        parse_launch(["--help"])
+    for parse in (parse_launch, parse_question):
+        with pytest.raises(SystemExit):
+            parse(["--help"])
     assert re.search(rf"{re.escape(option)}\b", capsys.readouterr().out)
     assert "demo" in RECIPES
