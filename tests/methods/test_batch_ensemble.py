@@ -215,7 +215,7 @@ def test_which_networks_train_vectorised(monkeypatch):
     ):
         formed.clear()
         net = problem(module=module).network(kaiming_normal)
-        training_forward(net, net.fresh_buffers())(fresh_vectors(net, 0, 0), images)
+        training_forward(net, net.fresh_buffers())(images, fresh_vectors(net, 0, 0))
         assert len(formed) == expected
 
 

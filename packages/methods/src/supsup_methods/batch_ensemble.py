@@ -40,7 +40,6 @@ from supsup_core import (
     kaiming_normal,
 )
 from supsup_datasets import Task
-from supsup_datasets.seeds import generator
 from torch import Tensor
 
 from supsup_methods.bounds import Bounds
@@ -54,6 +53,8 @@ from supsup_methods.continual_method import (
     WholeGroups,
     check_turn,
 )
+from supsup_methods.dense_training import Descent, train_weights, training_batches
+from supsup_methods.optimizers import Adam
 from supsup_methods.state_files import open_tasks, set_aside, write_shared, write_task
 from supsup_methods.task_guessing import OneShot, TaskInference, infer_by
 from supsup_methods.vector_training import (
@@ -63,7 +64,6 @@ from supsup_methods.vector_training import (
     fresh_head,
     fresh_vectors,
     of_kind,
-    train_vectors,
     training_forward,
 )
 
@@ -215,14 +215,13 @@ class BatchE:
         trains_trunk = self._settings.trunk == "task-0" and self.tasks_learned == 0
         if trains_trunk:
             values |= as_kind("trunk", shared.frozen)
-        rate_name = "trunk_learning_rate" if trains_trunk else "vectors_learning_rate"
-        rate = self._settings.trunk_learning_rate if trains_trunk else self._settings.vectors_learning_rate
-        order = generator(self._problem.seed, "training order", task.index)
-        batches = task.train.shuffled(training.batch_size, training.batches, order)
+        if trains_trunk:
+            descent = Descent(Adam, self._settings.trunk_learning_rate, "trunk_learning_rate")
+        else:
+            descent = Descent(Adam, self._settings.vectors_learning_rate, "vectors_learning_rate")
+        batches = training_batches(self._problem.seed, task, training.batch_size, training.batches)
         buffers = self.net.fresh_buffers()
-        trained = train_vectors(values, batches, rate, training_forward(self.net, buffers), on_batch)
-        if not all(bool(torch.isfinite(value).all()) for value in trained.values()):
-            raise InvalidArgument(f"{rate_name}={rate}: the vectors diverged to infinity or NaN; lower it")
+        trained = train_weights(training_forward(self.net, buffers), values, batches, descent, on_batch)
         if trains_trunk:
             self._trained = of_kind(trained, "trunk")
             self._use(self.net, self._trained)

@@ -52,6 +52,8 @@ class Descent:
 
     optimizer: Callable[[Tensor, float], Optimizer]
     learning_rate: float
+    rate_name: str = "learning_rate"
+    """As the settings call it."""
 
 
 def training_batches(seed: int, task: Task, batch_size: int, batches: int) -> Iterable[Batch]:
@@ -80,7 +82,7 @@ def train_weights(
         on_batch()
     if not bool(torch.isfinite(flat).all()):
         raise InvalidArgument(
-            f"learning_rate={descent.learning_rate}: the weights diverged to infinity or NaN; lower it"
+            f"{descent.rate_name}={descent.learning_rate}: the weights diverged to infinity or NaN; lower it"
         )
     return {name: leaf.detach() for name, leaf in leaves.items()}
 

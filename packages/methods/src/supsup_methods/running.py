@@ -131,9 +131,8 @@ def execute(
         seconds = _learn(method, tasks, observer)
         _test_first(method, tasks, recipe, progress)
         progress.train_seconds.update(dict.fromkeys([task.index for task in tasks], seconds))
-        folder.write_progress(
-            progress
-        )  # before what was learned: a task that is saved has its seconds and its first test
+        # Before what was learned: a task that is saved has its seconds and its first test.
+        folder.write_progress(progress)
         method.save(folder.bank)
         for task in tasks:
             observer.task_learned(task.index + 1, seconds)

@@ -142,9 +142,17 @@ class SeparateHeads:
         head, statistics = fresh_weights(self.net, [self._head], kaiming_normal, task.index), self.net.fresh_buffers()
         batches = training_batches(self.net.seed, task, training.batch_size, training.batches)
         if task.index == 0 and self._settings.trunk == "task-0":
-            start, fixed, descent = {**self.trunk, **head}, statistics, Descent(Adam, training.trunk_learning_rate)
+            start, fixed, descent = (
+                {**self.trunk, **head},
+                statistics,
+                Descent(Adam, training.trunk_learning_rate, "trunk_learning_rate"),
+            )
         else:
-            start, fixed, descent = head, {**self.trunk, **statistics}, Descent(Adam, training.head_learning_rate)
+            start, fixed, descent = (
+                head,
+                {**self.trunk, **statistics},
+                Descent(Adam, training.head_learning_rate, "head_learning_rate"),
+            )
         return train_weights(in_training(self.net, fixed), start, batches, descent, on_batch), statistics
 
 

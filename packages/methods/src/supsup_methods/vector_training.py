@@ -4,7 +4,7 @@ Two forward passes that say the same: f(x, W ⊙ (s rᵀ)) for any network (Eq. 
 ((X ⊙ R) W) ⊙ S (Eq. 12), which forms neither effective weights nor a gradient of frozen ones.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, TypeAlias
 
@@ -14,13 +14,11 @@ from supsup_core import FrozenNetwork, Weights
 from supsup_core.linear_chain import LinearChain
 from supsup_core.random_streams import normal, signs, stream_key
 from supsup_core.weight_init import kaiming_std
-from supsup_datasets import Batch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, linear
+from torch.nn.functional import linear
 
 from supsup_methods.bounds import Bounds
-from supsup_methods.continual_method import OnBatch
-from supsup_methods.optimizers import Adam
+from supsup_methods.dense_training import Forward
 
 
 @dataclass(frozen=True)
@@ -65,12 +63,10 @@ def fresh_head(net: FrozenNetwork, seed: int, task: int) -> dict[str, Tensor]:
     return {f"head.{entry.name}": drawn.to(net.dtype)}
 
 
-Forward: TypeAlias = Callable[[TaskTensors, Float[Tensor, "images *input"]], Float[Tensor, "images outputs"]]
-"""(what is trained, images) to logits; `trunk.NAME`, where it is there, stands in place of a frozen weight."""
-
-
 def training_forward(net: FrozenNetwork, buffers: Weights) -> Forward:
     """Return the forward pass to train by: vectorised (Eq. 12) where the network is a chain of linear layers.
+
+    In what it trains, `trunk.NAME`, where it is there, stands in place of a frozen weight.
 
     Args:
         net: the network with the weights W.
@@ -78,8 +74,8 @@ def training_forward(net: FrozenNetwork, buffers: Weights) -> Forward:
     """
     chain = LinearChain.of(net)
     if chain is not None:
-        return lambda values, images: vectorised_logits(chain, net, values, images)
-    return lambda values, images: net.in_training(images, {**effective_weights(net, values), **buffers})
+        return lambda images, values: vectorised_logits(chain, net, values, images)
+    return lambda images, values: net.in_training(images, {**effective_weights(net, values), **buffers})
 
 
 def vectorised_logits(
@@ -107,20 +103,3 @@ def effective_weights(net: FrozenNetwork, values: TaskTensors) -> dict[str, Tens
     products = {name: torch.outer(s[name], r[name]) for name in r}
     spread = {name: weights[name].shape[:2] + (1,) * (weights[name].ndim - 2) for name in r}
     return {name: weights[name] * products[name].view(spread[name]) for name in r} | of_kind(values, "head")
-
-
-def train_vectors(
-    start: TaskTensors, batches: Iterable[Batch], learning_rate: float, forward: Forward, on_batch: OnBatch
-) -> dict[str, Tensor]:
-    """Return the values after training by Adam on the cross-entropy over all outputs; all of them lie in one vector."""
-    flat = torch.cat([value.flatten() for value in start.values()])
-    parts = flat.split([value.numel() for value in start.values()])
-    values = {name: part.view_as(start[name]).requires_grad_() for name, part in zip(start, parts, strict=True)}
-    optimizer = Adam(flat, learning_rate)
-    for batch in batches:
-        loss = cross_entropy(forward(values, batch.images), batch.labels)
-        gradients = torch.autograd.grad(loss, list(values.values()))
-        with torch.no_grad():
-            optimizer.step(torch.cat([gradient.flatten() for gradient in gradients]))
-        on_batch()
-    return {name: value.detach().clone() for name, value in values.items()}

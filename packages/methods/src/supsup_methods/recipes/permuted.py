@@ -3,9 +3,11 @@
 from typing import Literal
 
 from supsup_methods.experiment import Evaluation, FullyConnected, Recipe
+from supsup_methods.lower_bound import LowerBoundSettings
 from supsup_methods.registry import MethodSettings
 from supsup_methods.supsup import SupSupSettings
 from supsup_methods.task_guessing import OneShot
+from supsup_methods.upper_bound import UpperBoundSettings
 
 LENET = (300, 100)
 FC = (1024, 1024)
@@ -27,6 +29,16 @@ def inferred(name: str, hidden: tuple[int, ...], outputs: int, method: MethodSet
 def supsup(name: str, hidden: tuple[int, ...], outputs: int, objective: Literal["H", "G"]) -> Recipe:
     """Return a row of SupSup with One-Shot from a single image."""
     return inferred(name, hidden, outputs, SupSupSettings(inference=OneShot(objective=objective)))
+
+
+def output_sizes(table: str, hidden: tuple[int, ...]) -> tuple[Recipe, ...]:
+    """Return the rows of Table 8 or 9: SupSup with 200, 100 and 25 outputs, by H and by G, between the bounds."""
+    kinds: tuple[tuple[Literal["H", "G"], str], ...] = (("H", "h"), ("G", "g"))
+    rows = [
+        supsup(f"{table}-supsup-s{size}-{name}", hidden, size, kind) for size in (200, 100, 25) for kind, name in kinds
+    ]
+    lower = given(f"{table}-lower-bound", hidden, LowerBoundSettings(heads="shared"))
+    return (*rows, lower, given(f"{table}-upper-bound", hidden, UpperBoundSettings()))
 
 
 def _tested(scenario: Literal["GG", "GNu"]) -> Evaluation:
