@@ -5,6 +5,7 @@ from typing import Any
 
 from supsup_methods.batch_ensemble import BatchESettings
 from supsup_methods.dense_training import DenseTraining
+from supsup_methods.hopsupsup import HopfieldRecovery, HopSupSupSettings, UnitMaskTraining
 from supsup_methods.lower_bound import LowerBoundSettings
 from supsup_methods.mask_training import MaskTraining
 from supsup_methods.psp import PspSettings
@@ -17,6 +18,11 @@ _DENSE = DenseTraining(batches=120, batch_size=20, learning_rate=0.003)
 
 SMALL: dict[str, Any] = {
     "supsup": SupSupSettings(training=MaskTraining(batches=120, batch_size=20, learning_rate=0.01)),
+    "hopsupsup": HopSupSupSettings(
+        training=UnitMaskTraining(epochs=20, batch_size=20, learning_rate=1.0),
+        recovery=HopfieldRecovery(batch_size=9),
+        witness=True,
+    ),
     "batch-ensemble": BatchESettings(
         training=VectorTraining(batches=120, batch_size=20), trunk_learning_rate=0.003, vectors_learning_rate=0.03
     ),
@@ -30,6 +36,7 @@ SMALL: dict[str, Any] = {
 """By `kind`."""
 
 VARIANTS = SMALL | {
+    "hopsupsup without a witness": replace(SMALL["hopsupsup"], witness=False),
     "batch-ensemble with heads": replace(SMALL["batch-ensemble"], last_layer="head"),
     "batch-ensemble over random weights": replace(SMALL["batch-ensemble"], trunk="random"),
     "separate-heads over random weights": replace(SMALL["separate-heads"], trunk="random"),

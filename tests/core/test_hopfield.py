@@ -3,16 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from supsup_core import InvalidArgument
-from supsup_core.hopfield import (
-    Recovery,
-    RecoverySettings,
-    Reservoir,
-    binarize,
-    energy,
-    hebb,
-    storkey,
-    strict_storkey,
-)
+from supsup_core.hopfield import Reservoir, energy, hebb, reservoir_values, settle, storkey, strict_storkey
+from supsup_core.hopfield_recovery import Recovery, RecoverySettings, binarize
 
 EPS = torch.finfo(torch.float64).eps
 
@@ -185,3 +177,51 @@ def test_the_defaults_are_those_of_the_appendix():
     settings = RecoverySettings()
     assert (settings.strength, settings.learning_rate) == (1.5e-3, 500.0)
     assert (settings.momentum, settings.weight_decay) == (0.9, 1e-4)
+
+
+@pytest.mark.parametrize("rule", [hebb, storkey, strict_storkey])
+def test_couplings_stay_symmetric_to_the_last_bit(rule):
+    strings = patterns(6, 33, 4).float()
+    couplings = torch.zeros(33, 33)
+    for z in strings:
+        couplings = rule(couplings, z)
+        assert torch.equal(couplings, couplings.T)
+
+
+def test_a_reservoir_is_stored_as_half_of_each_matrix_and_comes_back_bit_by_bit():
+    filled = reservoir(random_layers(4))
+    tensors = filled.tensors()
+    assert sum(part.numel() for part in tensors.values()) == reservoir_values({"a": 60, "b": 60}) == 2 * (1830 + 60)
+    again = Reservoir.from_tensors(tensors, stored=4)
+    assert again.stored == 4
+    for name in ("a", "b"):
+        assert torch.equal(again.couplings[name], filled.couplings[name])
+        assert torch.equal(again.mean[name], filled.mean[name])
+
+
+@pytest.mark.parametrize("missing", ["mean.a", "couplings.a", "mean.b", "couplings.b"])
+def test_tensors_that_are_no_reservoir_are_refused(missing):
+    tensors = reservoir(random_layers(1)).tensors()
+    del tensors[missing]
+    with pytest.raises(InvalidArgument, match="tensors: of shapes"):
+        Reservoir.from_tensors(tensors, stored=1)
+    with pytest.raises(InvalidArgument, match="tensors: of shapes"):
+        Reservoir.from_tensors({}, stored=0)
+
+
+@pytest.mark.parametrize("rule", [hebb, storkey, strict_storkey])
+def test_damaged_strings_settle_where_they_came_from(rule):
+    strings = patterns(4, 300, 3)
+    couplings = stored(rule, strings)
+    cues = strings.clone()
+    for row, cue in enumerate(cues):
+        cue[torch.randperm(300, generator=torch.Generator().manual_seed(row))[:30]] *= -1
+    assert torch.equal(settle(couplings, strings), strings)
+    assert torch.equal(settle(couplings, cues), strings)
+
+
+def test_settling_keeps_units_without_a_field_and_ends_where_two_states_alternate():
+    cues = torch.tensor([[1.0, -1.0]])
+    assert torch.equal(settle(torch.zeros(2, 2), cues), cues)
+    negative = torch.tensor([[5.0, -1.0], [-1.0, 5.0]])  # the diagonal does not count
+    assert torch.equal(settle(negative, torch.tensor([[1.0, 1.0]]), sweeps=3), torch.tensor([[-1.0, -1.0]]))

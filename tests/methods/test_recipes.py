@@ -35,6 +35,6 @@ def test_every_recipe_can_be_run(name, tmp_path):
     assert from_json(to_json(recipe), "here") == recipe
     refuse_impossible(recipe, data)
     assert len(build_stream(recipe, data)) == recipe.tasks
-    if sum(recipe.backbone.hidden) < 1000:
+    if sum(recipe.backbone.widths) < 1000:
         opened = open_method(recipe, build_problem(recipe, data, torch.device("cpu")), tmp_path / "none", None)
         assert opened.method.tasks_learned == 0

@@ -7,7 +7,7 @@ stored patterns maxima.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,7 +18,7 @@ from supsup_core.errors import InvalidArgument
 Pattern: TypeAlias = Float[Tensor, " units"]
 Couplings: TypeAlias = Float[Tensor, "units units"]
 StorageRule: TypeAlias = Callable[[Couplings, Pattern], Couplings]
-"""(Ψ, z) to the Ψ that also holds z."""
+"""(Ψ, z) to the Ψ that also holds z. A symmetric Ψ stays symmetric to the last bit."""
 
 
 def energy(couplings: Couplings, z: Pattern) -> Float[Tensor, ""]:
@@ -35,7 +35,8 @@ def storkey(couplings: Couplings, z: Pattern) -> Couplings:
     """Return Ψ + (zzᵀ - zhᵀ - hzᵀ - I)/d with h = Ψz, the paper's form of Storkey's rule (Eq. 6)."""
     h = couplings @ z
     identity = torch.eye(len(z), dtype=z.dtype, device=z.device)
-    return couplings + (torch.outer(z, z) - torch.outer(z, h) - torch.outer(h, z) - identity) / len(z)
+    crossed = torch.outer(z, h)
+    return couplings + (torch.outer(z, z) - (crossed + crossed.T) - identity) / len(z)
 
 
 def strict_storkey(couplings: Couplings, z: Pattern) -> Couplings:
@@ -45,31 +46,29 @@ def strict_storkey(couplings: Couplings, z: Pattern) -> Couplings:
     """
     own = couplings.diagonal() * z
     fields = (couplings @ z - own).unsqueeze(1) - couplings * z  # h_ij, right for i != j
-    change = torch.outer(z, z) - z.unsqueeze(1) * fields.T - fields * z
-    return (couplings + change / len(z)).fill_diagonal_(0.0)
+    crossed = fields * z
+    return (couplings + (torch.outer(z, z) - (crossed + crossed.T)) / len(z)).fill_diagonal_(0.0)
 
 
-class _SignStraightThrough(torch.autograd.Function):
-    """Forward the sign with +1 at 0, backward the identity."""
+def settle(couplings: Couplings, cues: Float[Tensor, "cues units"], sweeps: int = 50) -> Float[Tensor, "cues units"]:
+    """Return where cues come to rest by z <- sign(Ψz), all units at once, without self-coupling: recall without data.
 
-    generate_vmap_rule = True
+    A unit whose field is 0 keeps its value. What has not come to rest after so many sweeps (two states may alternate) is returned
+    as it is then.
 
-    @staticmethod
-    def forward(z: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        return torch.where(z < 0, -1.0, 1.0).to(z.dtype)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        """Nothing is needed for the backward pass."""
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        return gradient
-
-
-def binarize(z: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Return the string in {-1, 1} nearest to z, +1 at 0, with the gradient passed straight through."""
-    return _SignStraightThrough.apply(z)  # type: ignore[no-untyped-call]
+    Args:
+        couplings: Ψ.
+        cues: strings in {-1, 1}, a row each.
+        sweeps: at most so many.
+    """
+    own = couplings.diagonal()
+    for _ in range(sweeps):
+        fields = cues @ couplings - cues * own
+        settled = torch.where(fields == 0, cues, fields.sign())
+        if torch.equal(settled, cues):
+            break
+        cues = settled
+    return cues
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,9 @@ class Reservoir:
     stored: int
 
     @classmethod
-    def empty(cls, units: Mapping[str, int], dtype: torch.dtype = torch.float32) -> "Reservoir":
+    def empty(
+        cls, units: Mapping[str, int], dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
+    ) -> "Reservoir":
         """Return a reservoir without patterns, for layers of the given widths.
 
         Raises:
@@ -95,8 +96,9 @@ class Reservoir:
         """
         if not units or min(units.values()) < 1:
             raise InvalidArgument(f"units={dict(units)}: name at least one layer, each with at least one unit")
-        couplings = {name: torch.zeros(width, width, dtype=dtype) for name, width in units.items()}
-        return cls(couplings, {name: torch.zeros(width, dtype=dtype) for name, width in units.items()}, 0)
+        couplings = {name: torch.zeros(width, width, dtype=dtype, device=device) for name, width in units.items()}
+        mean = {name: torch.zeros(width, dtype=dtype, device=device) for name, width in units.items()}
+        return cls(couplings, mean, 0)
 
     def store(self, masks: Mapping[str, Bool[Tensor, " units"]], rule: StorageRule = storkey) -> "Reservoir":
         """Return a reservoir that holds one more pattern: Ψ by the rule, μ <- (k-1)/k μ + z/k (Eq. 6).
@@ -115,99 +117,45 @@ class Reservoir:
             k,
         )
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what must be stored: μ, and of each Ψ, which is symmetric, the rows up to the diagonal one after the other."""
+        halves = {f"couplings.{name}": part[_lower(len(part), part.device)] for name, part in self.couplings.items()}
+        return halves | {f"mean.{name}": part for name, part in self.mean.items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], stored: int) -> "Reservoir":
+        """Return the reservoir whose `tensors` these are.
+
+        Raises:
+            InvalidArgument: they are not those of a reservoir.
+        """
+        mean = {name.removeprefix("mean."): part for name, part in tensors.items() if name.startswith("mean.")}
+        expected = {f"mean.{name}": (len(part),) for name, part in mean.items()}
+        expected |= {f"couplings.{name}": (len(part) * (len(part) + 1) // 2,) for name, part in mean.items()}
+        found = {name: tuple(part.shape) for name, part in tensors.items()}
+        if not mean or found != expected:
+            raise InvalidArgument(f"tensors: of shapes {found}; a reservoir with these layers has {expected}")
+        couplings = {name: _symmetric(tensors[f"couplings.{name}"], len(part)) for name, part in mean.items()}
+        return cls(couplings, mean, stored)
+
     def energy(self, z: Mapping[str, Pattern]) -> Float[Tensor, ""]:
         """Return the energy of a string for each layer, summed over layers."""
         return torch.stack([energy(self.couplings[name], part) for name, part in z.items()]).sum()
 
 
-@dataclass(frozen=True)
-class RecoverySettings:
-    """Hopfield Recovery's constants; the defaults are those of Appendix B.2.
-
-    Attributes:
-        strength: γ of Eq. 7. With the ½ in the energy it is 1.5e-3; without it half of that would be right.
-        learning_rate: of gradient descent on z.
-        momentum: of gradient descent on z.
-        weight_decay: of gradient descent on z.
-    """
-
-    strength: float = 1.5e-3
-    learning_rate: float = 0.5e3
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
+def reservoir_values(units: Mapping[str, int]) -> int:
+    """Return how many numbers the `tensors` of a reservoir hold, for layers of the given widths; one task or many."""
+    return sum(width * (width + 1) // 2 + width for width in units.values())
 
 
-@dataclass(frozen=True)
-class RecoveryStep:
-    """What one step of recovery saw, before it moved.
-
-    Attributes:
-        entropy: H of the outputs under the mask of z.
-        energy: E of the binarised z, summed over layers.
-        objective: J of Eq. 7.
-    """
-
-    entropy: float
-    energy: float
-    objective: float
+def _lower(units: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    rows, columns = torch.tril_indices(units, units, device=device)
+    return rows, columns
 
 
-class Recovery:
-    """Finding a stored mask from the reservoir and unlabelled data (Appendix B.2).
-
-    z starts at μ. Step t of T goes down J(z, t) = γ (t/T) E(z) + (1 - t/T) H(p), where z is binarised on the way forward and
-    the gradient passes straight through (Eq. 7): the data leads at first, the reservoir has the last word.
-
-    Args:
-        reservoir: the stored patterns.
-        steps: T, at least 1.
-        settings: the constants of gradient descent.
-    """
-
-    def __init__(self, reservoir: Reservoir, steps: int, settings: RecoverySettings | None = None) -> None:
-        if steps < 1:
-            raise InvalidArgument(f"steps={steps}: recovery takes at least one; pass the number of batches")
-        if reservoir.stored == 0:
-            raise InvalidArgument("reservoir: it holds no pattern to recover; store at least one")
-        self._reservoir = reservoir
-        self._steps = steps
-        self._settings = settings or RecoverySettings()
-        self._taken = 0
-        self._z = {name: mean.clone().requires_grad_() for name, mean in reservoir.mean.items()}
-        self._velocity = {name: torch.zeros_like(mean) for name, mean in reservoir.mean.items()}
-
-    @property
-    def masks(self) -> dict[str, Bool[Tensor, " units"]]:
-        """The masks of the present z: m = (z + 1)/2 of the binarised string."""
-        return {name: part.detach() >= 0 for name, part in self._z.items()}
-
-    def step(self, entropy_of: Callable[[Mapping[str, Pattern]], Float[Tensor, ""]]) -> RecoveryStep:
-        """Take one step.
-
-        Args:
-            entropy_of: the mean entropy of the network's outputs on this step's data, as a function of the masks, which are
-                floats 0 and 1 by layer name that gradients flow through.
-
-        Raises:
-            InvalidArgument: all T steps were taken.
-        """
-        if self._taken == self._steps:
-            raise InvalidArgument(f"steps={self._steps}: all of them were taken; begin a new recovery with more")
-        self._taken += 1
-        progress = self._taken / self._steps
-        with torch.enable_grad():
-            strings = {name: binarize(part) for name, part in self._z.items()}
-            uncertainty = entropy_of({name: (string + 1.0) / 2.0 for name, string in strings.items()})
-            stored = self._reservoir.energy(strings)
-            objective = self._settings.strength * progress * stored + (1.0 - progress) * uncertainty
-            gradients = torch.autograd.grad(objective, list(self._z.values()))
-        self._descend(gradients)
-        return RecoveryStep(uncertainty.item(), stored.item(), objective.item())
-
-    @torch.no_grad()
-    def _descend(self, gradients: tuple[Tensor, ...]) -> None:
-        """Move z by gradient descent with momentum and weight decay, as torch.optim.SGD does."""
-        for (name, part), gradient in zip(self._z.items(), gradients, strict=True):
-            velocity = self._velocity[name]
-            velocity.mul_(self._settings.momentum).add_(gradient).add_(part, alpha=self._settings.weight_decay)
-            part.sub_(velocity, alpha=self._settings.learning_rate)
+def _symmetric(half: Float[Tensor, " entries"], units: int) -> Couplings:
+    rows, columns = _lower(units, half.device)
+    whole = half.new_empty(units, units)
+    whole[rows, columns] = half
+    whole[columns, rows] = half
+    return whole

@@ -20,7 +20,7 @@ from supsup_datasets.rotated import RotatedStream
 from supsup_datasets.scenario import Revealed, Scenario, draw_tree, scenario_for
 from supsup_datasets.split import SplitStream
 from supsup_datasets.subset import LabelSpace, Subset
-from supsup_datasets.task import Batch, Task, TaskImages
+from supsup_datasets.task import Batch, Task, TaskImages, Unlabelled, joined
 from supsup_datasets.task_group import TaskGroup, side_by_side
 from supsup_datasets.task_stream import TaskStream
 
@@ -53,6 +53,7 @@ __all__ = [
     "TaskGroup",
     "TaskImages",
     "TaskStream",
+    "Unlabelled",
     "cifar10",
     "cifar100",
     "consecutive_partition",
@@ -62,6 +63,7 @@ __all__ = [
     "from_arrays",
     "image_folder",
     "imagenet",
+    "joined",
     "kmnist",
     "large_image_folder",
     "mnist",

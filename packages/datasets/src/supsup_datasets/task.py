@@ -1,6 +1,6 @@
 """One task of a stream: its images, wherever they lie, and how many labels they have."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,6 +44,40 @@ class TaskImages(Protocol):
 
     def shuffled(self, batch_size: int, batches: int, generator: torch.Generator, *, skip: int = 0) -> Iterator[Batch]:
         """Yield `batches` batches, but for the first `skip`, epoch after epoch without replacement, augmented."""
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """A task's test images as a method may see them before it answers: nothing but images."""
+
+    shown: TaskImages
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.shown)
+
+    def in_order(self, batch_size: int, smallest: int = 1) -> Iterator[Tensor]:
+        """Yield every image once, in the order of the base data; a last batch below `smallest` joins the one before."""
+        for batch in joined(self.shown.in_order(batch_size), smallest):
+            yield batch.images
+
+
+def joined(batches: Iterable[Batch], smallest: int) -> Iterator[Batch]:
+    """Yield batches, but a last one of fewer than `smallest` images together with the one before it, if there is one.
+
+    For networks that need company, as batch normalisation by the batch's own statistics does.
+    """
+    before: Batch | None = None
+    for batch in batches:
+        if before is None:
+            before = batch
+        elif len(batch) < smallest:
+            before = Batch(torch.cat((before.images, batch.images)), torch.cat((before.labels, batch.labels)))
+        else:
+            yield before
+            before = batch
+    if before is not None:
+        yield before
 
 
 @dataclass(frozen=True)

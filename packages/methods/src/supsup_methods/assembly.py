@@ -6,13 +6,33 @@ from typing import assert_never
 
 import torch
 from supsup_core import FrozenNetwork, keep_weights
-from supsup_datasets import ImageDataset, PermutedStream, RotatedStream, TaskStream, embedded_mnist, mnist
+from supsup_core.unit_masks import unit_widths
+from supsup_datasets import (
+    ImageDataset,
+    LabelSpace,
+    PermutedStream,
+    RotatedStream,
+    Scenario,
+    SplitStream,
+    TaskStream,
+    embedded_mnist,
+    mnist,
+    split_mnist,
+)
 from torch import nn
 
-from supsup_methods.backbones import fully_connected
+from supsup_methods.backbones import fully_connected, normalised_fully_connected, small_convolutional
 from supsup_methods.continual_method import Opened, Problem, WholeGroups
 from supsup_methods.errors import UsageError
-from supsup_methods.experiment import PermutedMnist, Recipe, RotatedMnist
+from supsup_methods.experiment import (
+    FullyConnected,
+    NormalisedFullyConnected,
+    PermutedMnist,
+    Recipe,
+    RotatedMnist,
+    SmallConvolutional,
+    SplitMnist,
+)
 from supsup_methods.registry import inference_of, kind_of
 
 _COPIES_OF_A_BATCH = 6  # pixels as bytes and indices, floats, activations and their gradients
@@ -31,13 +51,17 @@ def build_stream(recipe: Recipe, dataset: ImageDataset) -> TaskStream:
             return PermutedStream(dataset, recipe.tasks, recipe.seed)
         case RotatedMnist():
             return RotatedStream(dataset, recipe.tasks, degrees_per_task=10.0)
+        case SplitMnist():
+            whole = split_mnist(dataset)
+            return SplitStream(dataset, whole.partition[: recipe.tasks], whole.label_space)
         case _:
             assert_never(recipe.stream)
 
 
 def build_problem(recipe: Recipe, dataset: ImageDataset, device: torch.device) -> Problem:
     """Return what the recipe's method is built for: backbone, labels, seed and device."""
-    return Problem(lambda: _backbone(recipe, dataset), dataset.train.num_labels, recipe.seed, device)
+    labels = build_stream(recipe, dataset)[0].num_labels
+    return Problem(lambda: _backbone(recipe, dataset), labels, recipe.seed, device)
 
 
 def open_method(recipe: Recipe, problem: Problem, folder: Path, whole_groups: WholeGroups | None) -> Opened:
@@ -67,20 +91,15 @@ def refuse_impossible(recipe: Recipe, dataset: ImageDataset, tasks_at_once: int 
     Raises:
         UsageError: they do not.
     """
-    _refuse_outputs(recipe, dataset.train.num_labels)
+    _refuse_too_many_tasks(recipe)
+    first = build_stream(recipe, dataset)[0]
+    _refuse_outputs(recipe, first.num_labels)
+    _refuse_scenario(recipe, first.label_space)
+    _refuse_backbone(recipe, dataset)
     late = [number for number in recipe.evaluation.checkpoints if number > recipe.tasks]
     if late:
         raise UsageError(
             f"--evaluation.checkpoints {late[0]}: the run ends after --tasks {recipe.tasks}; leave it out, or learn more"
-        )
-    if recipe.evaluation.scenario != "GG" and inference_of(recipe.method) is None:
-        raise UsageError(
-            f"--evaluation.scenario {recipe.evaluation.scenario}: {recipe.method.kind} must be given the task of test images; "
-            "choose GG"
-        )
-    if isinstance(recipe.stream, RotatedMnist) and recipe.tasks > 36:
-        raise UsageError(
-            f"--tasks {recipe.tasks}: rotated-mnist turns by ten degrees a task, so 36 come full circle; ask for fewer"
         )
     if tasks_at_once > 1 and not kind_of(recipe.method).side_by_side:
         raise UsageError(
@@ -102,11 +121,48 @@ def default_tasks_at_once(recipe: Recipe, dataset: ImageDataset, device: torch.d
     if device.type != "cuda" or not kind_of(recipe.method).side_by_side:
         return 1
     free, _ = torch.cuda.mem_get_info(device)
-    batch_floats = recipe.method.training.batch_size * (
-        dataset.train.images[0].numel() + sum(recipe.backbone.hidden) + recipe.backbone.outputs
-    )
+    batch_floats = recipe.method.training.batch_size * (dataset.train.images[0].numel() + sum(recipe.backbone.widths))
     needed = kind_of(recipe.method).working_bytes(_shapes(recipe, dataset)) + 4 * _COPIES_OF_A_BATCH * batch_floats
     return max(1, min(recipe.tasks, _MOST_TASKS_AT_ONCE, int(0.8 * free) // needed))
+
+
+def _refuse_too_many_tasks(recipe: Recipe) -> None:
+    if isinstance(recipe.stream, RotatedMnist) and recipe.tasks > 36:
+        raise UsageError(
+            f"--tasks {recipe.tasks}: rotated-mnist turns by ten degrees a task, so 36 come full circle; ask for fewer"
+        )
+    if isinstance(recipe.stream, SplitMnist) and recipe.tasks > 5:
+        raise UsageError(f"--tasks {recipe.tasks}: split-mnist has five pairs of digits; ask for 5 or fewer")
+
+
+def _refuse_scenario(recipe: Recipe, labels: LabelSpace) -> None:
+    scenario, kind = Scenario(recipe.evaluation.scenario), kind_of(recipe.method)
+    allowed = kind.scenarios(recipe.method)
+    if scenario not in allowed:
+        why = "keeps no mask by task" if kind.masks_units else "must be given the task of test images"
+        raise UsageError(
+            f"--evaluation.scenario {scenario.value}: {recipe.method.kind} {why}; choose "
+            f"{' or '.join(each.value for each in allowed)}"
+        )
+    if kind.masks_units and scenario is Scenario.GNu and labels is LabelSpace.LOCAL:
+        raise UsageError(
+            f"--evaluation.scenario GNu: {recipe.method.kind} answers with a label and no task, and {recipe.stream.kind} has the "
+            "same labels in all tasks; choose GNs, or a stream whose labels name their task (split-mnist)"
+        )
+
+
+def _refuse_backbone(recipe: Recipe, dataset: ImageDataset) -> None:
+    method, backbone = recipe.method.kind, recipe.backbone.kind
+    normalised = bool(unit_widths(_shapes(recipe, dataset).module))
+    if kind_of(recipe.method).masks_units and not normalised:
+        raise UsageError(
+            f"--backbone.kind {backbone}: {method} masks the units of normalisation layers, and it has none; choose "
+            "normalised-fully-connected or small-convolutional"
+        )
+    if normalised and not kind_of(recipe.method).masks_units:
+        raise UsageError(
+            f"--backbone.kind {backbone}: {method} trains no network with batch norm yet; choose fully-connected"
+        )
 
 
 def _refuse_outputs(recipe: Recipe, labels: int) -> None:
@@ -129,4 +185,13 @@ def _shapes(recipe: Recipe, dataset: ImageDataset) -> FrozenNetwork:
 
 
 def _backbone(recipe: Recipe, dataset: ImageDataset) -> nn.Module:
-    return fully_connected(dataset.train.images[0].numel(), recipe.backbone.hidden, recipe.backbone.outputs)
+    image = dataset.train.images[0]
+    match recipe.backbone:
+        case FullyConnected(hidden=hidden, outputs=outputs):
+            return fully_connected(image.numel(), hidden, outputs)
+        case NormalisedFullyConnected(hidden=hidden, outputs=outputs):
+            return normalised_fully_connected(image.numel(), hidden, outputs)
+        case SmallConvolutional(channels=channels, outputs=outputs):
+            return small_convolutional(len(image), channels, outputs)
+        case _:
+            assert_never(recipe.backbone)

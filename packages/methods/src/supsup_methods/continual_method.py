@@ -1,9 +1,15 @@
 """What every method of continual learning offers to training, evaluation and storage, whatever it learns.
 
 A method is a map from a task to effective parameters. Some need small contexts over frozen weights (SupSup, BatchE), some keep
-training all weights (PSP, the lower bound), some keep a model a task (the upper bound). They differ in what can be asked of
-them, and say so here in place of faking an answer: `infer_each` is None where the task must be given, and `first` answers None
-where learning more has changed what was learned before.
+training all weights (PSP, the lower bound), some keep a model a task (the upper bound), some a reservoir of all tasks
+(HopSupSup). They differ in what can be asked of them, and say so here in place of faking an answer:
+
+| protocol | what it can be asked |
+|---|---|
+| `AnswersByTask` | the outputs of a task; and which task images are from, unless `infer_each` is None |
+| `RecoversMasks` | a mask for a task's unlabelled test images, and the outputs under that mask; no task by its number |
+
+`first` answers None where learning more has changed what was learned before.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,9 +19,10 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from supsup_core import ContextStore, FrozenNetwork, InvalidArgument
+from supsup_core import ContextStore, FrozenNetwork, InvalidArgument, Masks
+from supsup_core.hopfield_recovery import RecoveryStep
 from supsup_core.weight_init import WeightInit, signed_kaiming_constant
-from supsup_datasets import Task
+from supsup_datasets import Scenario, Task, Unlabelled
 from torch import Tensor, nn
 
 OnBatch: TypeAlias = Callable[[], None]
@@ -52,7 +59,7 @@ class MethodBytes:
 
 
 class ContinualMethod(Protocol):
-    """A method that learns tasks in turn and can be asked about any of them."""
+    """A method that learns tasks in turn."""
 
     @property
     def net(self) -> FrozenNetwork:
@@ -66,21 +73,50 @@ class ContinualMethod(Protocol):
     def bytes(self) -> MethodBytes:
         """What storage takes."""
 
-    @property
-    def infer_each(self) -> InferEach | None:
-        """How it tells tasks from images; None if it cannot, and the task must be given."""
-
     def learn(self, tasks: Sequence[Task], on_batch: OnBatch) -> None:
         """Learn the next tasks."""
-
-    def logits(self, images: Float[Tensor, "images *input"], task: int) -> Float[Tensor, "images outputs"]:
-        """Return the outputs of the network for images of `task`, after all that was learned."""
 
     def save(self, folder: Path) -> None:
         """Write what was learned; a stop at any moment leaves what an earlier call wrote, or this one."""
 
     def first(self, tasks: int) -> "ContinualMethod | None":
         """Return the method as it was after so many tasks, or None where learning more has changed them."""
+
+
+@runtime_checkable
+class AnswersByTask(ContinualMethod, Protocol):
+    """A method that can be asked about each of its tasks."""
+
+    @property
+    def infer_each(self) -> InferEach | None:
+        """How it tells tasks from images; None if it cannot, and the task must be given."""
+
+    def logits(self, images: Float[Tensor, "images *input"], task: int) -> Float[Tensor, "images outputs"]:
+        """Return the outputs of the network for images of `task`, after all that was learned."""
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """A mask that was found for a task's test images, and how."""
+
+    masks: Masks
+    steps: tuple[RecoveryStep, ...]
+    """In turn, with the mask after each of them."""
+
+
+@runtime_checkable
+class RecoversMasks(ContinualMethod, Protocol):
+    """A method that keeps no mask by task, and finds one again for test images that are known to be of one task."""
+
+    @property
+    def right_masks(self) -> Sequence[Masks] | None:
+        """The masks as they were learned, kept for scoring alone; None if they are gone, as they should be in earnest."""
+
+    def recover(self, images: Unlabelled) -> Recovered:
+        """Return a mask for all of these images, from what the method keeps and from them."""
+
+    def logits_under(self, images: Float[Tensor, "images *input"], masks: Masks) -> Float[Tensor, "images outputs"]:
+        """Return the outputs of the network under a mask, by the statistics of this batch: show at least two images."""
 
 
 @runtime_checkable
@@ -146,6 +182,17 @@ class MethodKind(Generic[Settings]):
     """How the settings say that tasks are told apart (`task_guessing.TaskInference`); None where the task must be given."""
     side_by_side: bool = False
     """Whether several tasks can be learned in each step."""
+    masks_units: bool = False
+    """Whether masks cover the units of normalisation layers, so that the backbone must have some. They are then recovered for
+    test images in place of being kept by task."""
+
+    def scenarios(self, settings: Settings) -> tuple[Scenario, ...]:
+        """Return those in which the method can be tested (Table 1)."""
+        if self.masks_units:
+            return (Scenario.GNs, Scenario.GNu)
+        if self.inference(settings) is None:
+            return (Scenario.GG,)
+        return (Scenario.GG, Scenario.GNs, Scenario.GNu)
 
 
 def check_turn(task: Task, tasks_learned: int) -> None:

@@ -22,6 +22,7 @@ from torch.nn.functional import cross_entropy
 from supsup_methods.bounds import Bounds
 from supsup_methods.continual_method import MethodBytes, OnBatch
 from supsup_methods.optimizers import Optimizer
+from supsup_methods.training_length import BatchesATask
 
 Forward: TypeAlias = Callable[[Float[Tensor, "images *input"], Weights], Float[Tensor, "images outputs"]]
 """Images and the weights in training to logits."""
@@ -31,13 +32,9 @@ FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
-class DenseTraining:
+class DenseTraining(BatchesATask):
     """Training of all weights on one task; the defaults are the paper's for MNIST (Section 4.2)."""
 
-    batches: Annotated[int, Bounds(ge=1, le=10_000_000)] = 1000
-    """Training batches for each task (Section 4.2)."""
-    batch_size: Annotated[int, Bounds(ge=1, le=1_000_000)] = 128
-    """Images in a batch (Section 4.2)."""
     learning_rate: Annotated[float, Bounds(gt=0, le=1e6)] = 1e-4
     """Learning rate of RMSprop on the weights (Section 4.2)."""
 

@@ -8,15 +8,16 @@ import torch
 from supsup_datasets import Batch, Scenario, Task
 from torch import Tensor
 
-from supsup_methods.continual_method import ContinualMethod, InferEach
+from supsup_methods.continual_method import AnswersByTask, ContinualMethod, InferEach, RecoversMasks
 from supsup_methods.errors import UsageError
+from supsup_methods.recovery_scoring import RecoveryTrace, score_recovery
 
 _WINDOW_FLOATS = 2**24  # of test images in memory at once
 
 
 @dataclass(frozen=True)
 class TaskScore:
-    """Counts over the test set of one task. A guess is made once for each test batch."""
+    """Counts over the test set of one task. A guess is made once for each test batch, or a mask recovered once for all."""
 
     task: int
     images: int
@@ -24,7 +25,10 @@ class TaskScore:
     guesses: int
     guesses_right: int
     guessed: dict[int, int] = field(default_factory=dict)
-    """How many test batches were given to each task, for those that were given any: a row of the confusion of tasks."""
+    """How many test batches were given to each task, for those that were given any: a row of the confusion of tasks. Where a mask
+    was recovered, the task of the nearest one, which is not right before it is the very same."""
+    recovery: RecoveryTrace | None = None
+    """How the mask was recovered, where it was."""
 
     @property
     def accuracy(self) -> float:
@@ -67,6 +71,10 @@ def evaluate_task(
     Raises:
         UsageError: the scenario hides the task and the method cannot infer it.
     """
+    if isinstance(method, RecoversMasks):
+        return _evaluate_recovery(method, task, scenario, batch_size, on_batch)
+    if not isinstance(method, AnswersByTask):
+        raise AssertionError("unreachable: a method answers in one of two ways")
     infer_each = None if scenario.task_given_at_test else _inference(method, scenario)
     images = images_right = guesses = 0
     guessed: Counter[int] = Counter()
@@ -85,7 +93,22 @@ def evaluate_task(
     return TaskScore(task.index, images, images_right, guesses, guessed[task.index], dict(sorted(guessed.items())))
 
 
-def _inference(method: ContinualMethod, scenario: Scenario) -> InferEach:
+def _evaluate_recovery(
+    method: RecoversMasks, task: Task, scenario: Scenario, batch_size: int, on_batch: Callable[[], None]
+) -> TaskScore:
+    if scenario.task_given_at_test:
+        raise UsageError(
+            f"--evaluation.scenario {scenario.value}: this method keeps no mask by task, so a given one says nothing to it; "
+            "choose GNu, or GNs where tasks share labels"
+        )
+    score = score_recovery(method, task, scenario, batch_size, on_batch)
+    guessed = {} if score.nearest is None else {score.nearest: 1}
+    return TaskScore(
+        task.index, score.images, score.images_right, len(guessed), int(score.exact or False), guessed, score.trace
+    )
+
+
+def _inference(method: AnswersByTask, scenario: Scenario) -> InferEach:
     infer_each = method.infer_each
     if infer_each is None:
         raise UsageError(
@@ -106,7 +129,7 @@ def _windows(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
         yield window
 
 
-def _predictions(method: ContinualMethod, batches: list[Batch], tasks: list[int]) -> list[Tensor]:
+def _predictions(method: AnswersByTask, batches: list[Batch], tasks: list[int]) -> list[Tensor]:
     """Return the labels of each batch's images under its task; batches of one task share a forward pass."""
     predicted: list[Tensor] = [torch.empty(0)] * len(batches)
     for task in sorted(set(tasks)):

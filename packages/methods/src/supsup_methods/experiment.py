@@ -24,7 +24,15 @@ class RotatedMnist:
     """Which stream of tasks."""
 
 
-Stream: TypeAlias = Annotated[PermutedMnist | RotatedMnist, ByKind()]
+@dataclass(frozen=True)
+class SplitMnist:
+    """SplitMNIST: five tasks of two digits each, 0 and 1 to 8 and 9, whose labels stay 0 to 9."""
+
+    kind: Literal["split-mnist"] = "split-mnist"
+    """Which stream of tasks."""
+
+
+Stream: TypeAlias = Annotated[PermutedMnist | RotatedMnist | SplitMnist, ByKind()]
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,48 @@ class FullyConnected:
     """Widths of the hidden layers: 300 100 is the paper's LeNet, 1024 1024 its FC."""
     outputs: Annotated[int, Bounds(ge=1, le=100_000)] = 100
     """Width s of the last layer; those beyond a task's labels are superfluous neurons."""
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Of all layers but the input."""
+        return (*self.hidden, self.outputs)
+
+
+@dataclass(frozen=True)
+class NormalisedFullyConnected:
+    """A Swish network with batch norm, over flattened images: the backbone of HopSupSup (Eq. 8)."""
+
+    kind: Literal["normalised-fully-connected"] = "normalised-fully-connected"
+    """Which backbone."""
+    hidden: tuple[Annotated[int, Bounds(ge=1, le=100_000)], ...] = (2048, 2048)
+    """Widths of the hidden layers, each with batch norm before its Swish."""
+    outputs: Annotated[int, Bounds(ge=1, le=100_000)] = 10
+    """Width of the last layer."""
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Of all layers but the input."""
+        return (*self.hidden, self.outputs)
+
+
+@dataclass(frozen=True)
+class SmallConvolutional:
+    """Convolutions of stride 2 with batch norm and Swish, a mean over places, and a last layer."""
+
+    kind: Literal["small-convolutional"] = "small-convolutional"
+    """Which backbone."""
+    channels: tuple[Annotated[int, Bounds(ge=1, le=100_000)], ...] = (128, 256, 512)
+    """Channels of the convolutions, each of 3 × 3 with batch norm before its Swish."""
+    outputs: Annotated[int, Bounds(ge=1, le=100_000)] = 10
+    """Width of the last layer."""
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Of all layers but the input."""
+        return (*self.channels, self.outputs)
+
+
+Backbone: TypeAlias = Annotated[FullyConnected | NormalisedFullyConnected | SmallConvolutional, ByKind()]
 
 
 @dataclass(frozen=True)
@@ -62,7 +112,7 @@ class Recipe:
     seed: Annotated[int, Bounds(ge=0, lt=2**63)] = 0
     """Decides weights, tasks, initial scores and training order."""
     stream: Stream = field(default_factory=PermutedMnist)
-    backbone: FullyConnected = field(default_factory=FullyConnected)
+    backbone: Backbone = field(default_factory=FullyConnected)
     method: MethodSettings = field(default_factory=SupSupSettings)
     evaluation: Evaluation = field(default_factory=Evaluation)
 

@@ -12,19 +12,16 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from supsup_methods.bounds import Bounds
-from supsup_methods.optimizers import RMSprop
+from supsup_methods.optimizers import Optimizer, RMSprop
+from supsup_methods.training_length import BatchesATask
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
-class MaskTraining:
+class MaskTraining(BatchesATask):
     """Training of one task's mask; the defaults are the paper's for MNIST."""
 
-    batches: Annotated[int, Bounds(ge=1, le=10_000_000)] = 1000
-    """Training batches for each task."""
-    batch_size: Annotated[int, Bounds(ge=1, le=1_000_000)] = 128
-    """Images in a batch."""
     learning_rate: Annotated[float, Bounds(gt=0, le=1e6)] = 1e-4
     """Learning rate of RMSprop on the scores."""
     precision: Precision = "float32"
@@ -48,8 +45,9 @@ def train_threshold_mask(
     on_batch: Callable[[], None] = lambda: None,
     *,
     precision: Precision = "float32",
+    optimizer: Callable[[Tensor, float], Optimizer] = RMSprop,
 ) -> Masks:
-    """Train `scores` in place with RMSprop on the cross-entropy over all outputs, and return M = 1[S >= 0].
+    """Train `scores` in place on the cross-entropy over all outputs, with RMSprop by default, and return M = 1[S >= 0].
 
     The same arithmetic as autograd through `supsup_core.threshold`, without a graph over the mask: with W(M) = W ⊙ M as
     the leaf, the straight-through gradient is dL/dS = W ⊙ dL/dW(M). One buffer holds all layers, and it is reused.
@@ -63,7 +61,8 @@ def train_threshold_mask(
             logits = net(batch.images, weights)
         return cross_entropy(logits.to(net.dtype), batch.labels)
 
-    _train(net, scores, batches, learning_rate, loss, on_batch)
+    _train(scores, optimizer(scores, learning_rate), net, batches, loss, on_batch)
+    _check_finite(scores, learning_rate)
     return net.unflatten(scores >= 0)
 
 
@@ -104,7 +103,8 @@ def train_side_by_side(
         for _ in range(len(scores)):
             on_batch()
 
-    _train(net, scores, batches, learning_rate, loss, after_step)
+    _train(scores, RMSprop(scores, learning_rate), net, batches, loss, after_step)
+    _check_finite(scores, learning_rate)
     return [net.unflatten(mask) for mask in scores >= 0]
 
 
@@ -114,17 +114,16 @@ def matrix_products(net: FrozenNetwork, precision: Precision) -> torch.autocast:
 
 
 def _train(
-    net: FrozenNetwork,
     scores: Tensor,
+    optimizer: Optimizer,
+    net: FrozenNetwork,
     batches: Iterable[Batch],
-    learning_rate: float,
     loss: Callable[[Weights, Batch], Tensor],
     on_batch: Callable[[], None],
 ) -> None:
     frozen = net.flatten(net.frozen)
     effective, gradient = torch.empty_like(scores), torch.empty_like(scores)
     leaves = {name: view.requires_grad_() for name, view in net.unflatten(effective).items()}
-    optimizer = RMSprop(scores, learning_rate)
     for batch in batches:
         with torch.no_grad():
             effective.copy_(scores).ge_(0.0).mul_(frozen)
@@ -133,5 +132,8 @@ def _train(
         torch.cat(flat, dim=-1, out=gradient).mul_(frozen)
         optimizer.step(gradient)
         on_batch()
+
+
+def _check_finite(scores: Tensor, learning_rate: float) -> None:
     if not bool(torch.isfinite(scores).all()):
         raise InvalidArgument(f"learning_rate={learning_rate}: the scores diverged to infinity or NaN; lower it")

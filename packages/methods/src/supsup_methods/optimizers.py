@@ -17,6 +17,18 @@ class Optimizer(Protocol):
         """Move the values against the gradient."""
 
 
+class SGD:
+    """x <- x - lr g."""
+
+    def __init__(self, values: Tensor, learning_rate: float) -> None:
+        self._values = values
+        self._learning_rate = learning_rate
+
+    def step(self, gradient: Tensor) -> None:
+        """Move the values against the gradient."""
+        self._values.sub_(gradient, alpha=self._learning_rate)
+
+
 class RMSprop:
     """v <- 0.99 v + 0.01 g², x <- x - lr g / (sqrt(v) + 1e-8)."""
 

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, TypeAlias
 
-from supsup_methods import batch_ensemble, lower_bound, psp, separate_heads, supsup, upper_bound
+from supsup_methods import batch_ensemble, hopsupsup, lower_bound, psp, separate_heads, supsup, upper_bound
 from supsup_methods.batch_ensemble import BatchESettings
 from supsup_methods.bounds import ByKind
 from supsup_methods.continual_method import MethodKind
+from supsup_methods.hopsupsup import HopSupSupSettings
 from supsup_methods.lower_bound import LowerBoundSettings
 from supsup_methods.psp import PspSettings
 from supsup_methods.separate_heads import SeparateHeadsSettings
@@ -16,12 +17,26 @@ from supsup_methods.task_guessing import TaskInference
 from supsup_methods.upper_bound import UpperBoundSettings
 
 MethodSettings: TypeAlias = Annotated[
-    SupSupSettings | BatchESettings | PspSettings | SeparateHeadsSettings | UpperBoundSettings | LowerBoundSettings,
+    SupSupSettings
+    | HopSupSupSettings
+    | BatchESettings
+    | PspSettings
+    | SeparateHeadsSettings
+    | UpperBoundSettings
+    | LowerBoundSettings,
     ByKind(),
 ]
 """The method of a recipe, told apart by `kind`."""
 
-_KINDS = (supsup.KIND, batch_ensemble.KIND, psp.KIND, separate_heads.KIND, upper_bound.KIND, lower_bound.KIND)
+_KINDS = (
+    supsup.KIND,
+    hopsupsup.KIND,
+    batch_ensemble.KIND,
+    psp.KIND,
+    separate_heads.KIND,
+    upper_bound.KIND,
+    lower_bound.KIND,
+)
 
 KINDS: Mapping[type[Any], MethodKind[Any]] = MappingProxyType({kind.settings: kind for kind in _KINDS})
 """What is known of each method, by the type of its settings."""

@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -219,7 +219,9 @@ def _test_first(method: ContinualMethod, tasks: list[Task], recipe: Recipe, prog
     """Test tasks just after they were learned, which is what later tests are compared with."""
     start = time.perf_counter()
     scenario, batch_size = Scenario(recipe.evaluation.scenario), recipe.evaluation.batch_size
-    progress.first_scores.update({task.index: evaluate_task(method, task, scenario, batch_size) for task in tasks})
+    scores = {task.index: evaluate_task(method, task, scenario, batch_size) for task in tasks}
+    # The way of a recovery is for checkpoints: the record is written after each task, and should stay small.
+    progress.first_scores.update({task: replace(score, recovery=None) for task, score in scores.items()})
     progress.first_test_seconds += time.perf_counter() - start
 
 

@@ -41,16 +41,13 @@ from supsup_methods.dense_training import (
 )
 from supsup_methods.optimizers import Adam
 from supsup_methods.state_files import TaskFiles, open_tasks
+from supsup_methods.training_length import BatchesATask
 
 
 @dataclass(frozen=True)
-class HeadTraining:
+class HeadTraining(BatchesATask):
     """Training of a head over a frozen trunk, and of the trunk with the first one."""
 
-    batches: Annotated[int, Bounds(ge=1, le=10_000_000)] = 1000
-    """Training batches for each task (Section 4.2, MNIST)."""
-    batch_size: Annotated[int, Bounds(ge=1, le=1_000_000)] = 128
-    """Images in a batch (Section 4.2; Appendix D.1)."""
     trunk_learning_rate: Annotated[float, Bounds(gt=0, le=1e6)] = 1e-3
     """Learning rate of Adam on task 0 where it trains the trunk (Appendix D.1)."""
     head_learning_rate: Annotated[float, Bounds(gt=0, le=1e6)] = 1e-2

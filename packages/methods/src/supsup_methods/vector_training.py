@@ -6,7 +6,7 @@ Two forward passes that say the same: f(x, W ⊙ (s rᵀ)) for any network (Eq. 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, TypeAlias
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -17,18 +17,13 @@ from supsup_core.weight_init import kaiming_std
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from supsup_methods.bounds import Bounds
 from supsup_methods.dense_training import Forward
+from supsup_methods.training_length import BatchesATask
 
 
 @dataclass(frozen=True)
-class VectorTraining:
+class VectorTraining(BatchesATask):
     """How long each task is trained; the defaults are the paper's for MNIST."""
-
-    batches: Annotated[int, Bounds(ge=1, le=10_000_000)] = 1000
-    """Training batches for each task (Section 4.2)."""
-    batch_size: Annotated[int, Bounds(ge=1, le=1_000_000)] = 128
-    """Images in a batch (Section 4.2)."""
 
 
 TaskTensors: TypeAlias = Mapping[str, Tensor]

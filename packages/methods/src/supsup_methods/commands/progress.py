@@ -2,12 +2,13 @@
 
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import TracebackType
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from supsup_datasets import ImageDataset
+from supsup_datasets import TaskStream
 
 from supsup_methods.evaluation import Checkpoint
 from supsup_methods.experiment import Recipe
@@ -19,7 +20,7 @@ class RunProgress:
 
     console: Console
     recipe: Recipe
-    dataset: ImageDataset
+    stream: TaskStream
     _bars: Progress = field(init=False)
     _training: TaskID = field(init=False)
     _testing: TaskID | None = field(init=False, default=None)
@@ -81,7 +82,7 @@ class RunProgress:
     def batch_tested(self) -> None:
         """Advance by one test batch."""
         if self._testing is None:
-            per_task = -(-len(self.dataset.test) // self.recipe.evaluation.batch_size)
+            per_task = -(-len(self.stream[0].test) // self.recipe.evaluation.batch_size)
             total = self._tasks_learned * per_task
             self._testing = self._bars.add_task(f"testing {self._tasks_learned} tasks", total=total, rate="")
         self._bars.update(self._testing, advance=1)
@@ -97,9 +98,10 @@ class RunProgress:
         """Print a line that stays."""
         self.console.print(f"[yellow]note:[/] {escape(message)}", soft_wrap=True, highlight=False)
 
-    @property
+    @cached_property
     def _task_batches(self) -> int:
-        return self.recipe.method.training.batches
+        """Training batches of the first task, for which all are taken: tasks of a split stream differ a little."""
+        return self.recipe.method.training.steps(len(self.stream[0].train))
 
     def _label(self, tasks_learned: int) -> str:
         current = min(tasks_learned + 1, self.recipe.tasks)

@@ -17,6 +17,7 @@ from supsup_methods.continual_method import OverContexts
 from supsup_methods.devices import describe_machine, resolve_device
 from supsup_methods.errors import UsageError
 from supsup_methods.inference_comparison import Compared, compare
+from supsup_methods.registry import inference_of
 from supsup_methods.runs import Run, open_run
 from supsup_methods.task_guessing import Descent, EveryTask, Gamma, OneShot, TaskInference
 
@@ -88,10 +89,10 @@ def ask(question: Question) -> None:
     console, device = Console(highlight=False), resolve_device(question.device)
     run = open_run(question.run, device)
     method = run.method
-    if not isinstance(method, OverContexts) or method.infer_each is None:
+    if not isinstance(method, OverContexts) or inference_of(run.recipe.method) is None:
         raise UsageError(
-            f"{question.run}: {run.recipe.method.kind} must be given the task, so there is nothing to compare; choose a run of "
-            "supsup, or of batch-ensemble without heads"
+            f"{question.run}: {run.recipe.method.kind} searches no contexts for the task, so there is nothing to compare; choose "
+            "a run of supsup, or of batch-ensemble without heads"
         )
     if method.tasks_learned == 0:
         raise UsageError(

@@ -14,7 +14,7 @@ from rich.markup import escape
 from supsup_core.atomic_files import make_folder, replace_file
 from supsup_datasets import ImageDataset
 
-from supsup_methods.assembly import default_tasks_at_once, load_dataset, refuse_impossible, stored_bytes
+from supsup_methods.assembly import build_stream, default_tasks_at_once, load_dataset, refuse_impossible, stored_bytes
 from supsup_methods.commands.exits import Interrupted
 from supsup_methods.commands.launch import Launch
 from supsup_methods.commands.progress import RunProgress
@@ -76,13 +76,13 @@ def _prepare(launch: Launch, folder: RunFolder | None) -> tuple[torch.device, Im
 def _finish(console: Console, launch: Launch, folder: RunFolder, dataset: ImageDataset, device: torch.device) -> None:
     """Run what is left to run, under the eyes of the terminal and the tracking store, and say what came out."""
     if folder.is_done and folder.has_results:
-        with RunProgress(console, launch.recipe, dataset) as progress:
+        with RunProgress(console, launch.recipe, build_stream(launch.recipe, dataset)) as progress:
             execute(folder, launch.recipe, dataset, device, progress)  # does nothing, but where files are damaged
         _tell(console, launch, folder)
         return
     tracker = Tracker(launch.recipe, folder.path, RUNS)
     try:
-        with RunProgress(console, launch.recipe, dataset) as progress:
+        with RunProgress(console, launch.recipe, build_stream(launch.recipe, dataset)) as progress:
             execute(folder, launch.recipe, dataset, device, _Observers((progress, tracker)))
         _tell(console, launch, folder)
         problem = tracker.close("FINISHED")
@@ -156,7 +156,7 @@ def _print_header(
     console: Console, launch: Launch, folder: RunFolder, environment: Environment, device: torch.device
 ) -> None:
     recipe = launch.recipe
-    widths = "-".join(str(width) for width in (*recipe.backbone.hidden, recipe.backbone.outputs))
+    widths = "-".join(str(width) for width in recipe.backbone.widths)
     stream, method = recipe.stream.kind.partition("-")[0], recipe.method.kind
     console.print(
         f"[bold]{recipe.name}[/]: {recipe.tasks} {stream} tasks of {environment.data_name}, {method} with {widths}, "

@@ -5,6 +5,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from supsup_methods.errors import UsageError
+from supsup_methods.evaluation import TaskScore
+from supsup_methods.experiment import SplitMnist
 from supsup_methods.registry import inference_of
 from supsup_methods.result_records import Summary
 from supsup_methods.run_folder import RunFolder
@@ -18,8 +20,10 @@ def print_results(console: Console, folder: RunFolder, summary: Summary) -> None
     _print_totals(console, summary)
     path = escape(str(folder.path))
     console.print(f"Saved in [bold]{path}[/]: recipe, what was learned (bank/), summary.json", soft_wrap=True)
-    hints = [f"supsup-train {summary['recipe']} --tasks 50", "--data-root DIR for full MNIST"]
-    if inference_of(folder.recipe().method) is not None:
+    recipe = folder.recipe()
+    more = "--seed 1" if isinstance(recipe.stream, SplitMnist) else "--tasks 50"
+    hints = [f"supsup-train {summary['recipe']} {more}", "--data-root DIR for full MNIST"]
+    if inference_of(recipe.method) is not None:
         hints.append(f"supsup-eval {path} for other ways to find the task")
     hints.append("streamlit run apps/dashboard.py to look at all runs")
     console.print(f"Next: {' · '.join(hints)}", soft_wrap=True)
@@ -31,31 +35,56 @@ def _print_tasks(console: Console, folder: RunFolder) -> None:
         raise UsageError(f"{folder.path}: it is done and has no checkpoint in progress.json; restore that from a copy")
     last = checkpoints[-1]
     table = Table(title=f"All {last.tasks_learned} tasks, tested after the last one was learned")
-    for column in ("task", "accuracy", "test batches given to the right task"):
+    recovered = any(score.recovery for score in last.scores)
+    columns = ("with the right mask", "recovered") if recovered else ("test batches given to the right task",)
+    for column in ("task", "accuracy", *columns):
         table.add_column(column, justify="right")
     for score in last.scores[:_MAX_ROWS]:
-        found = f"{score.guesses_right} of {score.guesses}" if score.guesses else "task given"
-        table.add_row(str(score.task), f"{score.accuracy:.2%}", found)
+        table.add_row(str(score.task), f"{score.accuracy:.2%}", *_found(score))
     if len(last.scores) > _MAX_ROWS:
         table.add_row("...", "", f"{len(last.scores) - _MAX_ROWS} more in progress.json")
     console.print(table)
 
 
+def _found(score: TaskScore) -> tuple[str, ...]:
+    """Return how the task was found, or its mask."""
+    trace = score.recovery
+    if trace is None:
+        return (f"{score.guesses_right} of {score.guesses}" if score.guesses else "task given",)
+    if trace.distances is None or trace.right_mask_accuracy is None:
+        return ("not kept", "cannot be told")
+    steps, off = trace.steps_to_right, sum(way[-1] for way in trace.distances.values())
+    return (
+        f"{trace.right_mask_accuracy:.2%}",
+        f"after {steps} of {len(trace.energy)} steps" if steps else f"no, {off} units off",
+    )
+
+
 def _print_totals(console: Console, summary: Summary) -> None:
-    last, sizes = summary["checkpoints"][-1], summary["bytes"]
+    last = summary["checkpoints"][-1]
     found = last["task_inference_accuracy"]
     table = Table(show_header=False)
     table.add_row("accuracy, mean over tasks", f"{last['accuracy']:.2%}")
-    table.add_row("tasks inferred right", "task given" if found is None else f"{found:.2%}")
+    if summary["method"] == "hopsupsup":
+        table.add_row("masks recovered to the last unit", "cannot be told" if found is None else f"{found:.2%}")
+    else:
+        table.add_row("tasks inferred right", "task given" if found is None else f"{found:.2%}")
     table.add_row("seconds", f"{summary['seconds']['train']:.1f} training, {summary['seconds']['infer']:.1f} testing")
     if last["forgetting"] is not None:
         table.add_row("forgetting, mean over earlier tasks", f"{100 * last['forgetting']:.2f} points")
-    own = "masks" if summary["method"] == "supsup" else "what each task has of its own"
-    table.add_row(f"bytes of {own}", f"{sizes['contexts']:,} for {summary['tasks']} tasks{_shared(summary)}")
+    table.add_row(*_bytes(summary))
     console.print(table)
 
 
-def _shared(summary: Summary) -> str:
-    if summary["method"] == "supsup":
-        return f"; float32 weights would take {32 * summary['bytes']['contexts']:,}"
-    return f", and {summary['bytes']['shared']:,} that they share"
+def _bytes(summary: Summary) -> tuple[str, str]:
+    """Return what is stored, and how much of it."""
+    sizes, tasks = summary["bytes"], summary["tasks"]
+    match summary["method"]:
+        case "supsup":
+            weights = 32 * sizes["contexts"]
+            return "bytes of masks", f"{sizes['contexts']:,} for {tasks} tasks; float32 weights would take {weights:,}"
+        case "hopsupsup":
+            return "bytes of the reservoir", f"{sizes['shared']:,}, for {tasks} tasks or more"
+        case _:
+            own = f"{sizes['contexts']:,} for {tasks} tasks, and {sizes['shared']:,} that they share"
+            return "bytes of what each task has of its own", own
