@@ -177,8 +177,8 @@ def assert_it_is_shown_images_alone(method, task):
         def __len__(self):
             return len(task.test)
 
-        def in_order(self, batch_size, smallest=1):
-            return Unlabelled(task.test).in_order(batch_size, smallest)
+        def mixed(self, batch_size, generator, smallest=1):
+            return Unlabelled(task.test).mixed(batch_size, generator, smallest)
 
     assert list(inspect.signature(method.recover).parameters) == ["images"]
     shown, found = method.recover(Images()).masks, method.recover(Unlabelled(task.test)).masks

@@ -138,6 +138,11 @@ class Reservoir:
         couplings = {name: _symmetric(tensors[f"couplings.{name}"], len(part)) for name, part in mean.items()}
         return cls(couplings, mean, stored)
 
+    def settled(self, masks: Mapping[str, Bool[Tensor, " units"]]) -> dict[str, Bool[Tensor, " units"]]:
+        """Return the masks where these come to rest: no unit of any layer would lower the energy by turning (see `settle`)."""
+        cues = {name: 2.0 * masks[name].to(mean) - 1.0 for name, mean in self.mean.items()}
+        return {name: settle(self.couplings[name], cue.unsqueeze(0)).squeeze(0) > 0 for name, cue in cues.items()}
+
     def energy(self, z: Mapping[str, Pattern]) -> Float[Tensor, ""]:
         """Return the energy of a string for each layer, summed over layers."""
         return torch.stack([energy(self.couplings[name], part) for name, part in z.items()]).sum()

@@ -47,10 +47,13 @@ def planned_batches(
             yield indices, draws
 
 
-def ordered_batches(count: int, batch_size: int, device: torch.device) -> Iterator[Tensor]:
-    """Yield the indices 0 to count - 1 in order, `batch_size` at a time; the last batch may be smaller."""
-    _check(batch_size, ())
-    yield from torch.arange(count, device=device).split(batch_size)
+def ordered_batches(
+    count: int, batch_size: int, device: torch.device, generator: torch.Generator | None = None
+) -> Iterator[Tensor]:
+    """Yield the indices 0 to count - 1 in order, or as drawn, `batch_size` at a time; the last batch may be smaller."""
+    _check(batch_size, () if generator is None else (generator,))
+    order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
+    yield from order.to(device).split(batch_size)
 
 
 def _check(batch_size: int, generators: Sequence[torch.Generator]) -> None:

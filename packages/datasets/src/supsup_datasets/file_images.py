@@ -130,6 +130,14 @@ class ImagesInFiles:
         """
         yield from self._load([(indices, None) for indices in ordered_batches(len(self), batch_size, _CPU)])
 
+    def mixed(self, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
+        """Yield every image once, as `in_order` does, in an order drawn from a CPU generator.
+
+        Raises:
+            DataUnavailable: a file does not decode; the message names it.
+        """
+        yield from self._load([(indices, None) for indices in ordered_batches(len(self), batch_size, _CPU, generator)])
+
     def shuffled(self, batch_size: int, batches: int, generator: torch.Generator, *, skip: int = 0) -> Iterator[Batch]:
         """Yield `batches` batches, but for the first `skip`, epoch after epoch without replacement, augmented.
 

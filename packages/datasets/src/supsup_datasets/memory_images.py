@@ -89,6 +89,11 @@ class ImagesInMemory:
         for indices in ordered_batches(len(self), batch_size, self.base.labels.device):
             yield self.batch(indices)
 
+    def mixed(self, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
+        """Yield every image once, as it is, in an order drawn from a CPU generator; the last batch may be smaller."""
+        for indices in ordered_batches(len(self), batch_size, self.base.labels.device, generator):
+            yield self.batch(indices)
+
     def shuffled(self, batch_size: int, batches: int, generator: torch.Generator, *, skip: int = 0) -> Iterator[Batch]:
         """Yield `batches` batches, epoch after epoch without replacement, but for the first `skip` of them.
 

@@ -42,6 +42,12 @@ class TaskImages(Protocol):
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """Yield every image once, in the order of the base data and as it is; the last batch may be smaller."""
 
+    def mixed(self, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
+        """Yield every image once, as it is, in an order drawn from a CPU generator; the last batch may be smaller.
+
+        For networks that look at a whole batch, where images may lie sorted by class.
+        """
+
     def shuffled(self, batch_size: int, batches: int, generator: torch.Generator, *, skip: int = 0) -> Iterator[Batch]:
         """Yield `batches` batches, but for the first `skip`, epoch after epoch without replacement, augmented."""
 
@@ -56,9 +62,9 @@ class Unlabelled:
         """Return the number of images."""
         return len(self.shown)
 
-    def in_order(self, batch_size: int, smallest: int = 1) -> Iterator[Tensor]:
-        """Yield every image once, in the order of the base data; a last batch below `smallest` joins the one before."""
-        for batch in joined(self.shown.in_order(batch_size), smallest):
+    def mixed(self, batch_size: int, generator: torch.Generator, smallest: int = 1) -> Iterator[Tensor]:
+        """Yield every image once, in an order drawn from a CPU generator; a last batch below `smallest` joins the one before."""
+        for batch in joined(self.shown.mixed(batch_size, generator), smallest):
             yield batch.images
 
 

@@ -15,7 +15,7 @@ training all weights (PSP, the lower bound), some keep a model a task (the upper
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -79,11 +79,10 @@ class ContinualMethod(Protocol):
     def save(self, folder: Path) -> None:
         """Write what was learned; a stop at any moment leaves what an earlier call wrote, or this one."""
 
-    def first(self, tasks: int) -> "ContinualMethod | None":
+    def first(self, tasks: int) -> Self | None:
         """Return the method as it was after so many tasks, or None where learning more has changed them."""
 
 
-@runtime_checkable
 class AnswersByTask(ContinualMethod, Protocol):
     """A method that can be asked about each of its tasks."""
 
@@ -117,6 +116,10 @@ class RecoversMasks(ContinualMethod, Protocol):
 
     def logits_under(self, images: Float[Tensor, "images *input"], masks: Masks) -> Float[Tensor, "images outputs"]:
         """Return the outputs of the network under a mask, by the statistics of this batch: show at least two images."""
+
+
+AnyMethod: TypeAlias = AnswersByTask | RecoversMasks
+"""A method, by what it can be asked."""
 
 
 @runtime_checkable
@@ -154,7 +157,7 @@ class Problem:
 class Opened:
     """A method as its files left it, and a line for each thing that had to be mended."""
 
-    method: ContinualMethod
+    method: AnyMethod
     notes: tuple[str, ...] = ()
 
 

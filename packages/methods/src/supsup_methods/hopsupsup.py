@@ -8,13 +8,14 @@ first, the reservoir at last (Eq. 7). One pass over the images finds the mask, a
 Labels name their task in scenario GNu: a network with an output for each class of the data set needs no task number, so an answer
 is a label alone.
 
-Batch norm uses the statistics of the batch at hand, in training and in both passes. A batch of a single image has none: the last
-one of an epoch is passed over, and the last one of a test set joins the one before it.
+Batch norm uses the statistics of the batch at hand, in training and in both passes. So both passes mix the images, which may lie
+sorted by class, and a batch of a single image has none: the last one of an epoch is passed over, and the last one of a test set
+joins the one before it.
 """
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal, TypeAlias
@@ -81,6 +82,8 @@ class HopfieldRecovery:
     """Momentum of gradient descent on z."""
     weight_decay: Annotated[float, Bounds(ge=0, le=1e6)] = 1e-4
     """Weight decay of gradient descent on z."""
+    settle: bool = False
+    """Whether units then turn until none would lower the energy, which the paper does not do."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,9 @@ class HopSupSupSettings:
     training: UnitMaskTraining = field(default_factory=UnitMaskTraining)
     rule: RuleName = "storkey"
     """How the reservoir takes in a mask: hebb, storkey as in Eq. 6, or strict-storkey as Storkey has it."""
+    couplings: Literal["within-layers", "across-layers"] = "within-layers"
+    """Which units Ψ couples: those of one layer, as in the paper, or of all, so that layers cannot end at masks of different
+    tasks. With two layers of equal width that takes twice the bytes."""
     recovery: HopfieldRecovery = field(default_factory=HopfieldRecovery)
     witness: bool = False
     """Keep the learned masks beside the reservoir, to score with: distance to the right mask, accuracy with it. Nothing else
@@ -120,7 +126,7 @@ class HopSupSup:
         files: TaskFiles | None = None,
     ) -> None:
         self.net = net
-        self.reservoir = reservoir or Reservoir.empty(_widths(net), net.dtype, net.device)
+        self.reservoir = reservoir or Reservoir.empty(_coupled(net, settings), net.dtype, net.device)
         self._settings = settings
         self._seed = seed
         self._right_masks = list(right_masks)
@@ -134,7 +140,7 @@ class HopSupSup:
     @property
     def bytes(self) -> MethodBytes:
         """Ψ, of which half is kept as it is symmetric, and μ; nothing for each task."""
-        values = reservoir_values(_widths(self.net)) if self.tasks_learned else 0
+        values = reservoir_values(_coupled(self.net, self._settings)) if self.tasks_learned else 0
         return MethodBytes(contexts=0, shared=FLOAT_BYTES * values, buffers=0)
 
     @property
@@ -155,7 +161,7 @@ class HopSupSup:
             batches = _trainable(task.train.shuffled(training.batch_size, steps, order), on_batch)
             scores = torch.zeros(self.net.num_bits, device=self.net.device, dtype=self.net.dtype)
             masks = train_threshold_mask(self.net, scores, batches, training.learning_rate, on_batch, optimizer=SGD)
-            self.reservoir = self.reservoir.store(_flat(masks), RULES[self._settings.rule])
+            self.reservoir = self.reservoir.store(self._strings(masks), RULES[self._settings.rule])
             if self._settings.witness:
                 self._right_masks.append(masks)
 
@@ -173,14 +179,16 @@ class HopSupSup:
         steps = asked.passes * _batches(len(images), asked.batch_size)
         constants = RecoverySettings(asked.strength, asked.learning_rate, asked.momentum, asked.weight_decay)
         recovery = Recovery(self.reservoir, steps, constants)
-        shown = (images.in_order(asked.batch_size, FEWEST_IMAGES) for _ in range(asked.passes))
+        orders = (generator(self._seed, "recovery order", number) for number in range(asked.passes))
+        shown = (images.mixed(asked.batch_size, order, FEWEST_IMAGES) for order in orders)
         taken = [recovery.step(self._uncertainty(batch)) for batch in itertools.chain.from_iterable(shown)]
-        return Recovered(recovery.masks, tuple(taken))
+        found = self.reservoir.settled(recovery.masks) if asked.settle else recovery.masks
+        return Recovered(self._masks(found), tuple(replace(step, masks=self._masks(step.masks)) for step in taken))
 
     def logits_under(self, images: Float[Tensor, "images *input"], masks: Masks) -> Float[Tensor, "images outputs"]:
         """Return f(x, m, W) of Eq. 8 before its softmax, by the statistics of this batch."""
         with torch.no_grad():
-            return self.net(images, self._shaped({name: mask.to(self.net.dtype) for name, mask in masks.items()}))
+            return self.net(images, {name: mask.to(self.net.dtype) for name, mask in masks.items()})
 
     def save(self, folder: Path) -> None:
         """Replace the reservoir, having added the masks that are kept for scoring: until then, the folder is as it was."""
@@ -196,23 +204,31 @@ class HopSupSup:
 
     def _uncertainty(self, images: Tensor) -> Callable[[Mapping[str, Tensor]], Tensor]:
         """Return the mean entropy of the outputs for these images as a function of the masks, floats of 0 and 1."""
-        return lambda masks: entropy(self.net(images, self._shaped(masks))).mean()
+        return lambda strings: entropy(self.net(images, self._masks(strings))).mean()
 
-    def _shaped(self, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return masks in the shapes of the scales that they multiply, which are 1."""
-        return {entry.name: masks[entry.name].view(entry.shape) for entry in self.net.maskable}
+    def _strings(self, masks: Masks) -> dict[str, Tensor]:
+        """Return masks as the reservoir couples their units: by layer, or all in one string."""
+        flat = self.net.flatten(masks)
+        return dict(
+            zip(self.reservoir.mean, flat.split([len(part) for part in self.reservoir.mean.values()]), strict=True)
+        )
+
+    def _masks(self, strings: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Undo `_strings`: masks in the shapes of the scales that they multiply, which are 1."""
+        return self.net.unflatten(torch.cat([strings[name] for name in self.reservoir.mean]))
 
 
-def _widths(net: FrozenNetwork) -> dict[str, int]:
-    return {entry.name: entry.size for entry in net.maskable}
+def _coupled(net: FrozenNetwork, settings: HopSupSupSettings) -> dict[str, int]:
+    """Return how many units are coupled to each other, in the order of `FrozenNetwork.maskable`."""
+    return _groups({entry.name: entry.size for entry in net.maskable}, settings)
 
 
-def _flat(masks: Masks) -> dict[str, Tensor]:
-    return {name: mask.flatten() for name, mask in masks.items()}
+def _groups(widths: Mapping[str, int], settings: HopSupSupSettings) -> dict[str, int]:
+    return dict(widths) if settings.couplings == "within-layers" else {"all layers": sum(widths.values())}
 
 
 def _batches(images: int, batch_size: int) -> int:
-    """Return how many batches `Unlabelled.in_order` makes of so many images, where a single last one joins others."""
+    """Return how many batches `Unlabelled.mixed` makes of so many images, where a single last one joins others."""
     whole, left = divmod(images, batch_size)
     return whole + (left >= FEWEST_IMAGES or whole == 0)
 
@@ -231,13 +247,15 @@ def _open(folder: Path, settings: HopSupSupSettings, problem: Problem, whole_gro
         net = unit_masked(problem.backbone(), problem.seed)
     mend = whole_groups is not None
     state, notes = open_sequence(folder, problem.device, task_files=settings.witness, mend=mend)
-    reservoir = None if state.shared is None else _reservoir(folder, state.shared, state.shared_after, net)
+    reservoir = (
+        None if state.shared is None else _reservoir(folder, state.shared, state.shared_after, _coupled(net, settings))
+    )
     files = TaskFiles(folder, len(state.tasks))
     return Opened(HopSupSup(net, settings, problem.seed, reservoir, state.tasks, files), notes)
 
 
-def _reservoir(folder: Path, tensors: Mapping[str, Tensor], stored: int, net: FrozenNetwork) -> Reservoir:
-    expected = {name: tuple(part.shape) for name, part in Reservoir.empty(_widths(net)).tensors().items()}
+def _reservoir(folder: Path, tensors: Mapping[str, Tensor], stored: int, units: Mapping[str, int]) -> Reservoir:
+    expected = {name: tuple(part.shape) for name, part in Reservoir.empty(units).tensors().items()}
     found = {name: tuple(part.shape) for name, part in tensors.items()}
     if found != expected:
         raise NetworkMismatch(
@@ -248,13 +266,13 @@ def _reservoir(folder: Path, tensors: Mapping[str, Tensor], stored: int, net: Fr
 
 
 def _stored_bytes(settings: HopSupSupSettings, net: FrozenNetwork, tasks: int) -> int:
-    widths = unit_widths(net.module)
-    return (FLOAT_BYTES * reservoir_values(widths) if tasks else 0) + settings.witness * tasks * sum(widths.values())
+    reservoir = reservoir_values(_groups(unit_widths(net.module), settings))
+    return FLOAT_BYTES * reservoir if tasks else 0
 
 
 def _working_bytes(net: FrozenNetwork) -> int:
-    """Weights, their copy in the module, and Ψ with the four temporaries of storing."""
-    return FLOAT_BYTES * (2 * net.num_bits + 6 * sum(width**2 for width in unit_widths(net.module).values()))
+    """Weights, their copy in the module, and Ψ over all layers with the four temporaries of storing."""
+    return FLOAT_BYTES * (2 * net.num_bits + 6 * sum(unit_widths(net.module).values()) ** 2)
 
 
 KIND = MethodKind(HopSupSupSettings, _open, _stored_bytes, _working_bytes, masks_units=True)

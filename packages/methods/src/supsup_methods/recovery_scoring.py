@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from supsup_core import Masks
 from supsup_datasets import Scenario, Task, Unlabelled, joined
+from supsup_datasets.seeds import generator
 
 from supsup_methods.continual_method import Recovered, RecoversMasks
 
@@ -111,7 +112,8 @@ def _count_right(
     on_batch: Callable[[], None],
 ) -> int:
     right = torch.zeros((), dtype=torch.int64, device=task.test.labels.device)
-    for batch in joined(task.test.in_order(batch_size), _FEWEST_IMAGES):
+    order = generator(0, "test order", task.index)
+    for batch in joined(task.test.mixed(batch_size, order), _FEWEST_IMAGES):
         predicted = method.logits_under(batch.images, masks).argmax(dim=-1)
         right += scenario.right(predicted, batch.labels, answered_task=None, true_task=task.index).sum()
         on_batch()

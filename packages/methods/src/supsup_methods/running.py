@@ -13,7 +13,7 @@ import torch
 from supsup_datasets import ImageDataset, Scenario, Task, TaskStream
 
 from supsup_methods.assembly import build_problem, build_stream, open_method
-from supsup_methods.continual_method import ContinualMethod
+from supsup_methods.continual_method import AnyMethod
 from supsup_methods.devices import describe_machine
 from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import Checkpoint, evaluate_task
@@ -142,7 +142,7 @@ def execute(
     return folder.summary()
 
 
-def _can_test_what_is_missing(method: ContinualMethod, recipe: Recipe, progress: Progress, tasks_at_once: int) -> bool:
+def _can_test_what_is_missing(method: AnyMethod, recipe: Recipe, progress: Progress, tasks_at_once: int) -> bool:
     """Tell whether every state of the method whose test is missing can still be had."""
     due = _checkpoints_due(recipe, progress, method.tasks_learned)
     due += [tasks.stop for tasks in _first_tests_due(recipe, progress, tasks_at_once, method.tasks_learned)]
@@ -150,7 +150,7 @@ def _can_test_what_is_missing(method: ContinualMethod, recipe: Recipe, progress:
     return not earlier or method.first(min(earlier)) is not None  # a method keeps all of its earlier states or none
 
 
-def _as_after(method: ContinualMethod, tasks: int) -> ContinualMethod:
+def _as_after(method: AnyMethod, tasks: int) -> AnyMethod:
     then = method if tasks == method.tasks_learned else method.first(tasks)
     if then is None:
         raise AssertionError("unreachable: all was learned again")
@@ -196,14 +196,14 @@ def _first_tests_due(recipe: Recipe, progress: Progress, tasks_at_once: int, lea
     return due
 
 
-def _learn(method: ContinualMethod, tasks: list[Task], observer: RunObserver) -> float:
+def _learn(method: AnyMethod, tasks: list[Task], observer: RunObserver) -> float:
     """Learn tasks together and return the seconds that each of them took, as its share of all."""
     start = time.perf_counter()
     method.learn(tasks, observer.batch_trained)
     return (time.perf_counter() - start) / len(tasks)
 
 
-def _test(method: ContinualMethod, stream: TaskStream, recipe: Recipe, observer: RunObserver) -> Checkpoint:
+def _test(method: AnyMethod, stream: TaskStream, recipe: Recipe, observer: RunObserver) -> Checkpoint:
     start = time.perf_counter()
     scenario, batch_size = Scenario(recipe.evaluation.scenario), recipe.evaluation.batch_size
     scores = tuple(
@@ -215,7 +215,7 @@ def _test(method: ContinualMethod, stream: TaskStream, recipe: Recipe, observer:
     return checkpoint
 
 
-def _test_first(method: ContinualMethod, tasks: list[Task], recipe: Recipe, progress: Progress) -> None:
+def _test_first(method: AnyMethod, tasks: list[Task], recipe: Recipe, progress: Progress) -> None:
     """Test tasks just after they were learned, which is what later tests are compared with."""
     start = time.perf_counter()
     scenario, batch_size = Scenario(recipe.evaluation.scenario), recipe.evaluation.batch_size
@@ -230,7 +230,7 @@ def _same_results(stored: Summary, made: Summary) -> bool:
     return bool(json.loads(json.dumps({**made, "finished": stored["finished"]})) == stored)
 
 
-def _summarize(recipe: Recipe, method: ContinualMethod, progress: Progress, environment: Environment) -> Summary:
+def _summarize(recipe: Recipe, method: AnyMethod, progress: Progress, environment: Environment) -> Summary:
     """Return the summary: fractions, seconds and bytes."""
     checkpoints, first, sizes = progress.checkpoints, progress.first_scores, method.bytes
     return {

@@ -12,7 +12,7 @@ from supsup_core import FrozenNetwork, MaskBank
 from supsup_datasets import TaskStream
 
 from supsup_methods.assembly import build_problem, build_stream, load_dataset, open_method
-from supsup_methods.continual_method import ContinualMethod, OverContexts
+from supsup_methods.continual_method import AnyMethod, OverContexts
 from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import Checkpoint
 from supsup_methods.experiment import Recipe
@@ -32,7 +32,7 @@ class Run:
 
     path: Path
     recipe: Recipe
-    method: ContinualMethod
+    method: AnyMethod
     stream: TaskStream
     checkpoints: tuple[Checkpoint, ...]
     summary: Summary | None

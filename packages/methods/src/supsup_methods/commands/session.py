@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from shlex import quote
@@ -28,10 +27,8 @@ from supsup_methods.running import RunObserver, adopt_environment, describe_envi
 from supsup_methods.tracker import Tracker
 
 
-def run_launch(launch: Launch) -> None:
+def run_launch(launch: Launch, console: Console) -> None:
     """Carry out a launch: what can be known to be impossible is refused before anything is written."""
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that lacks a sign shows another
-    console = Console(highlight=False)
     folder = None if launch.out is None else RunFolder(launch.out)
     if folder is not None and not launch.resume:
         folder.refuse_unless_new()

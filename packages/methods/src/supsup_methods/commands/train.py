@@ -19,10 +19,13 @@ def main() -> None:
 
 def _train(argv: list[str]) -> None:
     # Imported here, so that Ctrl-C during the seconds that torch takes to import is answered like any other.
+    from rich.console import Console
+
     from supsup_methods.commands.launch import parse_launch
     from supsup_methods.commands.session import run_launch
 
-    run_launch(parse_launch(argv))
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that lacks a sign shows another
+    run_launch(parse_launch(argv), Console(highlight=False))
 
 
 if __name__ == "__main__":

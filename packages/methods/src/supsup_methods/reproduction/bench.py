@@ -1,0 +1,58 @@
+"""Where targets get their runs from: a folder of them, in which what is there is not run again."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
+
+from supsup_methods.errors import UsageError
+from supsup_methods.experiment import Recipe
+from supsup_methods.run_folder import RunFolder
+
+CarryOut: TypeAlias = Callable[[Recipe, Path], None]
+"""Runs a recipe in a folder, or goes on with the run there, to its end."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a target works with.
+
+    Attributes:
+        runs: folder of runs.
+        seeds: how many, from 0 on.
+        quick: whether a small version is asked for.
+        data_root: of full data; None for the digits that ship with a dependency.
+        device: by its name.
+        carry_out: runs a recipe.
+        say: tells one line of progress.
+    """
+
+    runs: Path
+    seeds: int
+    quick: bool
+    data_root: Path | None
+    device: str
+    carry_out: CarryOut
+    say: Callable[[str], None]
+
+    def each_seed(self, recipe: Recipe) -> Iterator[RunFolder]:
+        """Yield a run of the recipe for each seed, having run what is missing.
+
+        Raises:
+            UsageError: a run is there that was made with other settings.
+        """
+        for seed in range(self.seeds):
+            yield self._run(replace(recipe, seed=seed))
+
+    def _run(self, recipe: Recipe) -> RunFolder:
+        folder = RunFolder(self.runs / f"{recipe.name}-seed-{recipe.seed}")
+        if folder.holds_run and folder.recipe() != recipe:
+            raise UsageError(
+                f"{folder.path}: this run was made with other settings than {recipe.name} has now; name another --out, or "
+                "remove it"
+            )
+        if not (folder.is_done and folder.has_results):
+            self.carry_out(recipe, folder.path)
+            last = folder.summary()["checkpoints"][-1]
+            self.say(f"{recipe.name}, seed {recipe.seed}: accuracy {last['accuracy']:.2%}")
+        return folder

@@ -1,0 +1,100 @@
+"""What a target found: rows of ours beside the paper's, figures, and the record of both."""
+
+import json
+import statistics
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+from supsup_core.atomic_files import make_folder, replace_file
+
+from supsup_methods.result_records import Summary
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number: as the paper has it, and as it was measured, a value for each seed."""
+
+    what: str
+    ours: tuple[float, ...]
+    unit: str = "%"
+    paper: str = ""
+    """What the paper says of it; nothing where it says nothing."""
+
+    @property
+    def mean(self) -> float:
+        """Of all seeds."""
+        return statistics.fmean(self.ours)
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation over seeds; None with a single one."""
+        return statistics.stdev(self.ours) if len(self.ours) > 1 else None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What one target found."""
+
+    rows: tuple[Row, ...]
+    figures: Mapping[str, go.Figure] = field(default_factory=dict)
+    """By a name that goes into the file's."""
+    tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    """More numbers, for the record and the terminal: a mapping for each line."""
+    runs: tuple[Summary, ...] = ()
+    """That they come from."""
+    seconds: float = 0.0
+    """Of training and testing, or of whatever else was measured."""
+    machine: str = ""
+    data: str = ""
+
+
+def write_findings(folder: Path, target: str, findings: Findings, *, quick: bool) -> list[Path]:
+    """Write the record of a target and its figures, and return where they are."""
+    make_folder(folder)
+    record = folder / f"{target}.json"
+    replace_file(record, (json.dumps(_record(target, findings, quick), indent=1) + "\n").encode())
+    written = [record]
+    for name, figure in findings.figures.items():
+        page = folder / f"{target}-{name}.html"
+        replace_file(page, figure.to_html(include_plotlyjs=True).encode())
+        written.append(page)
+    return written
+
+
+def _record(target: str, findings: Findings, quick: bool) -> dict[str, Any]:
+    rows = [{**asdict(row), "mean": row.mean, "std": row.std, "seeds": len(row.ours)} for row in findings.rows]
+    first = findings.runs[0] if findings.runs else None
+    return {
+        "target": target,
+        "quick": quick,
+        "rows": rows,
+        "tables": findings.tables,
+        "recipes": sorted({run["recipe"] for run in findings.runs}),
+        "seeds": sorted({run["seed"] for run in findings.runs}),
+        "settings": {run["recipe"]: run["settings"] for run in findings.runs},
+        "data": findings.data,
+        "machine": findings.machine,
+        "versions": first["versions"] if first else {},
+        "seconds": findings.seconds,
+        "commit": _commit(),
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _commit() -> str | None:
+    """Return the commit of the working tree that this code lies in, with a + where files differ; None outside of one."""
+    try:
+        commit = _git("rev-parse", "--short=12", "HEAD")
+        return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(*arguments: str) -> str:
+    command = ("git", "-C", str(Path(__file__).parent), *arguments)
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603

@@ -1,0 +1,31 @@
+"""Every target by its name, with what it reproduces."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from supsup_methods.reproduction.bench import Bench
+from supsup_methods.reproduction.figures_7_and_8 import figure7, figure8
+from supsup_methods.reproduction.findings import Findings
+from supsup_methods.reproduction.reservoir_capacity import reservoir_capacity
+
+
+@dataclass(frozen=True)
+class Target:
+    """A table or figure that can be reproduced."""
+
+    about: str
+    """In a line."""
+    measure: Callable[[Bench], Findings]
+    seeds: int
+    """As many as the paper has, where that is known."""
+
+
+TARGETS: Mapping[str, Target] = MappingProxyType(
+    {
+        "figure7": Target("HopSupSup: distance to the right mask during recovery", figure7, 20),
+        "figure8": Target("HopSupSup: accuracy with the recovered and the right mask", figure8, 20),
+        "reservoir-capacity": Target("beyond the paper: how many masks a reservoir holds", reservoir_capacity, 1),
+    }
+)
+"""By name."""
