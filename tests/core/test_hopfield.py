@@ -220,8 +220,25 @@ def test_damaged_strings_settle_where_they_came_from(rule):
     assert torch.equal(settle(couplings, cues), strings)
 
 
-def test_settling_keeps_units_without_a_field_and_ends_where_two_states_alternate():
+def test_units_without_a_field_stay_as_they_are_and_the_diagonal_does_not_count():
     cues = torch.tensor([[1.0, -1.0]])
     assert torch.equal(settle(torch.zeros(2, 2), cues), cues)
-    negative = torch.tensor([[5.0, -1.0], [-1.0, 5.0]])  # the diagonal does not count
-    assert torch.equal(settle(negative, torch.tensor([[1.0, 1.0]]), sweeps=3), torch.tensor([[-1.0, -1.0]]))
+    assert torch.equal(settle(torch.tensor([[-9.0, 1.0], [1.0, -9.0]]), torch.tensor([[1.0, 1.0]])), torch.ones(1, 2))
+
+
+@given(units=st.integers(2, 12), seed=st.integers(0, 1000))
+def test_at_rest_no_unit_would_lower_the_energy_by_turning(units, seed):
+    half = torch.randn(units, units, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    couplings = half + half.T
+    cues = patterns(3, units, seed)
+    for cue, rest in zip(cues, settle(couplings, cues), strict=True):
+        assert energy(couplings, rest) <= energy(couplings, cue) + 100 * units**2 * EPS
+        for unit in range(units):
+            turned = rest.clone()
+            turned[unit] *= -1
+            assert energy(couplings, turned) >= energy(couplings, rest) - 100 * units**2 * EPS
+
+
+def test_couplings_that_are_not_symmetric_may_never_rest():
+    with pytest.raises(InvalidArgument, match="units still turn after 1000 sweeps; make them symmetric"):
+        settle(torch.tensor([[0.0, 1.0], [-1.0, 0.0]]), torch.tensor([[1.0, 1.0]]))

@@ -22,6 +22,7 @@ from supsup_core.errors import CorruptBank, FolderInUse, InvalidArgument, Networ
 from supsup_core.exhaustive import Trial, Trials, every_task, every_task_each
 from supsup_core.frozen_network import FrozenNetwork, MaskableParameter, maskable_fan_in
 from supsup_core.mask_bank import MaskBank
+from supsup_core.novelty import Recognitions, recognise_each
 from supsup_core.objectives import entropy, max_confidence, max_logit, superfluous_logsumexp
 from supsup_core.rank_one_bank import RankOneBank
 from supsup_core.salvaging import Salvage, salvage
@@ -71,6 +72,7 @@ __all__ = [
     "OuterProductStore",
     "RankOneBank",
     "RankOneStore",
+    "Recognitions",
     "Salvage",
     "SupsupError",
     "Trial",
@@ -101,6 +103,7 @@ __all__ = [
     "max_logit",
     "one_shot",
     "one_shot_each",
+    "recognise_each",
     "salvage",
     "signed_kaiming_constant",
     "superfluous_logsumexp",

@@ -20,6 +20,8 @@ Couplings: TypeAlias = Float[Tensor, "units units"]
 StorageRule: TypeAlias = Callable[[Couplings, Pattern], Couplings]
 """(Ψ, z) to the Ψ that also holds z. A symmetric Ψ stays symmetric to the last bit."""
 
+_MOST_SWEEPS = 1000  # a few are enough
+
 
 def energy(couplings: Couplings, z: Pattern) -> Float[Tensor, ""]:
     """Return E(z) = -½ zᵀΨz."""
@@ -50,25 +52,28 @@ def strict_storkey(couplings: Couplings, z: Pattern) -> Couplings:
     return (couplings + (torch.outer(z, z) - (crossed + crossed.T)) / len(z)).fill_diagonal_(0.0)
 
 
-def settle(couplings: Couplings, cues: Float[Tensor, "cues units"], sweeps: int = 50) -> Float[Tensor, "cues units"]:
-    """Return where cues come to rest by z <- sign(Ψz), all units at once, without self-coupling: recall without data.
+def settle(couplings: Couplings, cues: Float[Tensor, "cues units"]) -> Float[Tensor, "cues units"]:
+    """Return where cues come to rest: units turn one after the other, from the first to the last and again, while one wants to.
 
-    A unit whose field is 0 keeps its value. What has not come to rest after so many sweeps (two states may alternate) is returned
-    as it is then.
+    A unit wants the sign of its field, the sum over the others of Ψ_uv z_v; where that is 0 it stays as it is. With a symmetric Ψ
+    each turn lowers the energy, so that this ends, and no single unit could lower it any more. Recall without data.
 
     Args:
-        couplings: Ψ.
+        couplings: Ψ, symmetric.
         cues: strings in {-1, 1}, a row each.
-        sweeps: at most so many.
+
+    Raises:
+        InvalidArgument: it does not end, as Ψ is not symmetric.
     """
-    own = couplings.diagonal()
-    for _ in range(sweeps):
-        fields = cues @ couplings - cues * own
-        settled = torch.where(fields == 0, cues, fields.sign())
-        if torch.equal(settled, cues):
-            break
-        cues = settled
-    return cues
+    settled, own = cues.T.contiguous(), couplings.diagonal().tolist()
+    for _ in range(_MOST_SWEEPS):
+        before = settled.clone()
+        for unit, row in enumerate(couplings):
+            fields = row @ settled - own[unit] * settled[unit]
+            settled[unit] = torch.where(fields == 0, settled[unit], fields.sign())
+        if torch.equal(settled, before):
+            return settled.T.contiguous()
+    raise InvalidArgument(f"couplings: units still turn after {_MOST_SWEEPS} sweeps; make them symmetric")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from supsup_datasets.mnist_files import fashion_mnist, kmnist, mnist
 from supsup_datasets.partitions import Partition, consecutive_partition, random_partition, read_partition
 from supsup_datasets.permuted import PermutedStream
 from supsup_datasets.presets import permuted_mnist, rotated_mnist, split_cifar100, split_imagenet, split_mnist
+from supsup_datasets.recurring import RecurringStream
 from supsup_datasets.rotated import RotatedStream
 from supsup_datasets.scenario import Revealed, Scenario, draw_tree, scenario_for
 from supsup_datasets.split import SplitStream
@@ -41,6 +42,7 @@ __all__ = [
     "Partition",
     "PermutedStream",
     "Reading",
+    "RecurringStream",
     "ResizeCentreCrop",
     "ResizedCropFlip",
     "Revealed",

@@ -46,6 +46,10 @@ class SplitStream:
         """Return the number of tasks."""
         return len(self.partition)
 
+    def identity(self, index: int) -> int:
+        """Return the index: each task comes once."""
+        return index
+
     def __getitem__(self, index: int) -> Task:
         """Return task `index`, from 0."""
         check_index(index, len(self))

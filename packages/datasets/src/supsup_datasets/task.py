@@ -69,7 +69,7 @@ class Unlabelled:
 
 
 def joined(batches: Iterable[Batch], smallest: int) -> Iterator[Batch]:
-    """Yield batches, but a last one of fewer than `smallest` images together with the one before it, if there is one.
+    """Yield batches, but one of fewer than `smallest` images, as the last may be, together with the one before it.
 
     For networks that need company, as batch normalisation by the batch's own statistics does.
     """
@@ -97,6 +97,7 @@ class Task:
         num_labels: how many labels it has; a label is 0 to num_labels - 1.
         classes: the classes of the base data that it holds; local label j names the j-th of them.
         label_space: whether its labels count its own classes or are those of the base data.
+        shows: in a stream in which tasks come back, which task it shows; None where each comes once.
     """
 
     index: int
@@ -105,3 +106,9 @@ class Task:
     num_labels: int
     classes: tuple[int, ...]
     label_space: LabelSpace = LabelSpace.LOCAL
+    shows: int | None = None
+
+    @property
+    def identity(self) -> int:
+        """What it is, whenever it comes: two tasks of a stream with one identity are the same."""
+        return self.index if self.shows is None else self.shows

@@ -22,6 +22,9 @@ class TaskStream(Protocol):
             IndexError: the stream has no such task.
         """
 
+    def identity(self, index: int) -> int:
+        """Return `self[index].identity`, without making the task."""
+
 
 def check_index(index: int, tasks: int) -> None:
     """Raise IndexError where a stream has no task `index`."""
