@@ -90,6 +90,64 @@ def attempt(tmp_path, monkeypatch, capsys):
             ("--backbone.hidden, --tasks, --tasks-at-once: training takes about ", "choose a narrower network, fewer"),
         ),
         (("--out", "/proc/run"), ("/proc/run", "choose another place")),
+        (
+            ("figure7-hopsupsup", "--tasks", "6"),
+            ("--tasks 6: split-mnist has five pairs of digits; ask for 5 or fewer",),
+        ),
+        (
+            ("figure7-hopsupsup", "--evaluation.scenario", "GG"),
+            ("--evaluation.scenario GG: hopsupsup keeps no mask by task; choose GNs or GNu",),
+        ),
+        (
+            ("figure7-hopsupsup", "--stream.kind", "permuted-mnist"),
+            ("--stream.kind permuted-mnist: the recipe decides it, and has split-mnist; choose another recipe",),
+        ),
+        (
+            ("--stream.kind", "split-mnist"),
+            ("--stream.kind split-mnist: the recipe decides it, and has permuted-mnist; choose another recipe",),
+        ),
+        (
+            ("figure7-hopsupsup", "--backbone.kind", "fully-connected"),
+            ("--backbone.kind fully-connected: the recipe decides it, and has normalised-fully-connected",),
+        ),
+        (
+            ("--backbone.kind", "small-convolutional"),
+            ("--backbone.kind small-convolutional: the recipe decides it, and has fully-connected",),
+        ),
+        (
+            ("figure7-hopsupsup", "--method.kind", "supsup"),
+            ("--method.kind supsup: the recipe decides it, and has hops",),
+        ),
+        (("figure7-hopsupsup", "--backbone.outputs", "9"), ("--backbone.outputs 9: a task has 10 labels",)),
+        (("figure7-hopsupsup", "--backbone.channels", "3"), ("--backbone.channels", "--help lists all options")),
+        (("figure7-hopsupsup", "--method.training.batches", "3"), ("--method.training.batches", "--help lists")),
+        (("figure7-hopsupsup", "--method.training.epochs", "0"), ("--method.training.epochs 0: it should be greater",)),
+        (("figure7-hopsupsup", "--tasks-at-once", "2"), ("hopsupsup learns one task after the other; choose 1",)),
+        (
+            ("figure7-hopsupsup", "--method.rule", "hopfield"),
+            ("--method.rule hopfield: it should be one of hebb, storkey, strict-storkey; choose another value",),
+        ),
+        (
+            ("figure7-hopsupsup", "--method.couplings", "all"),
+            ("--method.couplings all: it should be one of within-layers, across-layers; choose another value",),
+        ),
+        (
+            ("figure7-hopsupsup", "--method.recovery.batch-size", "1"),
+            ("--method.recovery.batch-size 1: it should be greater than or equal to 2",),
+        ),
+        (("figure7-hopsupsup", "--method.recovery.passes", "0"), ("--method.recovery.passes 0: it should be greater",)),
+        (
+            ("figure7-hopsupsup", "--method.recovery.momentum", "1"),
+            ("--method.recovery.momentum 1.0: it should be less",),
+        ),
+        (
+            ("figure7-hopsupsup", "--method.recovery.strength", "0"),
+            ("--method.recovery.strength 0.0: it should be gre",),
+        ),
+        (
+            ("figure7-hopsupsup", "--backbone.hidden", "100000", "100000"),
+            ("--backbone.hidden, --tasks, --tasks-at-once: training takes about ", "choose a narrower network, fewer"),
+        ),
     ],
 )
 def test_it_is_told_in_one_line(attempt, options, parts):

@@ -105,4 +105,4 @@ def test_a_method_that_must_be_told_the_task_is_refused(monkeypatch, capsys, tmp
     folder.begin(recipe, describe_environment(CPU, embedded_mnist(), None))
     code, _, err = evaluated(monkeypatch, capsys, folder.path)
     assert code == 2
-    assert "lower-bound must be given the task" in err
+    assert "lower-bound searches no contexts for the task" in err

@@ -11,6 +11,7 @@ from supsup_methods.mask_training import MaskTraining
 from supsup_methods.psp import PspSettings
 from supsup_methods.separate_heads import HeadTraining, SeparateHeadsSettings
 from supsup_methods.supsup import SupSupSettings
+from supsup_methods.supsup_unknown_tasks import Allocation, UnknownTasksSettings
 from supsup_methods.upper_bound import UpperBoundSettings
 from supsup_methods.vector_training import VectorTraining
 
@@ -18,6 +19,10 @@ _DENSE = DenseTraining(batches=120, batch_size=20, learning_rate=0.003)
 
 SMALL: dict[str, Any] = {
     "supsup": SupSupSettings(training=MaskTraining(batches=120, batch_size=20, learning_rate=0.01)),
+    "supsup-unknown-tasks": UnknownTasksSettings(
+        training=MaskTraining(batches=120, batch_size=20, learning_rate=0.01),
+        allocation=Allocation(every=50, epsilon=0.6),
+    ),
     "hopsupsup": HopSupSupSettings(
         training=UnitMaskTraining(epochs=20, batch_size=20, learning_rate=1.0),
         recovery=HopfieldRecovery(batch_size=9),

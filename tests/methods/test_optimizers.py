@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from supsup_methods.optimizers import Adam, RMSprop
+from supsup_methods.optimizers import SGD, Adam, RMSprop
 
 STEPS, RATE = 100, 1e-2
 PAIRS = [(RMSprop, torch.optim.RMSprop), (Adam, torch.optim.Adam)]
@@ -36,7 +36,22 @@ def test_a_hundred_steps_end_where_torch_ends(ours, torchs):
     assert (values - parameter.detach()).abs().max() <= tolerance
 
 
-@pytest.mark.parametrize(("optimizer", "moves"), [(RMSprop, [10.0, 1.0 / 0.0199**0.5]), (Adam, [1.0, 1.0])])
+def test_plain_gradient_descent_is_torchs_to_the_last_bit():
+    """Nothing is remembered from step to step, and a step is one multiplication and one sum."""
+    start = torch.randn(50, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    values, parameter = start.clone(), torch.nn.Parameter(start.clone())
+    optimizer, oracle = SGD(values, RATE), torch.optim.SGD([parameter], lr=RATE)
+    for gradient in gradients():
+        optimizer.step(gradient)
+        parameter.grad = gradient.clone()
+        oracle.step()
+        assert torch.equal(values, parameter.detach())
+    assert (values - start).abs().max() > 1
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "moves"), [(SGD, [1.0, 1.0]), (RMSprop, [10.0, 1.0 / 0.0199**0.5]), (Adam, [1.0, 1.0])]
+)
 def test_the_first_moves_are_those_of_the_formulas(optimizer, moves):
     """For gradients of 1, RMSprop divides by sqrt(1 - 0.99ᵗ), and Adam, freed of its bias, by 1."""
     values = torch.zeros(1, dtype=torch.float64)
@@ -48,7 +63,7 @@ def test_the_first_moves_are_those_of_the_formulas(optimizer, moves):
         assert float(before - values) == pytest.approx(RATE * move, rel=1.1e-7)
 
 
-@pytest.mark.parametrize("optimizer", [RMSprop, Adam])
+@pytest.mark.parametrize("optimizer", [SGD, RMSprop, Adam])
 def test_the_tensor_itself_is_moved_and_the_gradient_is_not(optimizer):
     values, gradient = torch.zeros(3), torch.tensor([1.0, -1.0, 0.0])
     optimizer(values, RATE).step(gradient)

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import assert_never
+from typing import Any, assert_never
 
 import torch
 from supsup_core import FrozenNetwork, keep_weights
@@ -11,6 +11,7 @@ from supsup_datasets import (
     ImageDataset,
     LabelSpace,
     PermutedStream,
+    RecurringStream,
     RotatedStream,
     Scenario,
     SplitStream,
@@ -22,13 +23,14 @@ from supsup_datasets import (
 from torch import nn
 
 from supsup_methods.backbones import fully_connected, normalised_fully_connected, small_convolutional
-from supsup_methods.continual_method import Opened, Problem, WholeGroups
+from supsup_methods.continual_method import FEWEST_IMAGES, MethodKind, Opened, Problem, WholeGroups
 from supsup_methods.errors import UsageError
 from supsup_methods.experiment import (
     FullyConnected,
     NormalisedFullyConnected,
     PermutedMnist,
     Recipe,
+    RecurringPermutedMnist,
     RotatedMnist,
     SmallConvolutional,
     SplitMnist,
@@ -51,6 +53,8 @@ def build_stream(recipe: Recipe, dataset: ImageDataset) -> TaskStream:
             return PermutedStream(dataset, recipe.tasks, recipe.seed)
         case RotatedMnist():
             return RotatedStream(dataset, recipe.tasks, degrees_per_task=10.0)
+        case RecurringPermutedMnist(distinct=distinct):
+            return RecurringStream(PermutedStream(dataset, distinct, recipe.seed), recipe.tasks, recipe.seed)
         case SplitMnist():
             whole = split_mnist(dataset)
             return SplitStream(dataset, whole.partition[: recipe.tasks], whole.label_space)
@@ -139,10 +143,15 @@ def _refuse_scenario(recipe: Recipe, labels: LabelSpace) -> None:
     scenario, kind = Scenario(recipe.evaluation.scenario), kind_of(recipe.method)
     allowed = kind.scenarios(recipe.method)
     if scenario not in allowed:
-        why = "keeps no mask by task" if kind.masks_units else "must be given the task of test images"
+        why = _why_not(kind, scenario)
         raise UsageError(
             f"--evaluation.scenario {scenario.value}: {recipe.method.kind} {why}; choose "
             f"{' or '.join(each.value for each in allowed)}"
+        )
+    if scenario is Scenario.NNs and labels is LabelSpace.GLOBAL:
+        raise UsageError(
+            f"--evaluation.scenario NNs: the labels of {recipe.stream.kind} name their task, which is not hidden then; choose a "
+            "stream whose tasks share labels"
         )
     if kind.masks_units and scenario is Scenario.GNu and labels is LabelSpace.LOCAL:
         raise UsageError(
@@ -151,13 +160,26 @@ def _refuse_scenario(recipe: Recipe, labels: LabelSpace) -> None:
         )
 
 
+def _why_not(kind: MethodKind[Any], scenario: Scenario) -> str:
+    if not kind.told_in_training:
+        return "is never told the task"
+    if scenario is Scenario.NNs:
+        return "is told the task in training"
+    return "keeps no mask by task" if kind.masks_units else "must be given the task of test images"
+
+
 def _refuse_backbone(recipe: Recipe, dataset: ImageDataset) -> None:
     method, backbone = recipe.method.kind, recipe.backbone.kind
     normalised = bool(unit_widths(_shapes(recipe, dataset).module))
     if kind_of(recipe.method).masks_units and not normalised:
         raise UsageError(
-            f"--backbone.kind {backbone}: {method} masks the units of normalisation layers, and it has none; choose "
-            "normalised-fully-connected or small-convolutional"
+            f"--backbone.kind {backbone}: {method} masks the units of normalisation layers, and this network has none; choose "
+            "normalised-fully-connected or small-convolutional, with at least one hidden layer"
+        )
+    if kind_of(recipe.method).masks_units and recipe.evaluation.batch_size < FEWEST_IMAGES:
+        raise UsageError(
+            f"--evaluation.batch-size {recipe.evaluation.batch_size}: batch norm takes its statistics over a batch, of at least "
+            "two images; choose a larger one"
         )
     if normalised and not kind_of(recipe.method).masks_units:
         raise UsageError(

@@ -103,6 +103,10 @@ class Recovered:
     """In turn, with the mask after each of them."""
 
 
+FEWEST_IMAGES = 2
+"""That a network can be shown which uses the statistics of the batch at hand."""
+
+
 @runtime_checkable
 class RecoversMasks(ContinualMethod, Protocol):
     """A method that keeps no mask by task, and finds one again for test images that are known to be of one task."""
@@ -115,7 +119,35 @@ class RecoversMasks(ContinualMethod, Protocol):
         """Return a mask for all of these images, from what the method keeps and from them."""
 
     def logits_under(self, images: Float[Tensor, "images *input"], masks: Masks) -> Float[Tensor, "images outputs"]:
-        """Return the outputs of the network under a mask, by the statistics of this batch: show at least two images."""
+        """Return the outputs of the network under a mask, by the statistics of this batch (FEWEST_IMAGES)."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a method that is never told the task decided at one place of the stream.
+
+    Attributes:
+        batch: which training batch of the whole stream it came before.
+        stretch: in which stretch of the stream that was; for scoring alone.
+        mask: that is trained from there on.
+        new: whether it was allocated there.
+        ratio: (k + 1) max ν, which it was decided by; 1 where there was no mask yet.
+    """
+
+    batch: int
+    stretch: int
+    mask: int
+    new: bool
+    ratio: float
+
+
+@runtime_checkable
+class AllocatesMasks(Protocol):
+    """A method that decides by itself which mask a stretch of the stream belongs to: `infer_each` answers with masks."""
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """What was decided along the stream, in turn."""
 
 
 AnyMethod: TypeAlias = AnswersByTask | RecoversMasks
@@ -189,8 +221,13 @@ class MethodKind(Generic[Settings]):
     """Whether masks cover the units of normalisation layers, so that the backbone must have some. They are then recovered for
     test images in place of being kept by task."""
 
+    told_in_training: bool = True
+    """Whether it is told where a task begins; else masks are no tasks, and it is a method for NNs."""
+
     def scenarios(self, settings: Settings) -> tuple[Scenario, ...]:
         """Return those in which the method can be tested (Table 1)."""
+        if not self.told_in_training:
+            return (Scenario.NNs,)
         if self.masks_units:
             return (Scenario.GNs, Scenario.GNu)
         if self.inference(settings) is None:

@@ -1,7 +1,7 @@
 """Scoring a method on test batches of the tasks it has learned, under a scenario (Table 1)."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -25,8 +25,8 @@ class TaskScore:
     guesses: int
     guesses_right: int
     guessed: dict[int, int] = field(default_factory=dict)
-    """How many test batches were given to each task, for those that were given any: a row of the confusion of tasks. Where a mask
-    was recovered, the task of the nearest one, which is not right before it is the very same."""
+    """How many test batches were given to each task, for those that were given any: a row of the confusion of tasks. In NNs to
+    each mask. Where a mask was recovered, the task of the nearest one, which is not right before it is the very same."""
     recovery: RecoveryTrace | None = None
     """How the mask was recovered, where it was."""
 
@@ -62,8 +62,11 @@ def evaluate_task(
     scenario: Scenario,
     batch_size: int,
     on_batch: Callable[[], None] = lambda: None,
+    owners: Mapping[int, int] | None = None,
 ) -> TaskScore:
     """Score one task's test set, in batches, in order.
+
+    Where masks are no tasks (NNs), a guess is right if the mask is one of this task: if `owners` of masks says so.
 
     What the method sees is the images of a batch, and the task where the scenario gives it; the comparison with labels
     and with the true task happens here, after the method has answered.
@@ -88,7 +91,11 @@ def evaluate_task(
             images += len(batch)
             images_right += int(right.sum())
             on_batch()
-    return TaskScore(task.index, images, images_right, guesses, guessed[task.index], dict(sorted(guessed.items())))
+    if owners is None:
+        guesses_right = guessed[task.index]
+    else:
+        guesses_right = sum(count for mask, count in guessed.items() if owners.get(mask) == task.identity)
+    return TaskScore(task.index, images, images_right, guesses, guesses_right, dict(sorted(guessed.items())))
 
 
 def _evaluate_recovery(

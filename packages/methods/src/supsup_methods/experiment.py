@@ -32,7 +32,17 @@ class SplitMnist:
     """Which stream of tasks."""
 
 
-Stream: TypeAlias = Annotated[PermutedMnist | RotatedMnist | SplitMnist, ByKind()]
+@dataclass(frozen=True)
+class RecurringPermutedMnist:
+    """PermutedMNIST in which tasks come back: in each round all of them, in random order. `tasks` counts the stretches."""
+
+    kind: Literal["recurring-permuted-mnist"] = "recurring-permuted-mnist"
+    """Which stream of tasks."""
+    distinct: Annotated[int, Bounds(ge=1, le=1_000_000)] = 20
+    """Tasks that differ."""
+
+
+Stream: TypeAlias = Annotated[PermutedMnist | RotatedMnist | SplitMnist | RecurringPermutedMnist, ByKind()]
 
 
 @dataclass(frozen=True)
@@ -93,8 +103,9 @@ Backbone: TypeAlias = Annotated[FullyConnected | NormalisedFullyConnected | Smal
 class Evaluation:
     """When and how learned tasks are tested."""
 
-    scenario: Literal["GG", "GNs", "GNu"] = "GNu"
-    """GG: task given at test; GNs: inferred, shared labels; GNu: inferred, and a wrong task makes its images wrong."""
+    scenario: Literal["GG", "GNs", "GNu", "NNs"] = "GNu"
+    """GG: task given at test; GNs: inferred, shared labels; GNu: inferred, and a wrong task makes its images wrong; NNs: not
+    even given in training, shared labels."""
     batch_size: Annotated[int, Bounds(ge=1, le=1_000_000)] = 128
     """Test images that belong together: their task is inferred once."""
     checkpoints: tuple[Annotated[int, Bounds(ge=1, le=1_000_000)], ...] = ()

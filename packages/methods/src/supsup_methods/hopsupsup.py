@@ -32,6 +32,7 @@ from torch import Tensor
 
 from supsup_methods.bounds import Bounds
 from supsup_methods.continual_method import (
+    FEWEST_IMAGES,
     MethodBytes,
     MethodKind,
     OnBatch,
@@ -47,9 +48,6 @@ from supsup_methods.optimizers import SGD
 from supsup_methods.state_files import TaskFiles, open_sequence, write_shared
 from supsup_methods.training_length import EpochsATask
 
-FEWEST_IMAGES = 2
-"""That the statistics of a batch are taken over."""
-
 RuleName: TypeAlias = Literal["hebb", "storkey", "strict-storkey"]
 
 RULES: Mapping[RuleName, StorageRule] = MappingProxyType(
@@ -62,8 +60,11 @@ RULES: Mapping[RuleName, StorageRule] = MappingProxyType(
 class UnitMaskTraining(EpochsATask):
     """Training of one task's mask over units; the defaults are those of Appendix B."""
 
+    batch_size: Annotated[int, Bounds(ge=2, le=1_000_000)] = 128
+    """Images in a batch, whose statistics batch norm uses; the last of an epoch may be smaller."""
     learning_rate: Annotated[float, Bounds(gt=0, le=1e6)] = 0.1
-    """Learning rate of gradient descent on the scores, which start at 0."""
+    """Learning rate of gradient descent on the scores. As they start at 0 and only their signs count, any other finds the same
+    masks, but for rounding."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class HopfieldRecovery:
     weight_decay: Annotated[float, Bounds(ge=0, le=1e6)] = 1e-4
     """Weight decay of gradient descent on z."""
     settle: bool = False
-    """Whether units then turn until none would lower the energy, which the paper does not do."""
+    """Whether units turn after the last step until none would lower the energy, which the paper does not do."""
 
 
 @dataclass(frozen=True)
@@ -152,11 +153,15 @@ class HopSupSup:
         """Train each task's mask from scores 0, and store it.
 
         Raises:
-            InvalidArgument: a task is not the next one, or the learning rate is too high.
+            InvalidArgument: a task is not the next one or has a single image, or the learning rate is too high.
         """
         training = self._settings.training
         for task in tasks:
             check_turn(task, self.tasks_learned)
+            if len(task.train) < FEWEST_IMAGES:
+                raise InvalidArgument(
+                    f"task {task.index}: it has {len(task.train)} training images, and batch norm needs two; leave it out"
+                )
             steps, order = training.steps(len(task.train)), generator(self._seed, "training order", task.index)
             batches = _trainable(task.train.shuffled(training.batch_size, steps, order), on_batch)
             scores = torch.zeros(self.net.num_bits, device=self.net.device, dtype=self.net.dtype)
@@ -182,8 +187,10 @@ class HopSupSup:
         orders = (generator(self._seed, "recovery order", number) for number in range(asked.passes))
         shown = (images.mixed(asked.batch_size, order, FEWEST_IMAGES) for order in orders)
         taken = [recovery.step(self._uncertainty(batch)) for batch in itertools.chain.from_iterable(shown)]
-        found = self.reservoir.settled(recovery.masks) if asked.settle else recovery.masks
-        return Recovered(self._masks(found), tuple(replace(step, masks=self._masks(step.masks)) for step in taken))
+        if asked.settle:
+            taken[-1] = replace(taken[-1], masks=self.reservoir.settled(recovery.masks))
+        way = tuple(replace(step, masks=self._masks(step.masks)) for step in taken)
+        return Recovered(way[-1].masks, way)
 
     def logits_under(self, images: Float[Tensor, "images *input"], masks: Masks) -> Float[Tensor, "images outputs"]:
         """Return f(x, m, W) of Eq. 8 before its softmax, by the statistics of this batch."""

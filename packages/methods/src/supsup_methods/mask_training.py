@@ -37,6 +37,11 @@ def fresh_scores(net: FrozenNetwork, seed: int, task: int) -> Tensor:
     return net.flatten(scores).to(net.dtype)
 
 
+def fresh_mask(net: FrozenNetwork, seed: int, task: int) -> Masks:
+    """Return the mask that a task starts from: 1[S >= 0] of its initial scores."""
+    return net.unflatten(fresh_scores(net, seed, task) >= 0)
+
+
 def train_threshold_mask(
     net: FrozenNetwork,
     scores: Tensor,
@@ -55,14 +60,11 @@ def train_threshold_mask(
     Raises:
         InvalidArgument: the scores are not finite at the end; the learning rate is too high.
     """
-
-    def loss(weights: Weights, batch: Batch) -> Tensor:
-        with matrix_products(net, precision):
-            logits = net(batch.images, weights)
-        return cross_entropy(logits.to(net.dtype), batch.labels)
-
-    _train(scores, optimizer(scores, learning_rate), net, batches, loss, on_batch)
-    _check_finite(scores, learning_rate)
+    steps = MaskSteps(net, scores, optimizer(scores, learning_rate), task_loss(net, precision))
+    for batch in batches:
+        steps.take(batch)
+        on_batch()
+    check_finite(scores, learning_rate)
     return net.unflatten(scores >= 0)
 
 
@@ -99,12 +101,12 @@ def train_side_by_side(
         each = cross_entropy(logits.to(net.dtype), batch.labels.flatten(), reduction="none")
         return each.view_as(batch.labels).mean(dim=1).sum()  # the sum: a task's gradient is that of its own mean
 
-    def after_step() -> None:
+    steps = MaskSteps(net, scores, RMSprop(scores, learning_rate), loss)
+    for batch in batches:
+        steps.take(batch)
         for _ in range(len(scores)):
             on_batch()
-
-    _train(scores, RMSprop(scores, learning_rate), net, batches, loss, after_step)
-    _check_finite(scores, learning_rate)
+    check_finite(scores, learning_rate)
     return [net.unflatten(mask) for mask in scores >= 0]
 
 
@@ -113,27 +115,52 @@ def matrix_products(net: FrozenNetwork, precision: Precision) -> torch.autocast:
     return torch.autocast(net.device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
-def _train(
-    scores: Tensor,
-    optimizer: Optimizer,
-    net: FrozenNetwork,
-    batches: Iterable[Batch],
-    loss: Callable[[Weights, Batch], Tensor],
-    on_batch: Callable[[], None],
-) -> None:
-    frozen = net.flatten(net.frozen)
-    effective, gradient = torch.empty_like(scores), torch.empty_like(scores)
-    leaves = {name: view.requires_grad_() for name, view in net.unflatten(effective).items()}
-    for batch in batches:
+Loss: TypeAlias = Callable[[Weights, Batch], Tensor]
+"""Effective weights and a batch to what is minimised."""
+
+
+def task_loss(net: FrozenNetwork, precision: Precision = "float32") -> Loss:
+    """Return the cross-entropy over all outputs, of one task."""
+
+    def loss(weights: Weights, batch: Batch) -> Tensor:
+        with matrix_products(net, precision):
+            logits = net(batch.images, weights)
+        return cross_entropy(logits.to(net.dtype), batch.labels)
+
+    return loss
+
+
+class MaskSteps:
+    """Training steps on scores, which they change in place; the tensors that they need are made once.
+
+    Args:
+        net: the network.
+        scores: of shape (bits,) or (tasks, bits).
+        optimizer: that moves them.
+        loss: of the effective weights.
+    """
+
+    def __init__(self, net: FrozenNetwork, scores: Tensor, optimizer: Optimizer, loss: Loss) -> None:
+        self._scores, self._optimizer, self._loss = scores, optimizer, loss
+        self._frozen = net.flatten(net.frozen)
+        self._effective, self._gradient = torch.empty_like(scores), torch.empty_like(scores)
+        self._leaves = {name: view.requires_grad_() for name, view in net.unflatten(self._effective).items()}
+
+    def take(self, batch: Batch) -> None:
+        """Take one step: the straight-through gradient is dL/dS = W ⊙ dL/dW(M) with W(M) = W ⊙ 1[S >= 0]."""
         with torch.no_grad():
-            effective.copy_(scores).ge_(0.0).mul_(frozen)
-        by_layer = torch.autograd.grad(loss(leaves, batch), list(leaves.values()))
-        flat = [part.flatten(scores.ndim - 1) for part in by_layer]
-        torch.cat(flat, dim=-1, out=gradient).mul_(frozen)
-        optimizer.step(gradient)
-        on_batch()
+            self._effective.copy_(self._scores).ge_(0.0).mul_(self._frozen)
+        by_layer = torch.autograd.grad(self._loss(self._leaves, batch), list(self._leaves.values()))
+        flat = [part.flatten(self._scores.ndim - 1) for part in by_layer]
+        torch.cat(flat, dim=-1, out=self._gradient).mul_(self._frozen)
+        self._optimizer.step(self._gradient)
 
 
-def _check_finite(scores: Tensor, learning_rate: float) -> None:
+def check_finite(scores: Tensor, learning_rate: float) -> None:
+    """Make sure that a training went well.
+
+    Raises:
+        InvalidArgument: the scores are not finite; the learning rate is too high.
+    """
     if not bool(torch.isfinite(scores).all()):
         raise InvalidArgument(f"learning_rate={learning_rate}: the scores diverged to infinity or NaN; lower it")

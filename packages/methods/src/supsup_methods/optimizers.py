@@ -30,18 +30,24 @@ class SGD:
 
 
 class RMSprop:
-    """v <- 0.99 v + 0.01 g², x <- x - lr g / (sqrt(v) + 1e-8)."""
+    """v <- 0.99 v + 0.01 g², x <- x - lr g / (sqrt(v) + 1e-8).
 
-    def __init__(self, values: Tensor, learning_rate: float) -> None:
+    Args:
+        values: x.
+        learning_rate: lr.
+        mean_square: v to go on from; 0 by default. It is changed in place.
+    """
+
+    def __init__(self, values: Tensor, learning_rate: float, mean_square: Tensor | None = None) -> None:
+        self.mean_square = torch.zeros_like(values) if mean_square is None else mean_square
         self._values = values
         self._learning_rate = learning_rate
-        self._mean_square = torch.zeros_like(values)
         self._scale = torch.empty_like(values)
 
     def step(self, gradient: Tensor) -> None:
         """Move the values against the gradient."""
-        self._mean_square.mul_(0.99).addcmul_(gradient, gradient, value=1 - 0.99)
-        torch.sqrt(self._mean_square, out=self._scale).add_(1e-8)
+        self.mean_square.mul_(0.99).addcmul_(gradient, gradient, value=1 - 0.99)
+        torch.sqrt(self.mean_square, out=self._scale).add_(1e-8)
         self._values.addcdiv_(gradient, self._scale, value=-self._learning_rate)
 
 

@@ -8,9 +8,7 @@ from supsup_core import Masks
 from supsup_datasets import Scenario, Task, Unlabelled, joined
 from supsup_datasets.seeds import generator
 
-from supsup_methods.continual_method import Recovered, RecoversMasks
-
-_FEWEST_IMAGES = 2  # of a test batch, whose statistics batch norm uses
+from supsup_methods.continual_method import FEWEST_IMAGES, Recovered, RecoversMasks
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def _count_right(
 ) -> int:
     right = torch.zeros((), dtype=torch.int64, device=task.test.labels.device)
     order = generator(0, "test order", task.index)
-    for batch in joined(task.test.mixed(batch_size, order), _FEWEST_IMAGES):
+    for batch in joined(task.test.mixed(batch_size, order), FEWEST_IMAGES):
         predicted = method.logits_under(batch.images, masks).argmax(dim=-1)
         right += scenario.right(predicted, batch.labels, answered_task=None, true_task=task.index).sum()
         on_batch()

@@ -4,7 +4,16 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, TypeAlias
 
-from supsup_methods import batch_ensemble, hopsupsup, lower_bound, psp, separate_heads, supsup, upper_bound
+from supsup_methods import (
+    batch_ensemble,
+    hopsupsup,
+    lower_bound,
+    psp,
+    separate_heads,
+    supsup,
+    supsup_unknown_tasks,
+    upper_bound,
+)
 from supsup_methods.batch_ensemble import BatchESettings
 from supsup_methods.bounds import ByKind
 from supsup_methods.continual_method import MethodKind
@@ -13,11 +22,13 @@ from supsup_methods.lower_bound import LowerBoundSettings
 from supsup_methods.psp import PspSettings
 from supsup_methods.separate_heads import SeparateHeadsSettings
 from supsup_methods.supsup import SupSupSettings
+from supsup_methods.supsup_unknown_tasks import UnknownTasksSettings
 from supsup_methods.task_guessing import TaskInference
 from supsup_methods.upper_bound import UpperBoundSettings
 
 MethodSettings: TypeAlias = Annotated[
     SupSupSettings
+    | UnknownTasksSettings
     | HopSupSupSettings
     | BatchESettings
     | PspSettings
@@ -30,6 +41,7 @@ MethodSettings: TypeAlias = Annotated[
 
 _KINDS = (
     supsup.KIND,
+    supsup_unknown_tasks.KIND,
     hopsupsup.KIND,
     batch_ensemble.KIND,
     psp.KIND,

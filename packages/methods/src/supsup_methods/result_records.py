@@ -1,9 +1,12 @@
 """The record of a result: what a run found, with what, on what. Runs write it, reproduction and dashboard read it."""
 
-from typing import Any
+from typing import (
+    Any,
+    NotRequired,  # pydantic asks for this one before Python 3.12
+)
 
 from pydantic import TypeAdapter
-from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
+from typing_extensions import TypedDict
 
 
 class Accuracies(TypedDict):
@@ -38,6 +41,8 @@ class Summary(TypedDict):
     settings: dict[str, Any]
     versions: dict[str, str]
     finished: str
+    allocation: NotRequired[dict[str, float | None]]
+    """How masks go with true tasks, where nobody said when a task begins (`mask_bookkeeping.Bookkeeping`)."""
 
 
 def record_schema() -> dict[str, Any]:

@@ -6,6 +6,7 @@
 | `environment.json` | device, threads, tasks at once, data, versions: what a resumed run must find again | first, once |
 | `bank/` | what was learned: masks, or what else the method keeps | after each task |
 | `progress.json` | seconds and first test of each task, checkpoints so far | after each task and checkpoint |
+| `stretches.json` | in NNs, which mask each part of the stream went to, its true task, and ν | before the results |
 | `summary.json` | the results | last: a run with this file is done |
 | `lock` | held while a process works on the run | |
 """
@@ -15,7 +16,7 @@ import fcntl
 import itertools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,12 +31,14 @@ from supsup_methods import recipe_files
 from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import Checkpoint, TaskScore
 from supsup_methods.experiment import Recipe
+from supsup_methods.mask_bookkeeping import Stretch
 from supsup_methods.result_records import Summary
 from supsup_methods.state_files import stored_task_files
 
 RECIPE = "recipe.json"
 ENVIRONMENT = "environment.json"
 PROGRESS = "progress.json"
+STRETCHES = "stretches.json"
 SUMMARY = "summary.json"
 LOCK = "lock"
 RUNS = Path("runs")
@@ -191,6 +194,10 @@ class RunFolder:
     def summary(self) -> Summary:
         """Return the results of a run that is done."""
         return self._read(SUMMARY, _SUMMARY)
+
+    def write_stretches(self, parts: Sequence[Stretch]) -> None:
+        """Write which mask each part of a stream went to."""
+        self._write(STRETCHES, {"stretches": [asdict(part) for part in parts]}, indent=None)
 
     def write_summary(self, summary: Summary) -> None:
         """Write the results, which marks the run as done."""

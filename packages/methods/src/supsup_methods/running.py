@@ -13,11 +13,12 @@ import torch
 from supsup_datasets import ImageDataset, Scenario, Task, TaskStream
 
 from supsup_methods.assembly import build_problem, build_stream, open_method
-from supsup_methods.continual_method import AnyMethod
+from supsup_methods.continual_method import AllocatesMasks, AnyMethod
 from supsup_methods.devices import describe_machine
 from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import Checkpoint, evaluate_task
 from supsup_methods.experiment import Recipe
+from supsup_methods.mask_bookkeeping import Stretch, keep_books, mask_owners, stretches
 from supsup_methods.mending import mended_progress, sweep
 from supsup_methods.metrics import backward_transfer, forgetting
 from supsup_methods.result_records import Summary
@@ -117,7 +118,7 @@ def execute(
         observer.noted(note)
     observer.begun(method.tasks_learned)
     for group in _first_tests_due(recipe, progress, tasks_at_once, method.tasks_learned):
-        _test_first(_as_after(method, group.stop), [stream[task] for task in group], recipe, progress)
+        _test_first(_as_after(method, group.stop), stream, [stream[task] for task in group], recipe, progress)
         folder.write_progress(progress)
     while True:
         learned = method.tasks_learned
@@ -129,7 +130,7 @@ def execute(
             break
         tasks = [stream[task] for task in _next_group(recipe, tasks_at_once, learned)]
         seconds = _learn(method, tasks, observer)
-        _test_first(method, tasks, recipe, progress)
+        _test_first(method, stream, tasks, recipe, progress)
         progress.train_seconds.update(dict.fromkeys([task.index for task in tasks], seconds))
         # Before what was learned: a task that is saved has its seconds and its first test.
         folder.write_progress(progress)
@@ -137,6 +138,10 @@ def execute(
         for task in tasks:
             observer.task_learned(task.index + 1, seconds)
     summary = _summarize(recipe, method, progress, folder.environment())
+    if isinstance(method, AllocatesMasks):
+        parts = _stretches(method, stream, recipe, recipe.tasks)
+        folder.write_stretches(parts)
+        summary["allocation"] = asdict(keep_books(parts))
     if not (folder.has_results and _same_results(folder.summary(), summary)):  # which says when the run came to its end
         folder.write_summary(summary)
     return folder.summary()
@@ -206,8 +211,9 @@ def _learn(method: AnyMethod, tasks: list[Task], observer: RunObserver) -> float
 def _test(method: AnyMethod, stream: TaskStream, recipe: Recipe, observer: RunObserver) -> Checkpoint:
     start = time.perf_counter()
     scenario, batch_size = Scenario(recipe.evaluation.scenario), recipe.evaluation.batch_size
+    owners = _owners(method, stream, recipe)
     scores = tuple(
-        evaluate_task(method, stream[index], scenario, batch_size, observer.batch_tested)
+        evaluate_task(method, stream[index], scenario, batch_size, observer.batch_tested, owners)
         for index in range(method.tasks_learned)
     )
     checkpoint = Checkpoint(method.tasks_learned, scores, time.perf_counter() - start)
@@ -215,11 +221,25 @@ def _test(method: AnyMethod, stream: TaskStream, recipe: Recipe, observer: RunOb
     return checkpoint
 
 
-def _test_first(method: AnyMethod, tasks: list[Task], recipe: Recipe, progress: Progress) -> None:
+def _stretches(method: AllocatesMasks, stream: TaskStream, recipe: Recipe, learned: int) -> list[Stretch]:
+    """Return the parts of the stream with the mask that each was learned by, and its true task."""
+    identities = [stream.identity(index) for index in range(learned)]
+    return stretches(method.decisions, identities, recipe.method.training.steps(len(stream[0].train)))
+
+
+def _owners(method: AnyMethod, stream: TaskStream, recipe: Recipe) -> dict[int, int] | None:
+    """Return the true task of each mask, where masks are no tasks."""
+    if not isinstance(method, AllocatesMasks):
+        return None
+    return mask_owners(_stretches(method, stream, recipe, method.tasks_learned))
+
+
+def _test_first(method: AnyMethod, stream: TaskStream, tasks: list[Task], recipe: Recipe, progress: Progress) -> None:
     """Test tasks just after they were learned, which is what later tests are compared with."""
     start = time.perf_counter()
     scenario, batch_size = Scenario(recipe.evaluation.scenario), recipe.evaluation.batch_size
-    scores = {task.index: evaluate_task(method, task, scenario, batch_size) for task in tasks}
+    owners = _owners(method, stream, recipe)
+    scores = {task.index: evaluate_task(method, task, scenario, batch_size, owners=owners) for task in tasks}
     # The way of a recovery is for checkpoints: the record is written after each task, and should stay small.
     progress.first_scores.update({task: replace(score, recovery=None) for task, score in scores.items()})
     progress.first_test_seconds += time.perf_counter() - start

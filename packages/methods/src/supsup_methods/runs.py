@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from supsup_core import FrozenNetwork, MaskBank
-from supsup_datasets import TaskStream
+from supsup_datasets import ImageDataset, TaskStream
 
 from supsup_methods.assembly import build_problem, build_stream, load_dataset, open_method
 from supsup_methods.continual_method import AnyMethod, OverContexts
@@ -34,6 +34,7 @@ class Run:
     recipe: Recipe
     method: AnyMethod
     stream: TaskStream
+    dataset: ImageDataset
     checkpoints: tuple[Checkpoint, ...]
     summary: Summary | None
 
@@ -70,7 +71,7 @@ def open_run(path: str | os.PathLike[str], device: torch.device | str = "cpu") -
     method = open_method(recipe, problem, folder.bank, whole_groups=None).method
     summary = folder.summary() if folder.is_done else None
     checkpoints = tuple(folder.progress().checkpoints)
-    return Run(folder.path, recipe, method, build_stream(recipe, dataset), checkpoints, summary)
+    return Run(folder.path, recipe, method, build_stream(recipe, dataset), dataset, checkpoints, summary)
 
 
 def find_runs(parent: Path) -> Iterator[RunFolder]:

@@ -1,20 +1,9 @@
 """How long a task is trained: so many batches whatever its size, or so many passes over its images."""
 
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Annotated
 
 from supsup_methods.bounds import Bounds
-
-
-class TrainingLength(Protocol):
-    """What every training says of its length."""
-
-    @property
-    def batch_size(self) -> int:
-        """Images in a batch."""
-
-    def steps(self, images: int) -> int:
-        """Return how many batches a task of so many training images takes."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 from supsup_core.atomic_files import replace_file
 
+from supsup_methods.commands.mask_questions import Asked, ask_about_unknown, ask_to_merge
 from supsup_methods.commands.option_parser import parse_options
-from supsup_methods.continual_method import OverContexts
+from supsup_methods.continual_method import AllocatesMasks, OverContexts
 from supsup_methods.devices import describe_machine, resolve_device
 from supsup_methods.errors import UsageError
 from supsup_methods.inference_comparison import Compared, compare
@@ -47,6 +48,14 @@ class Question:
     """Test images that belong together; the run's own by default."""
     calibration_guesses: int = 32
     """Guesses on training images of each task, from which the temperature of confidences is fitted."""
+    unknown_tasks: int = 0
+    """Tasks that were never learned, shown as well: how often they pass for learned ones, and learned ones for unknown, by ε."""
+    merge: bool = False
+    """Whether to look for masks that serve one task, and to merge them: masks and accuracy before and after."""
+    epsilon: float = 0.125
+    """ε of merging: how far above uniform ν must be for a mask to stand in for another."""
+    merged_bank: Path | None = None
+    """Folder to write the merged bank to; it must not exist."""
     device: str = "auto"
     """auto (a GPU if there is one), cpu, cuda, or cuda:N."""
     summary: Path | None = None
@@ -72,6 +81,14 @@ def parse_question(argv: list[str]) -> Question:
             raise UsageError(f"--{name} {value}: it should be 1 or more; choose another value")
     if not 0 < question.gamma < 1:
         raise UsageError(f"--gamma {question.gamma}: a share of the tasks lies between 0 and 1; 0.5 is Binary")
+    if question.unknown_tasks < 0:
+        raise UsageError(f"--unknown-tasks {question.unknown_tasks}: it should be 0 or more; choose another value")
+    if not 0 <= question.epsilon < float("inf"):
+        raise UsageError(f"--epsilon {question.epsilon}: it should be 0 or more; choose another value")
+    if question.merged_bank is not None and not question.merge:
+        raise UsageError(f"--merged-bank {question.merged_bank}: nothing is merged; add --merge, or leave it out")
+    if question.merged_bank is not None and question.merged_bank.exists():
+        raise UsageError(f"--merged-bank {question.merged_bank}: it exists and is not overwritten; choose another name")
     if not question.searches:
         raise UsageError(f"--searches: none is named; choose from {', '.join(get_args(Search))}")
     if question.summary is not None and question.summary.exists():
@@ -101,6 +118,33 @@ def ask(question: Question) -> None:
     shown = question.tasks or method.tasks_learned
     if shown > method.tasks_learned:
         raise UsageError(f"--tasks {shown}: the run has learned {method.tasks_learned}; choose fewer")
+    answers: dict[str, Any] = {"run": str(question.run), "machine": describe_machine(device)}
+    if not isinstance(method, AllocatesMasks):
+        answers["searches"] = _ask_searches(console, question, run, method, shown)
+    elif not (question.unknown_tasks or question.merge):
+        raise UsageError(
+            f"{question.run}: the masks of {run.recipe.method.kind} are no tasks, and searches for one cannot be compared; ask "
+            "for --unknown-tasks N or --merge"
+        )
+    asked = Asked(shown, question.batch_size or run.recipe.evaluation.batch_size, question.images_per_guess)
+    if question.unknown_tasks and asked.images_per_guess > asked.batch_size:
+        raise UsageError(
+            f"--images-per-guess {asked.images_per_guess}: {asked.batch_size} test images belong together; choose so many or "
+            "fewer, or a larger --batch-size"
+        )
+    if question.unknown_tasks:
+        answers["unknown_tasks"] = ask_about_unknown(console, run, asked, question.unknown_tasks)
+    if question.merge:
+        answers["merged"], bank = ask_to_merge(console, run, asked, question.epsilon)
+        if question.merged_bank is not None:
+            bank.save(question.merged_bank)
+    if question.summary is not None:
+        replace_file(question.summary, (json.dumps(answers, indent=1) + "\n").encode())
+        console.print(f"written to [bold]{escape(str(question.summary))}[/]", soft_wrap=True)
+
+
+def _ask_searches(console: Console, question: Question, run: Run, method: OverContexts, shown: int) -> dict[str, Any]:
+    """Compare the searches, print a table and return their figures."""
     tasks, labels = [run.stream[index] for index in range(shown)], run.stream[0].num_labels
     _refuse_g(question, run, labels)
     found = compare(
@@ -114,13 +158,8 @@ def ask(question: Question) -> None:
         run.recipe.seed,
     )
     named = dict(zip(question.searches, found, strict=True))
-    console.print(_table(run, method.tasks_learned, named))
-    if question.summary is not None:
-        answers = {"run": str(question.run), "machine": describe_machine(device)} | {
-            "searches": {name: _answer(each) for name, each in named.items()}
-        }
-        replace_file(question.summary, (json.dumps(answers, indent=1) + "\n").encode())
-        console.print(f"written to [bold]{escape(str(question.summary))}[/]", soft_wrap=True)
+    console.print(_table(run, run.method.tasks_learned, named))
+    return {name: _answer(each) for name, each in named.items()}
 
 
 def _refuse_g(question: Question, run: Run, labels: int) -> None:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from supsup_methods.assembly import load_dataset
 from supsup_methods.commands.exits import Interrupted
 from supsup_methods.commands.launch import Launch
 from supsup_methods.commands.option_parser import parse_options
@@ -47,7 +48,12 @@ def parse_request(argv: list[str]) -> Request:
         UsageError: an option or value is not understood or breaks a rule.
         SystemExit: help was asked for, and given.
     """
-    from supsup_methods.reproduction.targets import TARGETS
+    try:
+        from supsup_methods.reproduction.targets import TARGETS
+    except ModuleNotFoundError as missing:
+        raise UsageError(
+            f"{missing.name}: not installed, and figures need it; pip install 'supsup-methods[plots]'"
+        ) from None
 
     request = parse_options(Request, argv, prog="supsup-reproduce")
     known = ", ".join((*TARGETS, _LIST))
@@ -56,6 +62,8 @@ def parse_request(argv: list[str]) -> Request:
     for target in request.targets:
         if target not in TARGETS and target != _LIST:
             raise UsageError(f"target {target}: not known; there are: {known}")
+    if _LIST in request.targets and len(request.targets) > 1:
+        raise UsageError(f"targets {' '.join(request.targets)}: {_LIST} measures nothing; ask for it alone")
     if request.seeds is not None and not 1 <= request.seeds <= 10_000:
         raise UsageError(f"--seeds {request.seeds}: it should be 1 to 10000; choose another value")
     if request.out.exists() and not request.out.is_dir():
@@ -80,7 +88,7 @@ def reproduce(request: Request, command: str) -> None:
         for name, target in TARGETS.items():
             console.print(f"[bold]{name}[/]: {target.about}")
         return
-    device = str(resolve_device(request.device))
+    device, digest = str(resolve_device(request.device)), load_dataset(request.data_root).digest
 
     def say(line: str) -> None:
         console.print(escape(line), soft_wrap=True)
@@ -97,8 +105,15 @@ def reproduce(request: Request, command: str) -> None:
     for name in request.targets:
         target = TARGETS[name]
         seeds = request.seeds or (min(2, target.seeds) if request.quick else target.seeds)
-        bench = Bench(request.out / "runs", seeds, request.quick, request.data_root, device, carry_out, say)
-        findings = target.measure(bench)
+        bench = Bench(request.out / "runs", seeds, request.quick, request.data_root, digest, device, carry_out, say)
+        if target.seeds == 1 and seeds > 1 and not target.many_seeds:
+            say(f"{name}: it is measured with one seed")
+        try:
+            findings = target.measure(bench)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"stopped; what is done is kept in {request.out}; go on with: supsup-reproduce {command}"
+            ) from None
         console.print(_table(f"{name}: {target.about}", request.quick, findings))
         for title, lines in findings.tables.items():
             if lines and len(lines) <= 40:

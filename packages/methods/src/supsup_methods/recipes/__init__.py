@@ -8,6 +8,7 @@ from supsup_methods.recipes.heads import HEADS
 from supsup_methods.recipes.reservoirs import RESERVOIRS
 from supsup_methods.recipes.table3 import TABLE3
 from supsup_methods.recipes.table4 import TABLE4
+from supsup_methods.recipes.table5 import TABLE5
 from supsup_methods.recipes.table6 import TABLE6
 from supsup_methods.recipes.table7 import TABLE7
 from supsup_methods.recipes.table8 import TABLE8
@@ -15,7 +16,20 @@ from supsup_methods.recipes.table9 import TABLE9
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
-    for recipes in ((DEMO,), TABLE3, TABLE4, TABLE6, TABLE7, TABLE8, TABLE9, FIGURE7, FIGURE10, HEADS, RESERVOIRS)
+    for recipes in (
+        (DEMO,),
+        TABLE3,
+        TABLE4,
+        TABLE5,
+        TABLE6,
+        TABLE7,
+        TABLE8,
+        TABLE9,
+        FIGURE7,
+        FIGURE10,
+        HEADS,
+        RESERVOIRS,
+    )
     for recipe in recipes
 }
 """By name."""

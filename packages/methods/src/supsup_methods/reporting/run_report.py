@@ -23,7 +23,9 @@ def print_results(console: Console, folder: RunFolder, summary: Summary) -> None
     recipe = folder.recipe()
     more = "--seed 1" if isinstance(recipe.stream, SplitMnist) else "--tasks 50"
     hints = [f"supsup-train {summary['recipe']} {more}", "--data-root DIR for full MNIST"]
-    if inference_of(recipe.method) is not None:
+    if summary["method"] == "supsup-unknown-tasks":
+        hints.append(f"supsup-eval {path} --unknown-tasks 10 --merge")
+    elif inference_of(recipe.method) is not None:
         hints.append(f"supsup-eval {path} for other ways to find the task")
     hints.append("streamlit run apps/dashboard.py to look at all runs")
     console.print(f"Next: {' · '.join(hints)}", soft_wrap=True)
@@ -69,6 +71,8 @@ def _print_totals(console: Console, summary: Summary) -> None:
         table.add_row("masks recovered to the last unit", "cannot be told" if found is None else f"{found:.2%}")
     else:
         table.add_row("tasks inferred right", "task given" if found is None else f"{found:.2%}")
+    if "allocation" in summary:
+        table.add_row("masks allocated", _allocation(summary["allocation"]))
     table.add_row("seconds", f"{summary['seconds']['train']:.1f} training, {summary['seconds']['infer']:.1f} testing")
     if last["forgetting"] is not None:
         table.add_row("forgetting, mean over earlier tasks", f"{100 * last['forgetting']:.2f} points")
@@ -76,10 +80,22 @@ def _print_totals(console: Console, summary: Summary) -> None:
     console.print(table)
 
 
+def _allocation(books: dict[str, float | None]) -> str:
+    delay = books["delay_batches"]
+    found = "" if delay is None else f"found after {delay:.0f} batches, "
+    counts = (
+        f"{books['masks']} for {books['tasks']} tasks; purity {books['purity']:.2%}, {books['duplicates']} duplicates"
+    )
+    return f"{counts}, {found}{books['missed']} beginnings missed"
+
+
 def _bytes(summary: Summary) -> tuple[str, str]:
     """Return what is stored, and how much of it."""
     sizes, tasks = summary["bytes"], summary["tasks"]
     match summary["method"]:
+        case "supsup-unknown-tasks":
+            training = f"{sizes['shared']:,} to train the last one on"
+            return "bytes of masks", f"{sizes['contexts']:,}, and {training}"
         case "supsup":
             weights = 32 * sizes["contexts"]
             return "bytes of masks", f"{sizes['contexts']:,} for {tasks} tasks; float32 weights would take {weights:,}"

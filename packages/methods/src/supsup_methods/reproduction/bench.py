@@ -22,6 +22,7 @@ class Bench:
         seeds: how many, from 0 on.
         quick: whether a small version is asked for.
         data_root: of full data; None for the digits that ship with a dependency.
+        data_digest: of that data.
         device: by its name.
         carry_out: runs a recipe.
         say: tells one line of progress.
@@ -31,6 +32,7 @@ class Bench:
     seeds: int
     quick: bool
     data_root: Path | None
+    data_digest: str
     device: str
     carry_out: CarryOut
     say: Callable[[str], None]
@@ -39,7 +41,7 @@ class Bench:
         """Yield a run of the recipe for each seed, having run what is missing.
 
         Raises:
-            UsageError: a run is there that was made with other settings.
+            UsageError: a run is there that was made with other settings, or on other data or another device.
         """
         for seed in range(self.seeds):
             yield self._run(replace(recipe, seed=seed))
@@ -51,8 +53,23 @@ class Bench:
                 f"{folder.path}: this run was made with other settings than {recipe.name} has now; name another --out, or "
                 "remove it"
             )
+        if folder.holds_run:
+            self._refuse_other(folder)
         if not (folder.is_done and folder.has_results):
             self.carry_out(recipe, folder.path)
             last = folder.summary()["checkpoints"][-1]
             self.say(f"{recipe.name}, seed {recipe.seed}: accuracy {last['accuracy']:.2%}")
         return folder
+
+    def _refuse_other(self, folder: RunFolder) -> None:
+        """Keep figures apart that come from other data or another device."""
+        made = folder.environment()
+        data = f"{made.data_name} in {made.data_root}" if made.data_root else made.data_name
+        for what, then, now in (
+            (f"data ({data})", made.data_digest, self.data_digest),
+            (f"device ({made.device})", made.device, self.device),
+        ):
+            if then != now:
+                raise UsageError(
+                    f"{folder.path}: this run was made with another {what}; name it again, or another --out"
+                )

@@ -1,7 +1,7 @@
 """Figures 7 and 8: HopSupSup finds its masks again, as the paper has it and in two ways that lose fewer."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,8 @@ from supsup_methods.recipes.figure7 import FIGURE7
 from supsup_methods.recovery_scoring import RecoveryTrace
 from supsup_methods.reporting.hopfield_figures import distance_to_right_mask, energy_against_entropy, recovered_accuracy
 from supsup_methods.reproduction.bench import Bench
-from supsup_methods.reproduction.findings import Findings, Row
+from supsup_methods.reproduction.findings import Findings, Row, findings_of
+from supsup_methods.result_records import Summary
 from supsup_methods.run_folder import RunFolder
 
 _PAPER_STEPS = "about 30"
@@ -29,16 +30,19 @@ def figure7(bench: Bench) -> Findings:
         label, scores = _label(name), [_last(run) for run in runs]
         found = [[trace.steps_to_right for trace in _traces(seed)] for seed in scores]
         rows.append(Row(f"{label}: masks recovered to the last unit", tuple(100 * _share(seed) for seed in found)))
-        steps = [step for seed in found for step in seed if step is not None]
-        if steps:
-            rows.append(Row(f"{label}: median steps to distance 0", (statistics.median(steps),), "steps", _PAPER_STEPS))
+        steps = [[step for step in seed if step is not None] for seed in found]
+        medians = tuple(float(statistics.median(seed)) for seed in steps if seed)
+        paper = _PAPER_STEPS if name == FIGURE7[0].name else ""
+        if medians:
+            rows.append(Row(f"{label}: median steps to distance 0, of those", medians, "steps", paper))
     steps = _steps(folders[FIGURE7[0].name])
     figures = {
         "distance": distance_to_right_mask(steps),
         "why": energy_against_entropy(steps.drop_duplicates(["seed", "task", "step"])),
     }
     lost = {name: _lost(runs) for name, runs in folders.items()}
-    return _findings(rows, figures, {f"masks lost by {name}": lines for name, lines in lost.items()}, folders)
+    tables = {f"masks lost by {name}": lines for name, lines in lost.items()}
+    return findings_of(_summaries(folders), rows, figures, tables)
 
 
 def figure8(bench: Bench) -> Findings:
@@ -55,7 +59,7 @@ def figure8(bench: Bench) -> Findings:
         figures[name] = recovered_accuracy(
             pd.DataFrame({"seed": range(len(runs)), "recovered": recovered, "right": right})
         )
-    return _findings(rows, figures, {}, folders)
+    return findings_of(_summaries(folders), rows, figures)
 
 
 def _sized(recipe: Recipe, bench: Bench) -> Recipe:
@@ -76,6 +80,10 @@ def _label(name: str) -> str:
         "figure7-two-passes": "two passes, then settled",
         "figure7-across-layers": "Ψ across layers, two passes, then settled",
     }[name]
+
+
+def _summaries(folders: Mapping[str, Sequence[RunFolder]]) -> list[Summary]:
+    return [run.summary() for runs in folders.values() for run in runs]
 
 
 def _last(run: RunFolder) -> tuple[TaskScore, ...]:
@@ -123,7 +131,10 @@ def _steps(runs: Sequence[RunFolder]) -> pd.DataFrame:
 
 
 def _lost(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
-    """Return a line for each mask that was not recovered: where it ended, and what entropy and energy did meanwhile."""
+    """Return a line for each mask that was not recovered: where it ended, and what entropy and energy did meanwhile.
+
+    The entropy at the end is a mean over the last five steps, as one is of few images; the energy is that of the last step.
+    """
     lines = []
     for seed, run in enumerate(runs):
         for score, trace in zip(_last(run), _traces(_last(run)), strict=True):
@@ -136,17 +147,9 @@ def _lost(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
                     "nearest": next(iter(score.guessed)),
                     "units off": " + ".join(str(way[-1]) for way in (trace.distances or {}).values()),
                     "H, least": round(min(trace.entropy), 2),
-                    "H, last": round(trace.entropy[-2], 2),
-                    "E, last": round(trace.energy[-1]),
+                    "H, end": round(statistics.fmean(trace.entropy[-5:]), 2),
+                    "E, end": round(trace.energy[-1]),
                     "accuracy": round(score.accuracy, 4),
                 }
             )
     return lines
-
-
-def _findings(
-    rows: list[Row], figures: dict[str, Any], tables: dict[str, Any], folders: dict[str, list[RunFolder]]
-) -> Findings:
-    summaries = tuple(run.summary() for runs in folders.values() for run in runs)
-    seconds = sum(sum(summary["seconds"].values()) for summary in summaries)
-    return Findings(tuple(rows), figures, tables, summaries, seconds, summaries[0]["machine"], summaries[0]["data"])

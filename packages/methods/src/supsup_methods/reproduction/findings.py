@@ -53,14 +53,26 @@ class Findings:
     data: str = ""
 
 
+def findings_of(
+    runs: Sequence[Summary],
+    rows: Sequence[Row],
+    figures: Mapping[str, go.Figure],
+    tables: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+) -> Findings:
+    """Return what was found by runs on one machine and data."""
+    seconds = sum(sum(run["seconds"].values()) for run in runs)
+    return Findings(tuple(rows), figures, tables or {}, tuple(runs), seconds, runs[0]["machine"], runs[0]["data"])
+
+
 def write_findings(folder: Path, target: str, findings: Findings, *, quick: bool) -> list[Path]:
     """Write the record of a target and its figures, and return where they are."""
     make_folder(folder)
-    record = folder / f"{target}.json"
+    stem = f"{target}-quick" if quick else target
+    record = folder / f"{stem}.json"
     replace_file(record, (json.dumps(_record(target, findings, quick), indent=1) + "\n").encode())
     written = [record]
     for name, figure in findings.figures.items():
-        page = folder / f"{target}-{name}.html"
+        page = folder / f"{stem}-{name}.html"
         replace_file(page, figure.to_html(include_plotlyjs=True).encode())
         written.append(page)
     return written

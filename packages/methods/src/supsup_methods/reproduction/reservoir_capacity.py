@@ -6,6 +6,7 @@
 | does Hopfield Recovery find it from μ and the task's test images? | the checkpoints of runs on PermutedMNIST, by Eq. 6 |
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -25,7 +26,7 @@ from supsup_methods.hopsupsup import RULES, HopSupSup
 from supsup_methods.recipes.reservoirs import RESERVOIRS
 from supsup_methods.reporting.hopfield_figures import recall_against_stored
 from supsup_methods.reproduction.bench import Bench
-from supsup_methods.reproduction.findings import Findings, Row
+from supsup_methods.reproduction.findings import Findings, Row, findings_of
 from supsup_methods.run_folder import RunFolder
 from supsup_methods.runs import open_run
 
@@ -33,7 +34,8 @@ HELD = 0.95
 """A reservoir holds so many masks if this share of them comes back to the last unit."""
 TURNED = 0.1
 """Share of the units that are turned before recall."""
-_STEPS = (1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320)
+_STEPS = tuple(sorted({*range(1, 10), *range(10, 40, 2), *range(40, 100, 5), *range(100, 321, 10)}))
+"""Numbers of stored masks at which recall is tried."""
 
 
 def reservoir_capacity(bench: Bench) -> Findings:
@@ -47,16 +49,14 @@ def reservoir_capacity(bench: Bench) -> Findings:
         for masks in ("trained", "random"):
             for rule in RULES:
                 own = [each for each in shares if (each["units"], each["masks"], each["rule"]) == (units, masks, rule)]
-                rows.append(Row(f"d = {units}: {masks} masks held by {rule}", (_capacity(own),), "masks"))
+                held, ended = _capacity(own)
+                at_least = ", or more: no more were tried" if ended else ""
+                rows.append(Row(f"d = {units}: {masks} masks held by {rule}{at_least}", (held,), "masks"))
         rows += [_recovered(units, checkpoint) for checkpoint in run.progress().checkpoints]
         sizes.append(_sizes(units, learned))
-    summaries = tuple(run.summary() for run in runs)
-    seconds = sum(sum(summary["seconds"].values()) for summary in summaries)
     figure = recall_against_stored(pd.DataFrame(shares))
     tables = {"bytes": sizes, "recalled": shares}
-    return Findings(
-        tuple(rows), {"recall": figure}, tables, summaries, seconds, summaries[0]["machine"], summaries[0]["data"]
-    )
+    return findings_of([run.summary() for run in runs], rows, {"recall": figure}, tables)
 
 
 def recall_shares(strings: Tensor, rule: StorageRule, stored: Sequence[int], seed: int) -> list[float]:
@@ -111,9 +111,7 @@ def _recalls(run: RunFolder, bench: Bench) -> list[dict[str, Any]]:
     lines = []
     for rule_name, rule in RULES.items():
         for kind in ("trained", "random"):
-            strings = (
-                layers if kind == "trained" else [_random_like(layer, number) for number, layer in enumerate(layers)]
-            )
+            strings = layers if kind == "trained" else _random_like(layers)
             stored = [step for step in _STEPS if step <= len(strings[0])]
             each = [recall_shares(layer, rule, stored, seed=number) for number, layer in enumerate(strings)]
             lines += [
@@ -129,20 +127,20 @@ def _recalls(run: RunFolder, bench: Bench) -> list[dict[str, Any]]:
     return lines
 
 
-def _random_like(layer: Tensor, number: int) -> Tensor:
-    """Return fair coins, twice as many strings as were trained: random ones are held longer."""
-    shape = (min(2 * len(layer), _STEPS[-1]), layer.shape[1])
-    return signs(stream_key(0, "random masks", number, "reservoir"), shape, layer.device).to(layer.dtype)
+def _random_like(layers: Sequence[Tensor]) -> list[Tensor]:
+    """Return fair coins for each layer, more than any rule holds: random ones are held longer than trained ones."""
+    count = min(_STEPS[-1], *(layer.shape[1] // 2 for layer in layers))
+    keys = (stream_key(0, "random masks", number, "reservoir") for number in range(len(layers)))
+    return [
+        signs(key, (count, layer.shape[1]), layer.device).to(layer.dtype)
+        for key, layer in zip(keys, layers, strict=True)
+    ]
 
 
-def _capacity(lines: Sequence[dict[str, Any]]) -> float:
-    """Return the largest number of stored masks up to which enough of them came back every time."""
-    held = 0
-    for line in lines:
-        if line["recalled"] < HELD:
-            break
-        held = line["stored"]
-    return float(held)
+def _capacity(lines: Sequence[dict[str, Any]]) -> tuple[float, bool]:
+    """Return the largest number of stored masks up to which enough came back every time, and whether it was the last tried."""
+    held = list(itertools.takewhile(lambda line: line["recalled"] >= HELD, lines))
+    return (float(held[-1]["stored"]) if held else 0.0), len(held) == len(lines)
 
 
 def _recovered(units: int, checkpoint: Checkpoint) -> Row:

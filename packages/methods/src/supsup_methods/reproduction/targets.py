@@ -8,6 +8,7 @@ from supsup_methods.reproduction.bench import Bench
 from supsup_methods.reproduction.figures_7_and_8 import figure7, figure8
 from supsup_methods.reproduction.findings import Findings
 from supsup_methods.reproduction.reservoir_capacity import reservoir_capacity
+from supsup_methods.reproduction.unknown_tasks_studies import epsilon, recurring
 
 
 @dataclass(frozen=True)
@@ -19,13 +20,19 @@ class Target:
     measure: Callable[[Bench], Findings]
     seeds: int
     """As many as the paper has, where that is known."""
+    many_seeds: bool = True
+    """Whether it can be measured with several."""
 
 
 TARGETS: Mapping[str, Target] = MappingProxyType(
     {
         "figure7": Target("HopSupSup: distance to the right mask during recovery", figure7, 20),
         "figure8": Target("HopSupSup: accuracy with the recovered and the right mask", figure8, 20),
-        "reservoir-capacity": Target("beyond the paper: how many masks a reservoir holds", reservoir_capacity, 1),
+        "nns-recurring": Target("beyond the paper: NNs, tasks that come back in random order", recurring, 1),
+        "nns-epsilon": Target("beyond the paper: NNs, masks and accuracy against ε", epsilon, 1),
+        "reservoir-capacity": Target(
+            "beyond the paper: how many masks a reservoir holds", reservoir_capacity, 1, many_seeds=False
+        ),
     }
 )
 """By name."""

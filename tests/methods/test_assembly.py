@@ -1,0 +1,190 @@
+"""From a recipe's words to what they mean, and the recipes whose parts do not go together, refused in one line each."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from supsup_datasets import LabelSpace, PermutedStream, RotatedStream, SplitStream, embedded_mnist
+from supsup_methods.assembly import build_problem, build_stream, refuse_impossible, stored_bytes
+from supsup_methods.errors import UsageError
+from supsup_methods.experiment import (
+    Evaluation,
+    FullyConnected,
+    NormalisedFullyConnected,
+    PermutedMnist,
+    Recipe,
+    RotatedMnist,
+    SmallConvolutional,
+    SplitMnist,
+)
+from supsup_methods.hopsupsup import HopSupSupSettings
+from supsup_methods.lower_bound import LowerBoundSettings
+from supsup_methods.supsup import SupSupSettings
+from supsup_methods.supsup_unknown_tasks import UnknownTasksSettings
+from torch import nn
+
+CPU = torch.device("cpu")
+HOPSUPSUP = Recipe(
+    name="small",
+    tasks=5,
+    stream=SplitMnist(),
+    backbone=NormalisedFullyConnected(hidden=(8, 6)),
+    method=HopSupSupSettings(),
+)
+SUPSUP = Recipe(name="small", tasks=5)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return embedded_mnist()
+
+
+@pytest.mark.parametrize("tasks", [1, 3, 5])
+def test_split_mnist_is_the_first_pairs_of_digits_under_their_own_labels(tasks, data):
+    stream = build_stream(replace(HOPSUPSUP, tasks=tasks), data)
+    assert isinstance(stream, SplitStream)
+    assert len(stream) == tasks
+    for number in range(tasks):
+        task = stream[number]
+        assert (task.label_space, task.num_labels) == (LabelSpace.GLOBAL, 10)
+        for images in (task.train, task.test):
+            assert images.labels.unique().tolist() == [2 * number, 2 * number + 1]
+
+
+def test_other_streams_are_what_they_were(data):
+    assert isinstance(build_stream(SUPSUP, data), PermutedStream)
+    assert isinstance(build_stream(replace(SUPSUP, stream=RotatedMnist()), data), RotatedStream)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "weights"),
+    [
+        (FullyConnected(hidden=(8, 6)), [(8, 784), (6, 8), (100, 6)]),
+        (NormalisedFullyConnected(hidden=(8, 6)), [(8, 784), (6, 8), (10, 6)]),
+        (SmallConvolutional(channels=(4, 6)), [(4, 1, 3, 3), (6, 4, 3, 3), (10, 6)]),
+    ],
+)
+def test_a_backbone_is_made_for_the_images_of_the_data(backbone, weights, data):
+    problem = build_problem(replace(HOPSUPSUP, backbone=backbone), data, CPU)
+    module = problem.backbone()
+    assert [tuple(weight.shape) for weight in module.parameters()] == weights
+    assert module(data.train.images[:3].float()).shape == (3, weights[-1][0])
+    normalised = [isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) for layer in module.modules()]
+    assert any(normalised) == (not isinstance(backbone, FullyConnected))
+    assert problem.num_labels == 10
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"tasks": 1},
+        {"backbone": SmallConvolutional(channels=(4, 6))},
+        {"evaluation": Evaluation(scenario="GNs")},
+        {"stream": PermutedMnist(), "tasks": 50, "evaluation": Evaluation(scenario="GNs")},
+        {"stream": RotatedMnist(), "tasks": 36, "evaluation": Evaluation(scenario="GNs")},
+        {"method": SupSupSettings(), "backbone": FullyConnected()},
+    ],
+)
+def test_what_goes_together_is_not_refused(changes, data):
+    refuse_impossible(replace(HOPSUPSUP, **changes), data)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "line"),
+    [
+        (replace(HOPSUPSUP, tasks=6), "--tasks 6: split-mnist has five pairs of digits; ask for 5 or fewer"),
+        (
+            replace(SUPSUP, stream=SplitMnist(), tasks=6),
+            "--tasks 6: split-mnist has five pairs of digits; ask for 5 or fewer",
+        ),
+        (
+            replace(HOPSUPSUP, stream=RotatedMnist(), tasks=37),
+            "--tasks 37: rotated-mnist turns by ten degrees a task, so 36 come full circle; ask for fewer",
+        ),
+        (
+            replace(HOPSUPSUP, backbone=NormalisedFullyConnected(hidden=(8,), outputs=9)),
+            "--backbone.outputs 9: a task has 10 labels, and each needs an output; ask for 10 or more",
+        ),
+        (
+            replace(HOPSUPSUP, evaluation=Evaluation(scenario="GG")),
+            "--evaluation.scenario GG: hopsupsup keeps no mask by task; choose GNs or GNu",
+        ),
+        (
+            replace(HOPSUPSUP, stream=PermutedMnist()),
+            "--evaluation.scenario GNu: hopsupsup answers with a label and no task, and permuted-mnist has the same labels in "
+            "all tasks; choose GNs, or a stream whose labels name their task (split-mnist)",
+        ),
+        (
+            replace(HOPSUPSUP, stream=RotatedMnist()),
+            "--evaluation.scenario GNu: hopsupsup answers with a label and no task, and rotated-mnist has the same labels in "
+            "all tasks; choose GNs, or a stream whose labels name their task (split-mnist)",
+        ),
+        (
+            replace(HOPSUPSUP, backbone=FullyConnected()),
+            "--backbone.kind fully-connected: hopsupsup masks the units of normalisation layers, and this network has "
+            "none; choose normalised-fully-connected or small-convolutional, with at least one hidden layer",
+        ),
+        (
+            replace(HOPSUPSUP, evaluation=Evaluation(scenario="GNu", batch_size=1)),
+            "--evaluation.batch-size 1: batch norm takes its statistics over a batch, of at least two images; choose a larger "
+            "one",
+        ),
+        (
+            replace(SUPSUP, evaluation=Evaluation(scenario="NNs")),
+            "--evaluation.scenario NNs: supsup is told the task in training; choose GG or GNs or GNu",
+        ),
+        (
+            replace(
+                SUPSUP,
+                tasks=2,
+                stream=SplitMnist(),
+                method=UnknownTasksSettings(),
+                evaluation=Evaluation(scenario="NNs"),
+            ),
+            "--evaluation.scenario NNs: the labels of split-mnist name their task, which is not hidden then; choose a "
+            "stream whose tasks share labels",
+        ),
+        (
+            replace(SUPSUP, method=UnknownTasksSettings()),
+            "--evaluation.scenario GNu: supsup-unknown-tasks is never told the task; choose NNs",
+        ),
+        (
+            replace(SUPSUP, backbone=NormalisedFullyConnected()),
+            "--backbone.kind normalised-fully-connected: supsup trains no network with batch norm yet; choose fully-connected",
+        ),
+        (
+            replace(
+                SUPSUP,
+                backbone=SmallConvolutional(),
+                method=LowerBoundSettings(),
+                evaluation=Evaluation(scenario="GG"),
+            ),
+            "--backbone.kind small-convolutional: lower-bound trains no network with batch norm yet; choose fully-connected",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_refused_in_one_line(recipe, line, data):
+    with pytest.raises(UsageError) as refused:
+        refuse_impossible(recipe, data)
+    assert str(refused.value) == line
+
+
+def test_masks_in_one_reservoir_are_not_learned_side_by_side(data):
+    with pytest.raises(UsageError) as refused:
+        refuse_impossible(HOPSUPSUP, data, tasks_at_once=2)
+    assert str(refused.value) == "--tasks-at-once 2: hopsupsup learns one task after the other; choose 1"
+
+
+def test_a_reservoir_that_no_memory_holds_is_refused_and_not_made(data):
+    wide = replace(HOPSUPSUP, backbone=NormalisedFullyConnected(hidden=(100_000, 100_000)))
+    with pytest.raises(
+        UsageError, match=r"training takes about .* GB of memory .*; choose a narrower network"
+    ) as refused:
+        refuse_impossible(wide, data)
+    assert "\n" not in str(refused.value)
+
+
+def test_what_a_reservoir_takes_is_told_before_it_is_made_and_is_the_same_for_any_number_of_tasks(data):
+    for tasks in (1, 5):
+        assert stored_bytes(replace(HOPSUPSUP, tasks=tasks), data) == 4 * (8 * 9 // 2 + 8 + 6 * 7 // 2 + 6)
