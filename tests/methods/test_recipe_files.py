@@ -48,7 +48,10 @@ def recipe(**changes):
             recipe(method=SupSupSettings(training=MaskTraining(learning_rate=float("nan")))),
             "--method.training.learning-rate nan",
         ),
-        (recipe(evaluation=Evaluation(scenario="NNu")), "--evaluation.scenario NNu: it should be 'GG', 'GNs' or 'GNu'"),
+        (
+            recipe(evaluation=Evaluation(scenario="NNu")),
+            "--evaluation.scenario NNu: it should be 'GG', 'GNs', 'GNu' or 'NNs'",
+        ),
     ],
 )
 def test_a_value_out_of_bounds_is_named_as_its_option(bad, message):

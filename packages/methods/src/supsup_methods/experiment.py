@@ -85,7 +85,7 @@ class SmallConvolutional:
 
     kind: Literal["small-convolutional"] = "small-convolutional"
     """Which backbone."""
-    channels: tuple[Annotated[int, Bounds(ge=1, le=100_000)], ...] = (128, 256, 512)
+    channels: tuple[Annotated[int, Bounds(ge=1, le=100_000)], ...] = (64, 128, 512)
     """Channels of the convolutions, each of 3 × 3 with batch norm before its Swish."""
     outputs: Annotated[int, Bounds(ge=1, le=100_000)] = 10
     """Width of the last layer."""

@@ -219,21 +219,19 @@ class SupSupUnknownTasks:
             self.bank.append(self.net.unflatten(scores >= 0))
             self._now = self._begin(mask, scores)
             before[mask] = torch.empty(0, dtype=torch.uint8, device=self.net.device)  # there was none
-        elif self._now is None or self._now.mask != mask:
-            self._now = self._begin(mask, self._scores_again(mask))
-            before.setdefault(mask, self.bank.rows[mask].clone())
-            self._now.before = self.bank.rows[mask].clone()
         else:
+            if self._now is None or self._now.mask != mask:
+                self._now = self._begin(mask, self._scores_again(mask))
             self._now.before = self.bank.rows[mask].clone()
+            before.setdefault(mask, self._now.before)
         return mask, new, ratio
 
     def _recognised(self, batch: Batch) -> tuple[int | None, float]:
         """Return the known mask that a batch belongs to, or None, and (k + 1) max ν; the mask in training as it was before."""
-        now = self._now
-        if now is not None and now.before is None:
+        if self._now is not None and self._now.before is not None:
+            self._put(self._now.mask, self._now.before)
+        else:
             self._show()  # it was fresh at the last decision, so it is asked as it is
-        elif now is not None and now.before is not None:
-            self._put(now.mask, now.before)
         found = self.recognise(batch.images, len(batch))
         (chosen,), ratio = found.tasks(self._settings.allocation.epsilon), float(found.ratios)
         if chosen is None and len(self.bank) >= self._settings.allocation.budget:

@@ -2,7 +2,7 @@
 
 from supsup_methods.experiment import Recipe
 from supsup_methods.recipes.demo import DEMO
-from supsup_methods.recipes.figure7 import FIGURE7
+from supsup_methods.recipes.figure7 import CONVOLUTIONAL, FIGURE7
 from supsup_methods.recipes.figure10 import FIGURE10
 from supsup_methods.recipes.heads import HEADS
 from supsup_methods.recipes.reservoirs import RESERVOIRS
@@ -17,7 +17,7 @@ from supsup_methods.recipes.table9 import TABLE9
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipes in (
-        (DEMO,),
+        (DEMO, CONVOLUTIONAL),
         TABLE3,
         TABLE4,
         TABLE5,

@@ -13,6 +13,7 @@ from supsup_methods.experiment import (
     Evaluation,
     NormalisedFullyConnected,
     Recipe,
+    SmallConvolutional,
     SplitMnist,
 )
 from supsup_methods.hopsupsup import HopfieldRecovery, HopSupSupSettings
@@ -31,3 +32,6 @@ FIGURE7 = (
     _recipe("figure7-two-passes", HopSupSupSettings(recovery=_TWO_PASSES, witness=True), NormalisedFullyConnected()),
     _recipe("figure7-across-layers", _COUPLED, NormalisedFullyConnected()),
 )
+
+CONVOLUTIONAL = _recipe("hopsupsup-convolutional", _COUPLED, SmallConvolutional())
+"""Beyond the paper: the same over a small convolutional network, whose masks have fewer units."""
