@@ -61,7 +61,7 @@ def test_other_streams_are_what_they_were(data):
     [
         (FullyConnected(hidden=(8, 6)), [(8, 784), (6, 8), (100, 6)]),
         (NormalisedFullyConnected(hidden=(8, 6)), [(8, 784), (6, 8), (10, 6)]),
-        (SmallConvolutional(channels=(4, 6)), [(4, 1, 3, 3), (6, 4, 3, 3), (10, 6)]),
+        (SmallConvolutional(channels=(4, 6)), [(4, 1, 3, 3), (6, 4, 3, 3), (10, 6 * 7 * 7)]),
     ],
 )
 def test_a_backbone_is_made_for_the_images_of_the_data(backbone, weights, data):

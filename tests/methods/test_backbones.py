@@ -33,26 +33,27 @@ def test_the_fully_connected_network_is_equation_8_without_its_masks(hidden):
 
 @pytest.mark.parametrize("size", [(28, 28), (5, 8), (1, 1)])
 @pytest.mark.parametrize(("image_channels", "channels"), [(1, (4,)), (3, (4, 6, 5))])
-def test_the_small_convolutional_network_halves_the_image_and_takes_its_mean(image_channels, channels, size):
-    module, images = small_convolutional(image_channels, channels, 3).double(), drawn(9, image_channels, *size)
+def test_the_small_convolutional_network_halves_the_image_and_looks_at_all_places(image_channels, channels, size):
+    module = small_convolutional((image_channels, *size), channels, 3).double()
+    images = drawn(9, image_channels, *size)
     *kernels, head = module.parameters()
     assert [tuple(kernel.shape) for kernel in kernels] == [
         (wide, narrow, 3, 3) for wide, narrow in zip(channels, (image_channels, *channels[:-1]), strict=True)
     ]
-    assert head.shape == (3, channels[-1])
     values, places = images, size
     for kernel in kernels:
         values, places = silu(normalised(conv2d(values, kernel, stride=2, padding=1))), [-(-n // 2) for n in places]
         assert list(values.shape[2:]) == list(places)
-    expected = values.mean(dim=(2, 3)) @ head.T
-    # As above, with sums of 6 · 9 products.
-    assert (module(images) - expected).abs().max() <= 54 * len(channels) * 1e3 * EPS
+    assert head.shape == (3, channels[-1] * places[0] * places[1])
+    expected = values.flatten(1) @ head.T
+    # As above, with sums of at most 6 · 9 products, or as many as the last layer has inputs.
+    assert (module(images) - expected).abs().max() <= max(54, head.shape[1]) * len(channels) * 1e3 * EPS
     assert list(unit_widths(module).values()) == list(channels)
 
 
 @pytest.mark.parametrize(
     ("module", "shape"),
-    [(normalised_fully_connected(20, (6, 5), 3), (20,)), (small_convolutional(1, (6, 5), 3), (1, 8, 8))],
+    [(normalised_fully_connected(20, (6, 5), 3), (20,)), (small_convolutional((1, 8, 8), (6, 5), 3), (1, 8, 8))],
     ids=["fully connected", "convolutional"],
 )
 def test_a_mask_takes_whole_units_away(module, shape):

@@ -326,8 +326,10 @@ def test_a_mask_that_is_another_tasks_answers_with_its_labels(taught_digits):
 
 
 def test_convolutions_learn_masks_over_their_channels():
-    settings = HopSupSupSettings(training=UnitMaskTraining(epochs=4, batch_size=64), witness=True)
-    asked = Problem(lambda: small_convolutional(1, (32, 64), 10), 10, 0, CPU)
+    # Few units: γ and the rate of `hopsupsup-convolutional`, scaled to them; the paper's are for 4,096.
+    recovery = HopfieldRecovery(batch_size=20, passes=4, strength=5e-2, learning_rate=5.0, settle=True)
+    settings = HopSupSupSettings(training=UnitMaskTraining(epochs=4, batch_size=64), recovery=recovery, witness=True)
+    asked = Problem(lambda: small_convolutional((1, 28, 28), (32, 64), 10), 10, 0, CPU)
     method = learn(KIND.open(NOWHERE, settings, asked, None).method, digits(0))
     assert [mask.shape for mask in method.right_masks[0].values()] == [(32,), (64,)]
     assert same(method.recover(Unlabelled(digits(0).test)).masks, method.right_masks[0])

@@ -214,6 +214,6 @@ def _backbone(recipe: Recipe, dataset: ImageDataset) -> nn.Module:
         case NormalisedFullyConnected(hidden=hidden, outputs=outputs):
             return normalised_fully_connected(image.numel(), hidden, outputs)
         case SmallConvolutional(channels=channels, outputs=outputs):
-            return small_convolutional(len(image), channels, outputs)
+            return small_convolutional((len(image), *image.shape[1:]), channels, outputs)
         case _:
             assert_never(recipe.backbone)

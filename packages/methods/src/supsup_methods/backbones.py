@@ -14,17 +14,26 @@ def normalised_fully_connected(inputs: int, hidden: Sequence[int], outputs: int)
     return nn.Sequential(*layers, nn.Linear((inputs, *hidden)[-1], outputs, bias=False))
 
 
-def small_convolutional(image_channels: int, channels: Sequence[int], outputs: int) -> nn.Sequential:
-    """Return 3 × 3 convolutions of stride 2 with batch norm without parameters and Swish, then a mean and a last layer."""
+def small_convolutional(image: tuple[int, int, int], channels: Sequence[int], outputs: int) -> nn.Sequential:
+    """Return 3 × 3 convolutions of stride 2 with batch norm without parameters and Swish, and a last layer over all places.
+
+    A mean over places in front of the last layer would leave outputs so small that no mask makes the network sure of anything.
+
+    Args:
+        image: channels, height and width.
+        channels: of each convolution.
+        outputs: width of the last layer.
+    """
     layers: list[nn.Module] = []
+    (image_channels, height, width), last = image, (image[0], *channels)[-1]
     for fan_in, fan_out in pairwise((image_channels, *channels)):
         layers += [
             nn.Conv2d(fan_in, fan_out, 3, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(fan_out, affine=False),
             nn.SiLU(),
         ]
-    head = nn.Linear((image_channels, *channels)[-1], outputs, bias=False)
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+        height, width = -(-height // 2), -(-width // 2)
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(last * height * width, outputs, bias=False))
 
 
 def fully_connected(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:

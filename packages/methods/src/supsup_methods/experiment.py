@@ -81,7 +81,7 @@ class NormalisedFullyConnected:
 
 @dataclass(frozen=True)
 class SmallConvolutional:
-    """Convolutions of stride 2 with batch norm and Swish, a mean over places, and a last layer."""
+    """Convolutions of stride 2 with batch norm and Swish, and a last layer over all places."""
 
     kind: Literal["small-convolutional"] = "small-convolutional"
     """Which backbone."""
