@@ -55,8 +55,9 @@ def strict_storkey(couplings: Couplings, z: Pattern) -> Couplings:
 def settle(couplings: Couplings, cues: Float[Tensor, "cues units"]) -> Float[Tensor, "cues units"]:
     """Return where cues come to rest: units turn one after the other, from the first to the last and again, while one wants to.
 
-    A unit wants the sign of its field, the sum over the others of Ψ_uv z_v; where that is 0 it stays as it is. With a symmetric Ψ
-    each turn lowers the energy, so that this ends, and no single unit could lower it any more. Recall without data.
+    A unit wants the sign of its field, the sum over the others of Ψ_uv z_v; where that is 0, but for rounding, it stays as it is.
+    With a symmetric Ψ each turn lowers the energy, so that this ends where no single unit could lower it any more. Recall without
+    data.
 
     Args:
         couplings: Ψ, symmetric.
@@ -66,11 +67,13 @@ def settle(couplings: Couplings, cues: Float[Tensor, "cues units"]) -> Float[Ten
         InvalidArgument: it does not end, as Ψ is not symmetric.
     """
     settled, own = cues.T.contiguous(), couplings.diagonal().tolist()
+    # What rounding can make of a sum that is 0. A sign that rounding decides may send units round for ever.
+    rounding = (len(couplings) * torch.finfo(couplings.dtype).eps * couplings.abs().sum(dim=1)).tolist()
     for _ in range(_MOST_SWEEPS):
         before = settled.clone()
         for unit, row in enumerate(couplings):
             fields = row @ settled - own[unit] * settled[unit]
-            settled[unit] = torch.where(fields == 0, settled[unit], fields.sign())
+            settled[unit] = torch.where(fields.abs() <= rounding[unit], settled[unit], fields.sign())
         if torch.equal(settled, before):
             return settled.T.contiguous()
     raise InvalidArgument(f"couplings: units still turn after {_MOST_SWEEPS} sweeps; make them symmetric")

@@ -5,10 +5,9 @@ they belong to a known mask, which is then trained on, or to none, and a new mas
 the fresh mask that would be allocated is always blended in, so that it works from no mask on.
 
 - While decisions name the same mask, its training goes on as if there had been none.
-- A task may end between two decisions; then the last batches of the next one were trained into its mask, which would soon know
-both.
-  So the mask is asked as it was at the decision before, and if it knows neither the batch at hand nor the one trained last, it
-  goes back to what it was then.
+- A task may end between two decisions; its mask would then learn the next one too. So the mask is asked as it was at the decision
+  before, and goes back to that if it knows neither the batch at hand nor the one trained last. A mask that is new has no such
+  state yet: a task that ends before the second decision on it spoils it.
 - A mask that is found again later is trained on from scores with its own signs and the magnitudes of fresh ones: its bits are all
   that was kept of it.
 - Where the budget of masks is used up, the nearest known mask is trained on.
@@ -276,7 +275,7 @@ class SupSupUnknownTasks:
     def _stretch(self, changed: list[int], decided: list[tuple[int, int, bool, float]]) -> dict[str, Tensor]:
         batches, masks, new, ratios = zip(*decided, strict=True) if decided else ((), (), (), ())
         return {
-            "changed": torch.tensor(changed),
+            "changed": torch.tensor(changed, dtype=torch.int64),
             "rows": self.bank.rows[changed].clone(),
             "batch": torch.tensor(batches, dtype=torch.int64),
             "mask": torch.tensor(masks, dtype=torch.int64),

@@ -36,6 +36,8 @@ TURNED = 0.1
 """Share of the units that are turned before recall."""
 _STEPS = tuple(sorted({*range(1, 10), *range(10, 40, 2), *range(40, 100, 5), *range(100, 321, 10)}))
 """Numbers of stored masks at which recall is tried."""
+_WIDER = (1024,)
+"""Widths for random masks alone, which take no training."""
 
 
 def reservoir_capacity(bench: Bench) -> Findings:
@@ -43,20 +45,27 @@ def reservoir_capacity(bench: Bench) -> Findings:
     recipes = [_small(recipe) for recipe in RESERVOIRS[:1]] if bench.quick else list(RESERVOIRS)
     runs = [run for recipe in recipes for run in _first_seed(bench, recipe)]
     shares = [line for run in runs for line in _recalls(run, bench)]
-    rows, sizes = [], []
+    for units in () if bench.quick else _WIDER:
+        shares += _shares("random", _random([units, units]))
+    rows, sizes = _held(shares), []
     for run in runs:
-        units, learned = _units(run), run.recipe().tasks
-        for masks in ("trained", "random"):
-            for rule in RULES:
-                own = [each for each in shares if (each["units"], each["masks"], each["rule"]) == (units, masks, rule)]
-                held, ended = _capacity(own)
-                at_least = ", or more: no more were tried" if ended else ""
-                rows.append(Row(f"d = {units}: {masks} masks held by {rule}{at_least}", (held,), "masks"))
-        rows += [_recovered(units, checkpoint) for checkpoint in run.progress().checkpoints]
-        sizes.append(_sizes(units, learned))
+        rows += [_recovered(_units(run), checkpoint) for checkpoint in run.progress().checkpoints]
+        sizes.append(_sizes(_units(run), run.recipe().tasks))
     figure = recall_against_stored(pd.DataFrame(shares))
     tables = {"bytes": sizes, "recalled": shares}
     return findings_of([run.summary() for run in runs], rows, {"recall": figure}, tables)
+
+
+def _held(shares: Sequence[dict[str, Any]]) -> list[Row]:
+    """Return a row for each width, kind of masks and rule."""
+    rows = []
+    for (units, masks, rule), lines in itertools.groupby(
+        shares, key=lambda each: (each["units"], each["masks"], each["rule"])
+    ):
+        held, ended = _capacity(list(lines))
+        at_least = ", or more: no more were tried" if ended else ""
+        rows.append(Row(f"d = {units}: {masks} masks held by {rule}{at_least}", (held,), "masks"))
+    return rows
 
 
 def recall_shares(strings: Tensor, rule: StorageRule, stored: Sequence[int], seed: int) -> list[float]:
@@ -100,7 +109,7 @@ def _units(run: RunFolder) -> int:
 
 
 def _recalls(run: RunFolder, bench: Bench) -> list[dict[str, Any]]:
-    """Return for each rule, kind of masks and number of stored ones the share that comes back, over both layers."""
+    """Return what is recalled of a run's masks, and of as wide random ones."""
     method = open_run(run.path, bench.device).method
     if not isinstance(method, HopSupSup) or method.right_masks is None:
         raise UsageError(f"{run.path}: it keeps no masks to recall; remove it to have it made again")
@@ -108,33 +117,26 @@ def _recalls(run: RunFolder, bench: Bench) -> list[dict[str, Any]]:
         torch.stack([2.0 * masks[name].flatten() - 1.0 for masks in method.right_masks])
         for name in method.right_masks[0]
     ]
-    lines = []
+    return _shares("trained", layers) + _shares("random", _random([layer.shape[1] for layer in layers]))
+
+
+def _shares(kind: str, layers: Sequence[Tensor]) -> list[dict[str, Any]]:
+    """Return for each rule and number of stored strings the share that comes back, over all layers."""
+    stored, lines = [step for step in _STEPS if step <= len(layers[0])], []
     for rule_name, rule in RULES.items():
-        for kind in ("trained", "random"):
-            strings = layers if kind == "trained" else _random_like(layers)
-            stored = [step for step in _STEPS if step <= len(strings[0])]
-            each = [recall_shares(layer, rule, stored, seed=number) for number, layer in enumerate(strings)]
-            lines += [
-                {
-                    "units": _units(run),
-                    "masks": kind,
-                    "rule": rule_name,
-                    "stored": step,
-                    "recalled": sum(shares) / len(shares),
-                }
-                for step, shares in zip(stored, zip(*each, strict=True), strict=True)
-            ]
+        each = [recall_shares(layer, rule, stored, seed=number) for number, layer in enumerate(layers)]
+        for step, shares in zip(stored, zip(*each, strict=True), strict=True):
+            recalled = sum(shares) / len(shares)
+            units = layers[0].shape[1]
+            lines.append({"units": units, "masks": kind, "rule": rule_name, "stored": step, "recalled": recalled})
     return lines
 
 
-def _random_like(layers: Sequence[Tensor]) -> list[Tensor]:
+def _random(widths: Sequence[int]) -> list[Tensor]:
     """Return fair coins for each layer, more than any rule holds: random ones are held longer than trained ones."""
-    count = min(_STEPS[-1], *(layer.shape[1] // 2 for layer in layers))
-    keys = (stream_key(0, "random masks", number, "reservoir") for number in range(len(layers)))
-    return [
-        signs(key, (count, layer.shape[1]), layer.device).to(layer.dtype)
-        for key, layer in zip(keys, layers, strict=True)
-    ]
+    count = min(_STEPS[-1], *(width // 2 for width in widths))
+    keys = (stream_key(0, "random masks", number, "reservoir") for number in range(len(widths)))
+    return [signs(key, (count, width)) for key, width in zip(keys, widths, strict=True)]
 
 
 def _capacity(lines: Sequence[dict[str, Any]]) -> tuple[float, bool]:
