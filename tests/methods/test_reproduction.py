@@ -162,17 +162,16 @@ def test_the_reservoirs_capacity_is_measured_on_masks_that_were_trained(bench, m
     recipe = small(RESERVOIRS[0])
     recipe = replace(recipe, evaluation=replace(recipe.evaluation, checkpoints=(1,)))
     monkeypatch.setattr(reservoir_capacity, "RESERVOIRS", (recipe,))
-    monkeypatch.setattr(reservoir_capacity, "_WIDER", (40,))
     found = reservoir_capacity.reservoir_capacity(bench)
     assert {(line["masks"], line["rule"]) for line in found.tables["recalled"]} == {
         (masks, rule) for masks in ("trained", "random") for rule in ("hebb", "storkey", "strict-storkey")
     }
     widths = {(line["units"], line["masks"]) for line in found.tables["recalled"]}
-    assert widths == {(32, "trained"), (32, "random"), (40, "random")}
+    assert widths == {(32, "trained"), (32, "random")}
     held = [row for row in found.rows if "masks held by" in row.what]
     assert [row.what.split(",")[0] for row in held] == [
         f"d = {units}: {masks} masks held by {rule}"
-        for units, masks in ((32, "trained"), (32, "random"), (40, "random"))
+        for units, masks in ((32, "trained"), (32, "random"))
         for rule in ("hebb", "storkey", "strict-storkey")
     ]
     (sizes,) = found.tables["bytes"]

@@ -36,8 +36,6 @@ TURNED = 0.1
 """Share of the units that are turned before recall."""
 _STEPS = tuple(sorted({*range(1, 10), *range(10, 40, 2), *range(40, 100, 5), *range(100, 321, 10)}))
 """Numbers of stored masks at which recall is tried."""
-_WIDER = (1024,)
-"""Widths for random masks alone, which take no training."""
 
 
 def reservoir_capacity(bench: Bench) -> Findings:
@@ -45,8 +43,6 @@ def reservoir_capacity(bench: Bench) -> Findings:
     recipes = [_small(recipe) for recipe in RESERVOIRS[:1]] if bench.quick else list(RESERVOIRS)
     runs = [run for recipe in recipes for run in _first_seed(bench, recipe)]
     shares = [line for run in runs for line in _recalls(run, bench)]
-    for units in () if bench.quick else _WIDER:
-        shares += _shares("random", _random([units, units]))
     rows, sizes = _held(shares), []
     for run in runs:
         rows += [_recovered(_units(run), checkpoint) for checkpoint in run.progress().checkpoints]
