@@ -3,7 +3,7 @@
 Figure 7 is the distance to the right mask at each step of recovery, Figure 8 the accuracy under the mask that was found, beside
 that under the right one: both are in what one run records.
 
-What is lost is lost in one way: a layer goes to the mask of another task while the entropy rises, because the energy of each
+Masks are lost where a layer goes to the mask of another task while the entropy rises, because the energy of each
 layer knows nothing of the other layers. So the second recipe gives the entropy twice as long, and the third lets Ψ couple all
 layers.
 """
