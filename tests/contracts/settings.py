@@ -12,8 +12,8 @@ from supsup_methods.psp import PspSettings
 from supsup_methods.separate_heads import HeadTraining, SeparateHeadsSettings
 from supsup_methods.supsup import SupSupSettings
 from supsup_methods.supsup_unknown_tasks import Allocation, UnknownTasksSettings
+from supsup_methods.training_length import BatchesATask
 from supsup_methods.upper_bound import UpperBoundSettings
-from supsup_methods.vector_training import VectorTraining
 
 _DENSE = DenseTraining(batches=120, batch_size=20, learning_rate=0.003)
 
@@ -29,7 +29,7 @@ SMALL: dict[str, Any] = {
         witness=True,
     ),
     "batch-ensemble": BatchESettings(
-        training=VectorTraining(batches=120, batch_size=20), trunk_learning_rate=0.003, vectors_learning_rate=0.03
+        training=BatchesATask(batches=120, batch_size=20), trunk_learning_rate=0.003, vectors_learning_rate=0.03
     ),
     "psp": PspSettings(training=_DENSE),
     "separate-heads": SeparateHeadsSettings(

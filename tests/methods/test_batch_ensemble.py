@@ -11,8 +11,8 @@ from supsup_methods.backbones import fully_connected
 from supsup_methods.batch_ensemble import KIND, BatchE, BatchESettings
 from supsup_methods.continual_method import MethodBytes, Problem
 from supsup_methods.task_guessing import OneShot
+from supsup_methods.training_length import BatchesATask
 from supsup_methods.vector_training import (
-    VectorTraining,
     effective_weights,
     fresh_head,
     fresh_vectors,
@@ -23,7 +23,7 @@ from supsup_methods.vector_training import (
 from torch import nn
 
 CPU = torch.device("cpu")
-LONG = VectorTraining(120, 20)  # enough to learn; where only bits are compared, a few batches do
+LONG = BatchesATask(120, 20)  # enough to learn; where only bits are compared, a few batches do
 
 
 def labelled(count, seed):
@@ -40,7 +40,7 @@ def stream(tasks=4, seed=0):
 
 
 def settings(**changes):
-    tiny = BatchESettings(training=VectorTraining(9, 20), trunk_learning_rate=0.003, vectors_learning_rate=0.02)
+    tiny = BatchESettings(training=BatchesATask(9, 20), trunk_learning_rate=0.003, vectors_learning_rate=0.02)
     return dataclasses.replace(tiny, **changes)
 
 
@@ -135,7 +135,7 @@ def test_vectors_start_as_signs_that_no_task_or_layer_or_seed_shares():
 
 def test_task_0_trains_w_and_its_vectors_together_by_adam():
     """The textbook loop: torch's own Adam on W, r and s, over the effective weights."""
-    method = BatchE(settings(training=VectorTraining(5, 20)), problem())
+    method = BatchE(settings(training=BatchesATask(5, 20)), problem())
     task, net = stream()[0], problem().network(kaiming_normal)
     values = {**fresh_vectors(net, 0, 0), **{f"trunk.{name}": value.clone() for name, value in net.frozen.items()}}
     leaves = {name: value.requires_grad_() for name, value in values.items()}
@@ -394,9 +394,7 @@ def test_a_head_needs_a_layer_below():
 
 def test_batches_are_reported():
     seen = []
-    BatchE(settings(training=VectorTraining(7, 20)), problem()).learn(
-        [stream()[0], stream()[1]], lambda: seen.append(1)
-    )
+    BatchE(settings(training=BatchesATask(7, 20)), problem()).learn([stream()[0], stream()[1]], lambda: seen.append(1))
     assert len(seen) == 14
 
 

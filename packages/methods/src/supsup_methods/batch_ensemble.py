@@ -57,9 +57,9 @@ from supsup_methods.dense_training import Descent, train_weights, training_batch
 from supsup_methods.optimizers import Adam
 from supsup_methods.state_files import open_tasks, set_aside, write_shared, write_task
 from supsup_methods.task_guessing import OneShot, TaskInference, infer_by
+from supsup_methods.training_length import BatchesATask
 from supsup_methods.vector_training import (
     TaskTensors,
-    VectorTraining,
     as_kind,
     fresh_head,
     fresh_vectors,
@@ -74,7 +74,7 @@ class BatchESettings:
 
     kind: Literal["batch-ensemble"] = "batch-ensemble"
     """Which method."""
-    training: VectorTraining = field(default_factory=VectorTraining)
+    training: BatchesATask = field(default_factory=BatchesATask)
     trunk: Literal["task-0", "random"] = "task-0"
     """Weights that tasks share: task-0 trains them on the first task, then freezes them; random never trains them."""
     trunk_learning_rate: Annotated[float, Bounds(gt=0, le=1e6)] = 1e-4

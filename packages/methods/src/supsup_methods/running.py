@@ -138,11 +138,12 @@ def execute(
         for task in tasks:
             observer.task_learned(task.index + 1, seconds)
     summary = _summarize(recipe, method, progress, folder.environment())
-    if isinstance(method, AllocatesMasks):
-        parts = _stretches(method, stream, recipe, recipe.tasks)
-        folder.write_stretches(parts)
+    parts = _stretches(method, stream, recipe, recipe.tasks) if isinstance(method, AllocatesMasks) else None
+    if parts is not None:
         summary["allocation"] = asdict(keep_books(parts))
     if not (folder.has_results and _same_results(folder.summary(), summary)):  # which says when the run came to its end
+        if parts is not None:
+            folder.write_stretches(parts)
         folder.write_summary(summary)
     return folder.summary()
 

@@ -5,7 +5,6 @@ Two forward passes that say the same: f(x, W ⊙ (s rᵀ)) for any network (Eq. 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
@@ -18,13 +17,6 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from supsup_methods.dense_training import Forward
-from supsup_methods.training_length import BatchesATask
-
-
-@dataclass(frozen=True)
-class VectorTraining(BatchesATask):
-    """How long each task is trained; the defaults are the paper's for MNIST."""
-
 
 TaskTensors: TypeAlias = Mapping[str, Tensor]
 """What a task has of its own, in memory as in its file: `r.NAME`, `s.NAME`, `head.NAME` and `buffers.NAME` by a parameter's or
