@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.table import Table
 from supsup_core import FrozenNetwork, MaskBank, binary, binary_each, entropy, one_shot, one_shot_each, packed_kernels
 from supsup_datasets import PermutedStream
-from supsup_methods.mask_training import MaskTraining, Precision
+from supsup_methods.mask_training import MaskTraining
+from supsup_methods.precision import Precision
 from supsup_methods.supsup import SupSup, SupSupSettings
 
 GUESSES_AT_ONCE = 512

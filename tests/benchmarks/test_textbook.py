@@ -10,7 +10,8 @@ from supsup_core import FrozenNetwork, MaskBank, entropy, one_shot
 from supsup_datasets import Batch, ImageDataset, LabelledImages, PermutedStream, embedded_mnist
 from supsup_datasets.seeds import permutation
 from supsup_methods.backbones import fully_connected
-from supsup_methods.mask_training import fresh_scores, train_threshold_mask
+from supsup_methods.mask_rules import fresh_scores
+from supsup_methods.mask_training import train_threshold_mask
 
 SIZES = (20, 16, 12, 7)
 TASKS = 5

@@ -10,6 +10,7 @@ from supsup_methods.mask_training import MaskTraining
 from supsup_methods.runs import open_run
 from supsup_methods.supsup import SupSupSettings
 from supsup_methods.supsup_unknown_tasks import Allocation, UnknownTasksSettings
+from supsup_methods.training_length import StreamTraining
 
 from .test_eval import evaluated, learned
 
@@ -20,7 +21,10 @@ BACKBONE = FullyConnected(hidden=(100, 50), outputs=50)
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """Two tasks that come back, under masks that are too many: with this ε each decision allocates one."""
-    method = UnknownTasksSettings(training=TRAINING, allocation=Allocation(every=30, epsilon=3.0))
+    method = UnknownTasksSettings(
+        training=StreamTraining(batches=60, batch_size=64, learning_rate=1e-3),
+        allocation=Allocation(every=30, epsilon=3.0),
+    )
     recipe = Recipe(
         "stream",
         3,

@@ -12,7 +12,7 @@ from supsup_methods.psp import PspSettings
 from supsup_methods.separate_heads import HeadTraining, SeparateHeadsSettings
 from supsup_methods.supsup import SupSupSettings
 from supsup_methods.supsup_unknown_tasks import Allocation, UnknownTasksSettings
-from supsup_methods.training_length import BatchesATask
+from supsup_methods.training_length import StreamTraining, TaskTraining
 from supsup_methods.upper_bound import UpperBoundSettings
 
 _DENSE = DenseTraining(batches=120, batch_size=20, learning_rate=0.003)
@@ -20,7 +20,7 @@ _DENSE = DenseTraining(batches=120, batch_size=20, learning_rate=0.003)
 SMALL: dict[str, Any] = {
     "supsup": SupSupSettings(training=MaskTraining(batches=120, batch_size=20, learning_rate=0.01)),
     "supsup-unknown-tasks": UnknownTasksSettings(
-        training=MaskTraining(batches=120, batch_size=20, learning_rate=0.01),
+        training=StreamTraining(batches=120, batch_size=20, learning_rate=0.01),
         allocation=Allocation(every=50, epsilon=0.6),
     ),
     "hopsupsup": HopSupSupSettings(
@@ -29,7 +29,7 @@ SMALL: dict[str, Any] = {
         witness=True,
     ),
     "batch-ensemble": BatchESettings(
-        training=BatchesATask(batches=120, batch_size=20), trunk_learning_rate=0.003, vectors_learning_rate=0.03
+        training=TaskTraining(batches=120, batch_size=20), trunk_learning_rate=0.003, vectors_learning_rate=0.03
     ),
     "psp": PspSettings(training=_DENSE),
     "separate-heads": SeparateHeadsSettings(

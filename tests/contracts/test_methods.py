@@ -9,8 +9,9 @@ import torch
 from supsup_core import CorruptBank, InvalidArgument, atomic_files, bank_files
 from supsup_datasets import Scenario, Unlabelled
 from supsup_methods import recipe_files, run_folder, state_files
-from supsup_methods.assembly import build_problem, build_stream, open_method, refuse_impossible, stored_bytes
+from supsup_methods.assembly import build_problem, open_method, refuse_impossible, stored_bytes
 from supsup_methods.continual_method import AllocatesMasks, RecoversMasks
+from supsup_methods.data_assembly import build_stream
 from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import evaluate_task
 from supsup_methods.experiment import Evaluation, FullyConnected, NormalisedFullyConnected, Recipe

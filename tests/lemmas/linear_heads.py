@@ -6,7 +6,8 @@ import math
 import torch
 from supsup_core import FrozenNetwork, MaskBank, belief_slopes, superfluous_logsumexp
 from supsup_datasets import Batch
-from supsup_methods.mask_training import fresh_scores, train_threshold_mask
+from supsup_methods.mask_rules import fresh_scores
+from supsup_methods.mask_training import train_threshold_mask
 from torch import Tensor, nn
 
 FEATURES, OUTPUTS, LABELS, TASKS = 50, 30, 3, 5

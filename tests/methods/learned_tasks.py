@@ -6,7 +6,8 @@ import torch
 from supsup_core import FrozenNetwork, MaskBank
 from supsup_datasets import ImageDataset, LabelledImages, Normalization, PermutedStream
 from supsup_methods.backbones import fully_connected
-from supsup_methods.mask_training import fresh_scores, train_threshold_mask
+from supsup_methods.mask_rules import fresh_scores
+from supsup_methods.mask_training import train_threshold_mask
 
 LABELS = 3
 

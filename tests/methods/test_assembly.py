@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 from supsup_datasets import LabelSpace, PermutedStream, RotatedStream, SplitStream, embedded_mnist
-from supsup_methods.assembly import build_problem, build_stream, refuse_impossible, stored_bytes
+from supsup_methods.assembly import build_problem, refuse_impossible, stored_bytes
+from supsup_methods.data_assembly import build_stream
 from supsup_methods.errors import UsageError
 from supsup_methods.experiment import (
     Evaluation,
@@ -18,7 +19,7 @@ from supsup_methods.experiment import (
     SplitMnist,
 )
 from supsup_methods.hopsupsup import HopSupSupSettings
-from supsup_methods.lower_bound import LowerBoundSettings
+from supsup_methods.psp import PspSettings
 from supsup_methods.supsup import SupSupSettings
 from supsup_methods.supsup_unknown_tasks import UnknownTasksSettings
 from torch import nn
@@ -151,16 +152,28 @@ def test_what_goes_together_is_not_refused(changes, data):
         ),
         (
             replace(SUPSUP, backbone=NormalisedFullyConnected()),
-            "--backbone.kind normalised-fully-connected: supsup trains no network with batch norm yet; choose fully-connected",
+            "--method.inference.images-per-guess 1: under a superposition batch norm takes its statistics over the images that "
+            "infer the task, of which it needs two here; choose 2 or more",
         ),
         (
             replace(
                 SUPSUP,
                 backbone=SmallConvolutional(),
-                method=LowerBoundSettings(),
+                method=PspSettings(),
                 evaluation=Evaluation(scenario="GG"),
             ),
-            "--backbone.kind small-convolutional: lower-bound trains no network with batch norm yet; choose fully-connected",
+            "--backbone.kind small-convolutional: psp rotates the inputs of chains of linear layers, which this network is not; "
+            "choose fully-connected, or another method",
+        ),
+        (
+            replace(
+                SUPSUP,
+                backbone=NormalisedFullyConnected(),
+                method=UnknownTasksSettings(),
+                evaluation=Evaluation(scenario="NNs"),
+            ),
+            "--backbone.kind normalised-fully-connected: supsup-unknown-tasks keeps no running statistics by mask, which batch "
+            "norm needs; choose fully-connected, or another method",
         ),
     ],
 )
@@ -173,7 +186,7 @@ def test_what_does_not_go_together_is_refused_in_one_line(recipe, line, data):
 def test_masks_in_one_reservoir_are_not_learned_side_by_side(data):
     with pytest.raises(UsageError) as refused:
         refuse_impossible(HOPSUPSUP, data, tasks_at_once=2)
-    assert str(refused.value) == "--tasks-at-once 2: hopsupsup learns one task after the other; choose 1"
+    assert str(refused.value) == "--tasks-at-once 2: hopsupsup learns one task after the other here; choose 1"
 
 
 def test_a_reservoir_that_no_memory_holds_is_refused_and_not_made(data):

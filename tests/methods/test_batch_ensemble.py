@@ -11,7 +11,7 @@ from supsup_methods.backbones import fully_connected
 from supsup_methods.batch_ensemble import KIND, BatchE, BatchESettings
 from supsup_methods.continual_method import MethodBytes, Problem
 from supsup_methods.task_guessing import OneShot
-from supsup_methods.training_length import BatchesATask
+from supsup_methods.training_length import TaskTraining
 from supsup_methods.vector_training import (
     effective_weights,
     fresh_head,
@@ -23,7 +23,7 @@ from supsup_methods.vector_training import (
 from torch import nn
 
 CPU = torch.device("cpu")
-LONG = BatchesATask(120, 20)  # enough to learn; where only bits are compared, a few batches do
+LONG = TaskTraining(120, 20)  # enough to learn; where only bits are compared, a few batches do
 
 
 def labelled(count, seed):
@@ -40,7 +40,7 @@ def stream(tasks=4, seed=0):
 
 
 def settings(**changes):
-    tiny = BatchESettings(training=BatchesATask(9, 20), trunk_learning_rate=0.003, vectors_learning_rate=0.02)
+    tiny = BatchESettings(training=TaskTraining(9, 20), trunk_learning_rate=0.003, vectors_learning_rate=0.02)
     return dataclasses.replace(tiny, **changes)
 
 
@@ -135,7 +135,7 @@ def test_vectors_start_as_signs_that_no_task_or_layer_or_seed_shares():
 
 def test_task_0_trains_w_and_its_vectors_together_by_adam():
     """The textbook loop: torch's own Adam on W, r and s, over the effective weights."""
-    method = BatchE(settings(training=BatchesATask(5, 20)), problem())
+    method = BatchE(settings(training=TaskTraining(5, 20)), problem())
     task, net = stream()[0], problem().network(kaiming_normal)
     values = {**fresh_vectors(net, 0, 0), **{f"trunk.{name}": value.clone() for name, value in net.frozen.items()}}
     leaves = {name: value.requires_grad_() for name, value in values.items()}
@@ -143,8 +143,11 @@ def test_task_0_trains_w_and_its_vectors_together_by_adam():
     shuffled = task.train.shuffled
 
     class Recorder:
-        def shuffled(self, *args):
-            for batch in shuffled(*args):
+        def __len__(self):
+            return len(task.train)
+
+        def shuffled(self, *args, **options):
+            for batch in shuffled(*args, **options):
                 seen.append(batch)
                 yield batch
 
@@ -394,7 +397,7 @@ def test_a_head_needs_a_layer_below():
 
 def test_batches_are_reported():
     seen = []
-    BatchE(settings(training=BatchesATask(7, 20)), problem()).learn([stream()[0], stream()[1]], lambda: seen.append(1))
+    BatchE(settings(training=TaskTraining(7, 20)), problem()).learn([stream()[0], stream()[1]], lambda: seen.append(1))
     assert len(seen) == 14
 
 
@@ -403,4 +406,4 @@ def test_the_defaults_are_the_papers():
     assert (default.trunk_learning_rate, default.vectors_learning_rate) == (1e-4, 1e-2)
     assert (default.training.batches, default.training.batch_size) == (1000, 128)
     assert (default.trunk, default.last_layer) == ("task-0", "rank-one")
-    assert not KIND.side_by_side
+    assert not KIND.side_by_side(default, problem().network())

@@ -120,12 +120,12 @@ def test_separate_heads_train_their_trunk_on_task_0_or_never(which):
 def test_no_gradient_is_computed_for_a_frozen_trunk(monkeypatch):
     seen = []
 
-    def spied(forward, start, *arguments):
+    def spied(of, forward, *arguments):
         def watched(shown, weights):
             seen.append((set(weights), forward(shown, weights)))
             return seen[-1][1]
 
-        return train_weights(watched, start, *arguments)
+        return train_weights(of, watched, *arguments)
 
     monkeypatch.setattr(separate_heads, "train_weights", spied)
     learn(opened(RANDOM).method, stream()[0])
@@ -187,5 +187,7 @@ def test_a_trunk_and_the_first_head_lie_in_one_file(tmp_path):
 def test_defaults_are_the_papers():
     for kind in (lower_bound.KIND, upper_bound.KIND):
         assert kind.settings().training == DenseTraining(batches=1000, batch_size=128, learning_rate=1e-4)
-    assert separate_heads.KIND.settings().training == HeadTraining(1000, 128, 1e-3, 1e-2)
+    assert separate_heads.KIND.settings().training == HeadTraining(
+        batches=1000, batch_size=128, trunk_learning_rate=1e-3, head_learning_rate=1e-2
+    )
     assert upper_bound.KIND.settings().carry_on is False

@@ -192,8 +192,8 @@ def test_files_of_a_network_of_other_shapes_are_refused(name, tmp_path):
     ("kind", "settings"),
     [
         (psp.KIND, psp.PspSettings(training=DenseTraining(batches=5, batch_size=20, learning_rate=1e30))),
-        (upper_bound.KIND, upper_bound.UpperBoundSettings(training=DenseTraining(5, 20, 1e30))),
-        (lower_bound.KIND, lower_bound.LowerBoundSettings(training=DenseTraining(5, 20, 1e30))),
+        (upper_bound.KIND, upper_bound.UpperBoundSettings(training=DenseTraining(5, 20, learning_rate=1e30))),
+        (lower_bound.KIND, lower_bound.LowerBoundSettings(training=DenseTraining(5, 20, learning_rate=1e30))),
         (ALL["heads"][0], SeparateHeadsSettings(training=HeadTraining(5, 20, trunk_learning_rate=1e30))),
     ],
 )

@@ -2,7 +2,9 @@ import pytest
 import torch
 from supsup_core import FrozenNetwork, InvalidArgument, threshold
 from supsup_datasets import Batch
-from supsup_methods.mask_training import fresh_scores, train_side_by_side, train_threshold_mask
+from supsup_methods.mask_rules import Threshold, fresh_scores
+from supsup_methods.mask_training import MaskTraining, train_masks, train_threshold_mask
+from supsup_methods.training_loop import TrainingLoop
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -81,6 +83,14 @@ def stacked(several):
         Batch(torch.stack([batch.images for batch in step]), torch.stack([batch.labels for batch in step]))
         for step in zip(*several, strict=True)
     ]
+
+
+def train_side_by_side(net, scores, batches, learning_rate, on_batch=lambda: None, precision="float32"):
+    """Return the masks of several tasks that take each step together."""
+    training = MaskTraining(batches=len(batches), learning_rate=learning_rate, precision=precision)
+    loop = TrainingLoop(net, tuple(range(len(scores))), training, len(batches[0]), on_batch)
+    bits = train_masks(loop, training, scores, Threshold(), lambda skip: batches[skip:], {})
+    return [net.unflatten(mask) for mask in bits]
 
 
 def rolled(batches, task):

@@ -8,9 +8,11 @@ from supsup_core import MaskBank, entropy, recognise_each
 from supsup_datasets import PermutedStream, embedded_mnist
 from supsup_methods import mask_merging
 from supsup_methods.mask_merging import merge_masks
-from supsup_methods.mask_training import MaskTraining, fresh_scores, train_threshold_mask
+from supsup_methods.mask_rules import fresh_scores
+from supsup_methods.mask_training import train_threshold_mask
 from supsup_methods.recognition_rates import recognition_rates
 from supsup_methods.supsup_unknown_tasks import SupSupUnknownTasks, UnknownTasksSettings
+from supsup_methods.training_length import StreamTraining
 
 from .test_supsup_unknown_tasks import SETTINGS, digits, learned, problem
 
@@ -116,7 +118,7 @@ def test_masks_of_tasks_of_their_own_stay(taught):
 
 def test_the_only_mask_stays():
     method = SupSupUnknownTasks(
-        problem().network(), replace(UnknownTasksSettings(), training=MaskTraining(batches=3)), 10, 0
+        problem().network(), replace(UnknownTasksSettings(), training=StreamTraining(batches=3)), 10, 0
     )
     method.learn([digits()[0]], lambda: None)
     assert merge_masks(method.net, method.bank, 0, shown(0), {0: 1}, 0.0).kept == (0,)

@@ -10,7 +10,6 @@ from supsup_datasets import embedded_mnist
 from supsup_methods.errors import UsageError
 from supsup_methods.experiment import Evaluation, FullyConnected, NormalisedFullyConnected
 from supsup_methods.hopsupsup import UnitMaskTraining
-from supsup_methods.mask_training import MaskTraining
 from supsup_methods.recipes.figure7 import FIGURE7
 from supsup_methods.recipes.reservoirs import RESERVOIRS
 from supsup_methods.recipes.table5 import TABLE5
@@ -21,6 +20,7 @@ from supsup_methods.reproduction.findings import Findings, Row, write_findings
 from supsup_methods.reproduction.reservoir_capacity import TURNED, recall_shares
 from supsup_methods.run_folder import RunFolder
 from supsup_methods.running import describe_environment, execute
+from supsup_methods.training_length import StreamTraining
 
 from .test_running import Watcher
 
@@ -229,7 +229,7 @@ def test_recall_is_drawn_against_masks_for_each_unit():
 
 def short_stream(recipe):
     """Three stretches of a narrow network: what it finds is of no interest."""
-    method = replace(recipe.method, training=MaskTraining(batches=30, batch_size=64, learning_rate=1e-3))
+    method = replace(recipe.method, training=StreamTraining(batches=30, batch_size=64, learning_rate=1e-3))
     method = replace(method, allocation=replace(method.allocation, every=10))
     evaluation = Evaluation(scenario="NNs")
     return replace(

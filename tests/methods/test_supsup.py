@@ -5,7 +5,8 @@ import pytest
 import torch
 from supsup_core import entropy, one_shot
 from supsup_datasets import Scenario, embedded_mnist
-from supsup_methods.assembly import build_problem, build_stream, open_method
+from supsup_methods.assembly import build_problem, open_method
+from supsup_methods.data_assembly import build_stream
 from supsup_methods.evaluation import evaluate_task
 from supsup_methods.recipes.demo import DEMO
 from supsup_methods.supsup import SupSup

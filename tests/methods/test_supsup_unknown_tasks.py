@@ -8,11 +8,12 @@ from supsup_datasets import Batch, PermutedStream, RecurringStream, Scenario, em
 from supsup_methods.backbones import fully_connected
 from supsup_methods.continual_method import Problem
 from supsup_methods.evaluation import evaluate_task
-from supsup_methods.mask_training import MaskTraining, fresh_scores
+from supsup_methods.mask_rules import fresh_scores
 from supsup_methods.supsup_unknown_tasks import KIND, Allocation, SupSupUnknownTasks, UnknownTasksSettings
+from supsup_methods.training_length import StreamTraining
 
 SETTINGS = UnknownTasksSettings(
-    training=MaskTraining(batches=60, batch_size=64, learning_rate=1e-3), allocation=Allocation(every=20)
+    training=StreamTraining(batches=60, batch_size=64, learning_rate=1e-3), allocation=Allocation(every=20)
 )
 CPU = torch.device("cpu")
 
@@ -93,7 +94,7 @@ def test_a_task_that_ends_between_two_decisions_does_not_spoil_its_mask():
         def __len__(self):
             return len(task.train)
 
-        def shuffled(self, batch_size, batches, generator):
+        def shuffled(self, batch_size, batches, generator, *, skip):
             return list(task.train.shuffled(batch_size, batches, generator))[:40]
 
     alone.learn([replace(task, train=Shorter())], lambda: None)
@@ -119,7 +120,7 @@ def test_labels_and_stretches_decide_nothing_about_masks(taught):
         def __len__(self):
             return len(tasks[0].train)
 
-        def shuffled(self, batch_size, batches, generator):
+        def shuffled(self, batch_size, batches, generator, *, skip):
             from supsup_datasets.seeds import generator as order
 
             for task in tasks:

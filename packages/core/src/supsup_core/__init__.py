@@ -34,6 +34,7 @@ from supsup_core.supermask import (
     threshold_mask,
     top_k,
     top_k_mask,
+    top_k_masks,
 )
 from supsup_core.task_inference import (
     Guess,
@@ -111,5 +112,6 @@ __all__ = [
     "threshold_mask",
     "top_k",
     "top_k_mask",
+    "top_k_masks",
     "xavier_normal",
 ]

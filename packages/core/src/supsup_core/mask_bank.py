@@ -203,6 +203,10 @@ class MaskBank:
             coverage = partial_coverage(self._tasks, self._net.num_bits, beliefs)
         return self._net.unflatten(coverage.mul_(self._frozen))
 
+    def mean_mask(self) -> Float[Tensor, " bits"]:
+        """Return the share of all tasks whose mask has each weight, in the order of `FrozenNetwork.flatten`; 0 without a task."""
+        return self._all_counts().to(self._frozen.dtype) / max(1, len(self))
+
     def slopes(self, gradients: Mapping[str, Tensor]) -> Float[Tensor, "*rows tasks"]:
         """Return dO/dα_i = sum over weights of dO/dW(α) · W · M^i, for every task.
 

@@ -19,13 +19,14 @@ from supsup_datasets.presets import permuted_mnist, rotated_mnist, split_cifar10
 from supsup_datasets.recurring import RecurringStream
 from supsup_datasets.rotated import RotatedStream
 from supsup_datasets.scenario import Revealed, Scenario, draw_tree, scenario_for
-from supsup_datasets.split import SplitStream
+from supsup_datasets.split import AnyDataset, SplitStream
 from supsup_datasets.subset import LabelSpace, Subset
 from supsup_datasets.task import Batch, Task, TaskImages, Unlabelled, joined
 from supsup_datasets.task_group import TaskGroup, side_by_side
 from supsup_datasets.task_stream import TaskStream
 
 __all__ = [
+    "AnyDataset",
     "Batch",
     "Colour",
     "CropFlip",

@@ -78,6 +78,11 @@ class FileDataset:
         return len(self.train.class_names)
 
     @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of every image, as a batch has it."""
+        return self.reading.colour.channels, self.reading.test_crop.size, self.reading.test_crop.size
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """What the labels stand for: the names of the class folders."""
         return self.train.class_names

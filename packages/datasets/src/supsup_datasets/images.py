@@ -141,6 +141,12 @@ class ImageDataset:
         """Number of labels of the whole data set."""
         return self.train.num_labels
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of every image."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
     def to(self, device: torch.device | str) -> "ImageDataset":
         """Return the same data on another device."""
         return replace(self, train=self.train.to(device), test=self.test.to(device))

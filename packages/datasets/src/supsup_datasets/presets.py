@@ -4,12 +4,11 @@ Normalisation and augmentation come with the data: MNIST .1307 / .3081; CIFAR pa
 usual crops and means.
 """
 
-from supsup_datasets.file_images import FileDataset
 from supsup_datasets.images import ImageDataset
 from supsup_datasets.partitions import Partition, consecutive_partition, random_partition
 from supsup_datasets.permuted import PermutedStream
 from supsup_datasets.rotated import RotatedStream
-from supsup_datasets.split import SplitStream
+from supsup_datasets.split import AnyDataset, SplitStream
 from supsup_datasets.subset import LabelSpace
 
 
@@ -33,7 +32,7 @@ def split_cifar100(dataset: ImageDataset, seed: int = 0) -> SplitStream:
     return SplitStream(dataset, random_partition(dataset.num_classes, 20, 5, seed))
 
 
-def split_imagenet(dataset: FileDataset | ImageDataset, partition: Partition | None = None) -> SplitStream:
+def split_imagenet(dataset: AnyDataset, partition: Partition | None = None) -> SplitStream:
     """SplitImageNet (Figure 2, left): 100 tasks of 10 classes, labels 0 to 9 in each task.
 
     The paper's fixed split is not printed in it: give the one to compare with, as `read_partition` reads it; without one,

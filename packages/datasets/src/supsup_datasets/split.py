@@ -1,6 +1,7 @@
 """Split streams: each task holds some classes of one data set (SplitMNIST, SplitCIFAR100, SplitImageNet)."""
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 
@@ -12,6 +13,9 @@ from supsup_datasets.partitions import Partition, checked_partition
 from supsup_datasets.subset import LabelSpace, Subset
 from supsup_datasets.task import Task, TaskImages
 from supsup_datasets.task_stream import check_index
+
+AnyDataset: TypeAlias = ImageDataset | FileDataset
+"""In memory, or in files."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class SplitStream:
         DatasetError: the partition names a class twice, one that does not exist, or one without images.
     """
 
-    dataset: ImageDataset | FileDataset
+    dataset: AnyDataset
     partition: Partition
     label_space: LabelSpace = LabelSpace.LOCAL
 
@@ -62,7 +66,7 @@ class SplitStream:
         return Task(index, *views, train.num_labels, classes, self.label_space)
 
 
-def _views(dataset: ImageDataset | FileDataset, train: Subset, test: Subset) -> tuple[TaskImages, TaskImages]:
+def _views(dataset: AnyDataset, train: Subset, test: Subset) -> tuple[TaskImages, TaskImages]:
     """Return the training and test images of a task."""
     match dataset:
         case ImageDataset():

@@ -53,11 +53,11 @@ from supsup_methods.continual_method import (
     WholeGroups,
     check_turn,
 )
-from supsup_methods.dense_training import Descent, train_weights, training_batches
+from supsup_methods.dense_training import DenseTask, Descent, train_weights
 from supsup_methods.optimizers import Adam
 from supsup_methods.state_files import open_tasks, set_aside, write_shared, write_task
 from supsup_methods.task_guessing import OneShot, TaskInference, infer_by
-from supsup_methods.training_length import BatchesATask
+from supsup_methods.training_length import TaskTraining
 from supsup_methods.vector_training import (
     TaskTensors,
     as_kind,
@@ -74,7 +74,7 @@ class BatchESettings:
 
     kind: Literal["batch-ensemble"] = "batch-ensemble"
     """Which method."""
-    training: BatchesATask = field(default_factory=BatchesATask)
+    training: TaskTraining = field(default_factory=TaskTraining)
     trunk: Literal["task-0", "random"] = "task-0"
     """Weights that tasks share: task-0 trains them on the first task, then freezes them; random never trains them."""
     trunk_learning_rate: Annotated[float, Bounds(gt=0, le=1e6)] = 1e-4
@@ -219,9 +219,8 @@ class BatchE:
             descent = Descent(Adam, self._settings.trunk_learning_rate, "trunk_learning_rate")
         else:
             descent = Descent(Adam, self._settings.vectors_learning_rate, "vectors_learning_rate")
-        batches = training_batches(self._problem.seed, task, training.batch_size, training.batches)
-        buffers = self.net.fresh_buffers()
-        trained = train_weights(training_forward(self.net, buffers), values, batches, descent, on_batch)
+        buffers, of = self.net.fresh_buffers(), DenseTask(self.net, task, training, on_batch, self._problem.snapshots)
+        trained = train_weights(of, training_forward(self.net, buffers), values, descent, buffers)
         if trains_trunk:
             self._trained = of_kind(trained, "trunk")
             self._use(self.net, self._trained)

@@ -13,7 +13,7 @@ training all weights (PSP, the lower bound), some keep a model a task (the upper
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
 
@@ -21,9 +21,11 @@ import torch
 from jaxtyping import Float
 from supsup_core import ContextStore, FrozenNetwork, InvalidArgument, Masks
 from supsup_core.hopfield_recovery import RecoveryStep
-from supsup_core.weight_init import WeightInit, signed_kaiming_constant
+from supsup_core.weight_init import WeightInit, keep_weights, signed_kaiming_constant
 from supsup_datasets import Scenario, Task, Unlabelled
 from torch import Tensor, nn
+
+from supsup_methods.snapshots import Snapshots
 
 OnBatch: TypeAlias = Callable[[], None]
 """Called after each training batch of each task."""
@@ -178,11 +180,18 @@ class Problem:
     seed: int
     """Decides weights, contexts, initial scores, and the order of training images, with the task's index."""
     device: torch.device
+    keeps_weights: bool = False
+    """Whether maskable weights stay as the backbone was made, whatever a method would draw."""
+    snapshots: Snapshots = field(default_factory=Snapshots)
+    """Where tasks in training are kept now and then."""
 
     def network(self, init: WeightInit = signed_kaiming_constant) -> FrozenNetwork:
         """Return the backbone as a functional network, its weights drawn from the seed."""
+        chosen = keep_weights if self.keeps_weights else init
+        if self.keeps_weights:
+            return FrozenNetwork(self.backbone(), self.seed, init=chosen).to(self.device)
         with self.device:
-            return FrozenNetwork(self.backbone(), self.seed, init=init)
+            return FrozenNetwork(self.backbone(), self.seed, init=chosen)
 
 
 @dataclass(frozen=True)
@@ -215,8 +224,10 @@ class MethodKind(Generic[Settings]):
     tensors of an optimiser, effective weights, gradients twice."""
     inference: Callable[[Settings], Any] = lambda settings: None
     """How the settings say that tasks are told apart (`task_guessing.TaskInference`); None where the task must be given."""
-    side_by_side: bool = False
-    """Whether several tasks can be learned in each step."""
+    side_by_side: Callable[[Settings, FrozenNetwork], bool] = lambda settings, net: False
+    """Whether several tasks can be learned in each step, of a network that may be on the meta device."""
+    unsuited: Callable[[FrozenNetwork], str | None] = lambda net: None
+    """Why a network, which may be on the meta device, does not suit the method, as the end of a sentence about the method."""
     masks_units: bool = False
     """Whether masks cover the units of normalisation layers, so that the backbone must have some. They are then recovered for
     test images in place of being kept by task."""

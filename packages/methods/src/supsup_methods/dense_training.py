@@ -5,8 +5,8 @@ the frozen ones of the same names. All that is trained together lies in one tens
 a task keeps is a mapping by name, weights and running statistics alike, as a call of the network takes it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -21,8 +21,11 @@ from torch.nn.functional import cross_entropy
 
 from supsup_methods.bounds import Bounds
 from supsup_methods.continual_method import MethodBytes, OnBatch
-from supsup_methods.optimizers import Optimizer
-from supsup_methods.training_length import BatchesATask
+from supsup_methods.optimizers import OPTIMIZERS, Optimizer, OptimizerName
+from supsup_methods.precision import matrix_products
+from supsup_methods.snapshots import Snapshots
+from supsup_methods.training_length import TaskTraining, TrainingLength
+from supsup_methods.training_loop import TrainingLoop
 
 Forward: TypeAlias = Callable[[Float[Tensor, "images *input"], Weights], Float[Tensor, "images outputs"]]
 """Images and the weights in training to logits."""
@@ -32,15 +35,18 @@ FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
-class DenseTraining(BatchesATask):
+class DenseTraining(TaskTraining):
     """Training of all weights on one task; the defaults are the paper's for MNIST (Section 4.2)."""
 
     learning_rate: Annotated[float, Bounds(gt=0, le=1e6)] = 1e-4
-    """Learning rate of RMSprop on the weights (Section 4.2)."""
+    """Learning rate on the weights (Section 4.2; 0.001 in Appendix D.1)."""
+    optimizer: OptimizerName = "rmsprop"
+    """What moves the weights: RMSprop on MNIST, Adam on SplitCIFAR100 (Appendix D.1)."""
 
-    def of_task(self, seed: int, task: Task) -> Iterable[Batch]:
-        """Return the batches of a task, in the order that the seed gives it."""
-        return training_batches(seed, task, self.batch_size, self.batches)
+    @property
+    def descent(self) -> "Descent":
+        """The optimiser and its rate."""
+        return Descent(OPTIMIZERS[self.optimizer], self.learning_rate)
 
 
 @dataclass(frozen=True)
@@ -53,15 +59,42 @@ class Descent:
     """As the settings call it."""
 
 
-def training_batches(seed: int, task: Task, batch_size: int, batches: int) -> Iterable[Batch]:
-    """Return so many batches of a task, in the order that (seed, task) gives its images."""
-    return task.train.shuffled(batch_size, batches, generator(seed, "training order", task.index))
+def training_batches(seed: int, task: Task, length: TrainingLength, skip: int = 0) -> Iterable[Batch]:
+    """Return the batches of a task but for the first `skip`, in the order that (seed, task) gives its images."""
+    order = generator(seed, "training order", task.index)
+    return task.train.shuffled(length.batch_size, length.steps(len(task.train)), order, skip=skip)
+
+
+@dataclass(frozen=True)
+class DenseTask:
+    """A task whose weights are to be trained.
+
+    Attributes:
+        net: the network; its seed decides the order of images.
+        task: the task.
+        training: how long, and how precisely.
+        on_batch: called after each step.
+        snapshots: where the weights in training are kept now and then.
+    """
+
+    net: FrozenNetwork
+    task: Task
+    training: TaskTraining
+    on_batch: OnBatch
+    snapshots: Snapshots = field(default_factory=Snapshots)
 
 
 def train_weights(
-    forward: Forward, start: Weights, batches: Iterable[Batch], descent: Descent, on_batch: OnBatch
+    of: DenseTask, forward: Forward, start: Weights, descent: Descent, buffers: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Return weights trained from `start`, which stays as it is, on the cross-entropy over all outputs.
+
+    Args:
+        of: the task.
+        forward: of the images and the weights in training.
+        start: the weights to begin with.
+        descent: the optimiser.
+        buffers: running statistics that the forward pass updates.
 
     Raises:
         InvalidArgument: the weights are not finite at the end; the learning rate is too high.
@@ -71,12 +104,21 @@ def train_weights(
     parts = flat.split([value.numel() for value in start.values()])
     leaves = {name: part.view(start[name].shape).requires_grad_() for name, part in zip(start, parts, strict=True)}
     optimizer = descent.optimizer(flat, descent.learning_rate)
-    for batch in batches:
-        loss = cross_entropy(forward(batch.images, leaves), batch.labels)
-        by_layer = torch.autograd.grad(loss, list(leaves.values()))
+
+    def step(batch: Batch, share: float) -> None:
+        with matrix_products(of.net, of.training.precision):
+            logits = forward(batch.images, leaves)
+        by_layer = torch.autograd.grad(cross_entropy(logits.to(flat.dtype), batch.labels), list(leaves.values()))
         torch.cat([part.flatten() for part in by_layer], out=gradient)
-        optimizer.step(gradient)
-        on_batch()
+        optimizer.step(gradient, share)
+
+    training = of.training.of_task(of.task.index)
+    loop = TrainingLoop(of.net, (of.task.index,), training, len(of.task.train), of.on_batch, of.snapshots)
+    loop.run(
+        lambda skip: training_batches(of.net.seed, of.task, training, skip),
+        step,
+        {"weights": flat, **optimizer.state, **buffers},
+    )
     if not bool(torch.isfinite(flat).all()):
         raise InvalidArgument(
             f"{descent.rate_name}={descent.learning_rate}: the weights diverged to infinity or NaN; lower it"

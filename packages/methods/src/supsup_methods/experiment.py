@@ -42,7 +42,48 @@ class RecurringPermutedMnist:
     """Tasks that differ."""
 
 
-Stream: TypeAlias = Annotated[PermutedMnist | RotatedMnist | SplitMnist | RecurringPermutedMnist, ByKind()]
+@dataclass(frozen=True)
+class SplitCifar100:
+    """SplitCIFAR100: 20 tasks of five classes, drawn from the seed; labels 0 to 4 in each task (Section 4.1)."""
+
+    kind: Literal["split-cifar100"] = "split-cifar100"
+    """Which stream of tasks."""
+
+
+@dataclass(frozen=True)
+class SplitImageNet:
+    """SplitImageNet: 100 tasks of ten classes; images are read when a batch needs them (Section 4.1)."""
+
+    kind: Literal["split-imagenet"] = "split-imagenet"
+    """Which stream of tasks."""
+    partition: Annotated[str, Pattern(r"[^/\\]+")] | None = None
+    """Name of a file beside the data with the classes of each task, a line each; without it, classes go by their names."""
+
+
+@dataclass(frozen=True)
+class SplitImageFolder:
+    """Tasks of a few classes each, drawn from the seed, from a folder of images with a folder for each class."""
+
+    kind: Literal["split-image-folder"] = "split-image-folder"
+    """Which stream of tasks."""
+    folder: Annotated[str, Pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")] = "images"
+    """Name of the folder under the data root; in it train/ and val/ with a folder for each class."""
+    classes_per_task: Annotated[int, Bounds(ge=1, le=100_000)] = 5
+    """Classes of a task."""
+    side: Annotated[int, Bounds(ge=1, le=4096)] = 32
+    """Width and height that images are scaled to, in pixels. All of them are kept in memory."""
+
+
+Stream: TypeAlias = Annotated[
+    PermutedMnist
+    | RotatedMnist
+    | SplitMnist
+    | RecurringPermutedMnist
+    | SplitCifar100
+    | SplitImageNet
+    | SplitImageFolder,
+    ByKind(),
+]
 
 
 @dataclass(frozen=True)
@@ -96,7 +137,49 @@ class SmallConvolutional:
         return (*self.channels, self.outputs)
 
 
-Backbone: TypeAlias = Annotated[FullyConnected | NormalisedFullyConnected | SmallConvolutional, ByKind()]
+@dataclass(frozen=True)
+class CifarResNet18:
+    """ResNet-18 for images of 32 × 32 pixels, batch norm without parameters (Table 2)."""
+
+    kind: Literal["cifar-resnet18"] = "cifar-resnet18"
+    """Which backbone."""
+    channels: Annotated[int, Bounds(ge=1, le=100_000)] = 20
+    """Of the first stage; each later one has twice as many: 20 in Table 2."""
+    outputs: Annotated[int, Bounds(ge=1, le=100_000)] = 5
+    """Width of the last layer."""
+
+
+@dataclass(frozen=True)
+class TorchvisionModel:
+    """A classification network of torchvision by its name; its batch norm loses its parameters, which would be 1 and 0."""
+
+    kind: Literal["torchvision"] = "torchvision"
+    """Which backbone."""
+    model: Annotated[str, Pattern(r"[a-z0-9_]+")] = "resnet50"
+    """As torchvision calls it: resnet50 is that of SplitImageNet."""
+    outputs: Annotated[int, Bounds(ge=1, le=100_000)] = 10
+    """Width of the last layer."""
+
+
+@dataclass(frozen=True)
+class OwnModel:
+    """A network of your own, from a function of your own."""
+
+    kind: Literal["own"] = "own"
+    """Which backbone."""
+    factory: Annotated[str, Pattern(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")] = "networks:build"
+    """module:function; the function takes the number of outputs and returns an nn.Module of images. The module is looked for
+    where Python looks, and in the folder one works in."""
+    weights: Literal["signed-constant", "own"] = "signed-constant"
+    """Whether maskable weights become ±sqrt(2 / fan-in), or stay as the function made them, pretrained for example."""
+    outputs: Annotated[int, Bounds(ge=1, le=100_000)] = 10
+    """Width of the last layer."""
+
+
+Backbone: TypeAlias = Annotated[
+    FullyConnected | NormalisedFullyConnected | SmallConvolutional | CifarResNet18 | TorchvisionModel | OwnModel,
+    ByKind(),
+]
 
 
 @dataclass(frozen=True)

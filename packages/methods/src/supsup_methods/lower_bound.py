@@ -29,8 +29,8 @@ from torch import Tensor
 from supsup_methods.continual_method import MethodBytes, MethodKind, OnBatch, Opened, Problem, WholeGroups, check_turn
 from supsup_methods.dense_training import (
     FLOAT_BYTES,
+    DenseTask,
     DenseTraining,
-    Descent,
     apart,
     buffer_floats,
     check_fits,
@@ -40,7 +40,7 @@ from supsup_methods.dense_training import (
     method_bytes,
     train_weights,
 )
-from supsup_methods.optimizers import RMSprop
+from supsup_methods.snapshots import Snapshots
 from supsup_methods.state_files import TaskFiles, open_sequence, write_shared
 
 
@@ -72,6 +72,7 @@ class LowerBound:
         trunk: as earlier tasks left it, or None before the first.
         heads: head and running statistics of each task learned earlier.
         files: where those lie already.
+        snapshots: where a task in training is kept now and then.
     """
 
     def __init__(
@@ -81,12 +82,14 @@ class LowerBound:
         trunk: Weights | None = None,
         heads: Sequence[Weights] = (),
         files: TaskFiles | None = None,
+        snapshots: Snapshots | None = None,
     ) -> None:
         self.net = net
         self.trunk = apart(net.frozen if trunk is None else trunk, [entry.name for entry in settings.common(net)])
         self.heads = list(heads)
         self._settings = settings
         self._files = files or TaskFiles()
+        self._snapshots = snapshots or Snapshots()
 
     @property
     def tasks_learned(self) -> int:
@@ -110,11 +113,11 @@ class LowerBound:
             statistics = self.net.fresh_buffers()
             head = fresh_weights(self.net, self._settings.own(self.net), kaiming_normal, task.index)
             trained = train_weights(
+                DenseTask(self.net, task, self._settings.training, on_batch, self._snapshots),
                 in_training(self.net, statistics),
                 {**self.trunk, **head},
-                self._settings.training.of_task(self.net.seed, task),
-                Descent(RMSprop, self._settings.training.learning_rate),
-                on_batch,
+                self._settings.training.descent,
+                statistics,
             )
             self.trunk = apart(trained, self.trunk)
             self.heads.append({**apart(trained, head), **statistics})
@@ -144,7 +147,7 @@ def _open(folder: Path, settings: LowerBoundSettings, problem: Problem, whole_gr
     if state.shared is not None:
         check_fits(folder, net, state.shared, [entry.name for entry in settings.common(net)])
     files = TaskFiles(folder, len(state.tasks))
-    return Opened(LowerBound(net, settings, state.shared, state.tasks, files), notes)
+    return Opened(LowerBound(net, settings, state.shared, state.tasks, files, problem.snapshots), notes)
 
 
 def _stored_bytes(settings: LowerBoundSettings, net: FrozenNetwork, tasks: int) -> int:

@@ -1,45 +1,69 @@
 """Learning supermasks over frozen weights, one or several at once, by the straight-through gradient of scores (Section 3.1)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, TypeAlias
 
 import torch
-from supsup_core import FrozenNetwork, InvalidArgument, Masks, Weights, initial_scores
-from supsup_core.random_streams import stream_key
+from supsup_core import FrozenNetwork, InvalidArgument, Masks, Weights
 from supsup_datasets import Batch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from supsup_methods.bounds import Bounds
-from supsup_methods.optimizers import Optimizer, RMSprop
-from supsup_methods.training_length import BatchesATask
-
-Precision: TypeAlias = Literal["float32", "bfloat16"]
+from supsup_methods.mask_rules import MaskRule, Threshold, fresh_scores
+from supsup_methods.optimizers import OPTIMIZERS, Optimizer, OptimizerName, RMSprop
+from supsup_methods.precision import Precision, matrix_products
+from supsup_methods.training_length import TaskTraining
+from supsup_methods.training_loop import TrainingLoop
 
 
 @dataclass(frozen=True)
-class MaskTraining(BatchesATask):
+class MaskTraining(TaskTraining):
     """Training of one task's mask; the defaults are the paper's for MNIST."""
 
     learning_rate: Annotated[float, Bounds(gt=0, le=1e6)] = 1e-4
-    """Learning rate of RMSprop on the scores."""
-    precision: Precision = "float32"
-    """What matrix products multiply; scores stay float32. bfloat16 pays where the hardware has units for it, and only there."""
-
-
-def fresh_scores(net: FrozenNetwork, seed: int, task: int) -> Tensor:
-    """Return the initial scores of a task, Kaiming uniform with a = sqrt(5), flattened over all maskable weights."""
-    scores = {}
-    for entry in net.maskable:
-        key = stream_key(seed, "scores", task, entry.name)
-        scores[entry.name] = initial_scores(key, entry.shape, entry.fan_in, net.device)
-    return net.flatten(scores).to(net.dtype)
+    """Learning rate on the scores."""
+    optimizer: OptimizerName = "rmsprop"
+    """What moves the scores: RMSprop on MNIST, Adam on SplitCIFAR100 and SplitImageNet (Appendix D)."""
 
 
 def fresh_mask(net: FrozenNetwork, seed: int, task: int) -> Masks:
     """Return the mask that a task starts from: 1[S >= 0] of its initial scores."""
     return net.unflatten(fresh_scores(net, seed, task) >= 0)
+
+
+def train_masks(
+    loop: TrainingLoop,
+    training: MaskTraining,
+    scores: Tensor,
+    rule: MaskRule,
+    batches: Callable[[int], Iterable[Batch]],
+    buffers: Mapping[str, Tensor],
+) -> Tensor:
+    """Train scores in place on the cross-entropy over all outputs, and return their masks as flat bits.
+
+    Several tasks at once share nothing but W: each sees what it would see alone. On a GPU this costs little more than one task;
+    on a CPU it saves nothing.
+
+    Args:
+        loop: the steps to take.
+        training: the optimiser and its rate.
+        scores: of shape (bits,), or (tasks, bits) for several tasks at once.
+        rule: scores to masks.
+        batches: from a number of batches to pass over to those that follow; with a leading axis where scores have one.
+        buffers: running statistics of normalisation layers, for one task; steps update them.
+
+    Raises:
+        InvalidArgument: the scores are not finite at the end; the learning rate is too high.
+    """
+    net = loop.net
+    loss = task_loss(net, training.precision, buffers) if scores.ndim == 1 else _losses(net, training.precision)
+    optimizer = OPTIMIZERS[training.optimizer](scores, training.learning_rate)
+    steps = MaskSteps(net, scores, optimizer, loss, rule)
+    loop.run(batches, steps.take, {"scores": scores, **optimizer.state, **buffers})
+    check_finite(scores, training.learning_rate)
+    return rule.mask(scores)
 
 
 def train_threshold_mask(
@@ -52,10 +76,7 @@ def train_threshold_mask(
     precision: Precision = "float32",
     optimizer: Callable[[Tensor, float], Optimizer] = RMSprop,
 ) -> Masks:
-    """Train `scores` in place on the cross-entropy over all outputs, with RMSprop by default, and return M = 1[S >= 0].
-
-    The same arithmetic as autograd through `supsup_core.threshold`, without a graph over the mask: with W(M) = W ⊙ M as
-    the leaf, the straight-through gradient is dL/dS = W ⊙ dL/dW(M). One buffer holds all layers, and it is reused.
+    """Train `scores` in place on the cross-entropy over all outputs, at one rate, and return M = 1[S >= 0].
 
     Raises:
         InvalidArgument: the scores are not finite at the end; the learning rate is too high.
@@ -68,31 +89,34 @@ def train_threshold_mask(
     return net.unflatten(scores >= 0)
 
 
-def train_side_by_side(
-    net: FrozenNetwork,
-    scores: Tensor,
-    batches: Iterable[Batch],
-    learning_rate: float,
-    on_batch: Callable[[], None] = lambda: None,
-    *,
-    precision: Precision = "float32",
-) -> list[Masks]:
-    """Train the scores of several tasks in place, all in each step, and return their masks.
+Loss: TypeAlias = Callable[[Weights, Batch], Tensor]
+"""Effective weights and a batch to what is minimised."""
 
-    Each task sees what `train_threshold_mask` would show it: the tasks share nothing but W. On a GPU this costs little more
-    than one task; on a CPU it saves nothing.
+
+def task_loss(
+    net: FrozenNetwork, precision: Precision = "float32", buffers: Mapping[str, Tensor] | None = None
+) -> Loss:
+    """Return the cross-entropy over all outputs, of one task.
 
     Args:
         net: the network.
-        scores: of shape (tasks, bits).
-        batches: with a leading axis for tasks (`supsup_datasets.TaskGroup`).
-        learning_rate: of RMSprop.
-        on_batch: called after each step, once for each task.
         precision: of matrix products.
-
-    Raises:
-        InvalidArgument: the scores are not finite at the end; the learning rate is too high.
+        buffers: running statistics, and whatever else layers do in training they do then; None where they should not.
     """
+
+    def forward(weights: Weights, images: Tensor) -> Tensor:
+        return net(images, weights) if buffers is None else net.in_training(images, {**weights, **buffers})
+
+    def loss(weights: Weights, batch: Batch) -> Tensor:
+        with matrix_products(net, precision):
+            logits = forward(weights, batch.images)
+        return cross_entropy(logits.to(net.dtype), batch.labels)
+
+    return loss
+
+
+def _losses(net: FrozenNetwork, precision: Precision) -> Loss:
+    """Return the sum of the losses of several tasks, of which each has an axis of weights and of images."""
     forward = torch.func.vmap(lambda weights, images: net(images, weights))
 
     def loss(weights: Weights, batch: Batch) -> Tensor:
@@ -101,59 +125,41 @@ def train_side_by_side(
         each = cross_entropy(logits.to(net.dtype), batch.labels.flatten(), reduction="none")
         return each.view_as(batch.labels).mean(dim=1).sum()  # the sum: a task's gradient is that of its own mean
 
-    steps = MaskSteps(net, scores, RMSprop(scores, learning_rate), loss)
-    for batch in batches:
-        steps.take(batch)
-        for _ in range(len(scores)):
-            on_batch()
-    check_finite(scores, learning_rate)
-    return [net.unflatten(mask) for mask in scores >= 0]
-
-
-def matrix_products(net: FrozenNetwork, precision: Precision) -> torch.autocast:
-    """Return a context in which the network's matrix products, and what they remember for the backward pass, are so precise."""
-    return torch.autocast(net.device.type, torch.bfloat16, enabled=precision == "bfloat16")
-
-
-Loss: TypeAlias = Callable[[Weights, Batch], Tensor]
-"""Effective weights and a batch to what is minimised."""
-
-
-def task_loss(net: FrozenNetwork, precision: Precision = "float32") -> Loss:
-    """Return the cross-entropy over all outputs, of one task."""
-
-    def loss(weights: Weights, batch: Batch) -> Tensor:
-        with matrix_products(net, precision):
-            logits = net(batch.images, weights)
-        return cross_entropy(logits.to(net.dtype), batch.labels)
-
     return loss
 
 
 class MaskSteps:
     """Training steps on scores, which they change in place; the tensors that they need are made once.
 
+    The same arithmetic as autograd through `supsup_core.threshold` or `supsup_core.top_k`, without a graph over the mask: with
+    W(M) = W ⊙ M as the leaf, the gradient of the mask is dL/dM = W ⊙ dL/dW(M). One buffer holds all layers, and it is reused.
+
     Args:
         net: the network.
         scores: of shape (bits,) or (tasks, bits).
         optimizer: that moves them.
         loss: of the effective weights.
+        rule: scores to masks.
     """
 
-    def __init__(self, net: FrozenNetwork, scores: Tensor, optimizer: Optimizer, loss: Loss) -> None:
-        self._scores, self._optimizer, self._loss = scores, optimizer, loss
+    def __init__(
+        self, net: FrozenNetwork, scores: Tensor, optimizer: Optimizer, loss: Loss, rule: MaskRule | None = None
+    ) -> None:
+        self._scores, self._optimizer, self._loss, self._rule = scores, optimizer, loss, rule or Threshold()
         self._frozen = net.flatten(net.frozen)
         self._effective, self._gradient = torch.empty_like(scores), torch.empty_like(scores)
         self._leaves = {name: view.requires_grad_() for name, view in net.unflatten(self._effective).items()}
 
-    def take(self, batch: Batch) -> None:
-        """Take one step: the straight-through gradient is dL/dS = W ⊙ dL/dW(M) with W(M) = W ⊙ 1[S >= 0]."""
+    def take(self, batch: Batch, share: float = 1.0) -> None:
+        """Take one step, at this share of the learning rate."""
         with torch.no_grad():
-            self._effective.copy_(self._scores).ge_(0.0).mul_(self._frozen)
+            self._rule.write_mask(self._scores, self._effective)
+            self._effective.mul_(self._frozen)
         by_layer = torch.autograd.grad(self._loss(self._leaves, batch), list(self._leaves.values()))
         flat = [part.flatten(self._scores.ndim - 1) for part in by_layer]
         torch.cat(flat, dim=-1, out=self._gradient).mul_(self._frozen)
-        self._optimizer.step(self._gradient)
+        self._rule.to_scores(self._scores, self._gradient)
+        self._optimizer.step(self._gradient, share)
 
 
 def check_finite(scores: Tensor, learning_rate: float) -> None:

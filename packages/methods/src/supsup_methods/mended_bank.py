@@ -4,6 +4,7 @@ import itertools
 import shutil
 from pathlib import Path
 
+import torch
 from supsup_core import CorruptBank, FrozenNetwork, MaskBank, salvage
 from supsup_core.bank_manifest import MANIFEST
 
@@ -11,7 +12,9 @@ from supsup_methods.continual_method import WholeGroups
 from supsup_methods.state_files import set_aside
 
 
-def mended_bank(folder: Path, net: FrozenNetwork, whole_groups: WholeGroups) -> tuple[MaskBank, tuple[str, ...]]:
+def mended_bank(
+    folder: Path, net: FrozenNetwork, whole_groups: WholeGroups, buffer_dtype: torch.dtype = torch.float32
+) -> tuple[MaskBank, tuple[str, ...]]:
     """Return a folder's masks, each compared with its checksum; where some are damaged, the tasks before the first of them.
 
     Args:
@@ -19,6 +22,7 @@ def mended_bank(folder: Path, net: FrozenNetwork, whole_groups: WholeGroups) -> 
         net: its network.
         whole_groups: a number of tasks to how many of them were trained in groups that end there: as the last bits of a mask
             may depend on the group that it was trained in, only these are kept.
+        buffer_dtype: of running statistics.
 
     Raises:
         NetworkMismatch: the masks were learned over another network.
@@ -27,14 +31,14 @@ def mended_bank(folder: Path, net: FrozenNetwork, whole_groups: WholeGroups) -> 
     if not folder.exists() and mended.exists():
         mended.rename(folder)  # an earlier mending was stopped between its last two steps
     if not folder.exists():
-        return MaskBank(net), ()
+        return MaskBank(net, buffer_dtype), ()
     try:
-        bank = MaskBank.open(folder, net) if (folder / MANIFEST).exists() else MaskBank(net)
+        bank = MaskBank.open(folder, net) if (folder / MANIFEST).exists() else MaskBank(net, buffer_dtype)
         bank.check()
         return bank, ()
     except CorruptBank as error:
         damage = str(error).split(";")[0]
-    bank = MaskBank(net)
+    bank = MaskBank(net, buffer_dtype)
     try:
         found = salvage(folder, net)
     except CorruptBank:

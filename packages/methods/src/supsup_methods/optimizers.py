@@ -4,7 +4,9 @@ The arithmetic and defaults of `torch.optim`, which the tests hold them to. Thos
 which is seconds in every process, and take a list of small tensors where all layers can lie in one.
 """
 
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -13,20 +15,27 @@ from torch import Tensor
 class Optimizer(Protocol):
     """Moves values by their gradient."""
 
-    def step(self, gradient: Tensor) -> None:
-        """Move the values against the gradient."""
+    def step(self, gradient: Tensor, share: float = 1.0) -> None:
+        """Move the values against the gradient, at this share of the learning rate."""
+
+    @property
+    def state(self) -> Mapping[str, Tensor]:
+        """What the next step needs beside the values: the tensors themselves, which steps change. Write to them to restore."""
 
 
 class SGD:
     """x <- x - lr g."""
 
+    state: Mapping[str, Tensor] = MappingProxyType({})
+    """Nothing."""
+
     def __init__(self, values: Tensor, learning_rate: float) -> None:
         self._values = values
         self._learning_rate = learning_rate
 
-    def step(self, gradient: Tensor) -> None:
-        """Move the values against the gradient."""
-        self._values.sub_(gradient, alpha=self._learning_rate)
+    def step(self, gradient: Tensor, share: float = 1.0) -> None:
+        """Move the values against the gradient, at this share of the learning rate."""
+        self._values.sub_(gradient, alpha=share * self._learning_rate)
 
 
 class RMSprop:
@@ -44,11 +53,16 @@ class RMSprop:
         self._learning_rate = learning_rate
         self._scale = torch.empty_like(values)
 
-    def step(self, gradient: Tensor) -> None:
-        """Move the values against the gradient."""
+    @property
+    def state(self) -> Mapping[str, Tensor]:
+        """V, which steps change."""
+        return {"mean_square": self.mean_square}
+
+    def step(self, gradient: Tensor, share: float = 1.0) -> None:
+        """Move the values against the gradient, at this share of the learning rate."""
         self.mean_square.mul_(0.99).addcmul_(gradient, gradient, value=1 - 0.99)
         torch.sqrt(self.mean_square, out=self._scale).add_(1e-8)
-        self._values.addcdiv_(gradient, self._scale, value=-self._learning_rate)
+        self._values.addcdiv_(gradient, self._scale, value=-share * self._learning_rate)
 
 
 class Adam:
@@ -60,12 +74,26 @@ class Adam:
         self._mean = torch.zeros_like(values)
         self._mean_square = torch.zeros_like(values)
         self._scale = torch.empty_like(values)
-        self._steps = 0
+        self._steps = torch.zeros((), dtype=torch.int64)
 
-    def step(self, gradient: Tensor) -> None:
-        """Move the values against the gradient."""
+    @property
+    def state(self) -> Mapping[str, Tensor]:
+        """M, v and t, which steps change."""
+        return {"mean": self._mean, "mean_square": self._mean_square, "steps": self._steps}
+
+    def step(self, gradient: Tensor, share: float = 1.0) -> None:
+        """Move the values against the gradient, at this share of the learning rate."""
         self._steps += 1
+        steps = int(self._steps)
         self._mean.lerp_(gradient, 1 - 0.9)
         self._mean_square.mul_(0.999).addcmul_(gradient, gradient, value=1 - 0.999)
-        torch.sqrt(self._mean_square, out=self._scale).div_((1 - 0.999**self._steps) ** 0.5).add_(1e-8)
-        self._values.addcdiv_(self._mean, self._scale, value=-self._learning_rate / (1 - 0.9**self._steps))
+        torch.sqrt(self._mean_square, out=self._scale).div_((1 - 0.999**steps) ** 0.5).add_(1e-8)
+        self._values.addcdiv_(self._mean, self._scale, value=-share * self._learning_rate / (1 - 0.9**steps))
+
+
+OptimizerName: TypeAlias = Literal["rmsprop", "adam"]
+
+OPTIMIZERS: Mapping[OptimizerName, Callable[[Tensor, float], Optimizer]] = MappingProxyType(
+    {"rmsprop": RMSprop, "adam": Adam}
+)
+"""What a recipe can name: values and learning rate to an optimiser."""

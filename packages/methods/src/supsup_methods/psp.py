@@ -33,15 +33,15 @@ from torch.nn.functional import linear
 from supsup_methods.continual_method import MethodBytes, MethodKind, OnBatch, Opened, Problem, WholeGroups, check_turn
 from supsup_methods.dense_training import (
     FLOAT_BYTES,
+    DenseTask,
     DenseTraining,
-    Descent,
     check_fits,
     check_learned,
     method_bytes,
     train_weights,
 )
 from supsup_methods.errors import UsageError
-from supsup_methods.optimizers import RMSprop
+from supsup_methods.snapshots import Snapshots
 from supsup_methods.state_files import open_sequence, write_shared
 
 
@@ -68,13 +68,19 @@ class Psp:
         settings: of the training.
         weights: W as earlier tasks left it, or None before the first.
         tasks_learned: how many tasks W was trained on.
+        snapshots: where a task in training is kept now and then.
 
     Raises:
         UsageError: the network is not a chain of linear layers.
     """
 
     def __init__(
-        self, net: FrozenNetwork, settings: PspSettings, weights: Weights | None = None, tasks_learned: int = 0
+        self,
+        net: FrozenNetwork,
+        settings: PspSettings,
+        weights: Weights | None = None,
+        tasks_learned: int = 0,
+        snapshots: Snapshots | None = None,
     ) -> None:
         chain = LinearChain.of(net)
         if chain is None:
@@ -87,6 +93,7 @@ class Psp:
         self._layers = chain.layers
         self._settings = settings
         self._tasks_learned = tasks_learned
+        self._snapshots = snapshots or Snapshots()
         self._last_contexts: tuple[int, dict[str, Tensor]] = (-1, {})
 
     @property
@@ -109,11 +116,11 @@ class Psp:
         for task in tasks:
             check_turn(task, self._tasks_learned)
             self.weights = train_weights(
+                DenseTask(self.net, task, self._settings.training, on_batch, self._snapshots),
                 partial(self._outputs, self.contexts(task.index)),
                 self.weights,
-                self._settings.training.of_task(self.net.seed, task),
-                Descent(RMSprop, self._settings.training.learning_rate),
-                on_batch,
+                self._settings.training.descent,
+                {},
             )
             self._tasks_learned += 1
 
@@ -158,7 +165,7 @@ def _open(folder: Path, settings: PspSettings, problem: Problem, whole_groups: W
     state, notes = open_sequence(folder, problem.device, task_files=False, mend=whole_groups is not None)
     if state.shared is not None:
         check_fits(folder, net, state.shared, net.frozen)
-    return Opened(Psp(net, settings, state.shared, state.shared_after), notes)
+    return Opened(Psp(net, settings, state.shared, state.shared_after, problem.snapshots), notes)
 
 
 def _stored_bytes(settings: PspSettings, net: FrozenNetwork, tasks: int) -> int:
@@ -170,5 +177,9 @@ def _working_bytes(net: FrozenNetwork) -> int:
     return 32 * net.num_bits + 67 * max(entry.shape[1] for entry in net.maskable) ** 2
 
 
-KIND = MethodKind(PspSettings, _open, _stored_bytes, working_bytes=_working_bytes)
+def _unsuited(net: FrozenNetwork) -> str | None:
+    return None if LinearChain.of(net) else "rotates the inputs of chains of linear layers, which this network is not"
+
+
+KIND = MethodKind(PspSettings, _open, _stored_bytes, working_bytes=_working_bytes, unsuited=_unsuited)
 """As recipes and runs know the method."""

@@ -5,6 +5,7 @@
 | `recipe.json` | the experiment | first, once |
 | `environment.json` | device, threads, tasks at once, data, versions: what a resumed run must find again | first, once |
 | `bank/` | what was learned: masks, or what else the method keeps | after each task |
+| `in-training.safetensors` | the task in training, as it was minutes ago | every five minutes, while one trains |
 | `progress.json` | seconds and first test of each task, checkpoints so far | after each task and checkpoint |
 | `stretches.json` | in NNs, which mask each part of the stream went to, its true task, and ν | before the results |
 | `summary.json` | the results | last: a run with this file is done |
@@ -37,6 +38,7 @@ from supsup_methods.state_files import stored_task_files
 
 RECIPE = "recipe.json"
 ENVIRONMENT = "environment.json"
+SNAPSHOT = "in-training.safetensors"
 PROGRESS = "progress.json"
 STRETCHES = "stretches.json"
 SUMMARY = "summary.json"

@@ -10,10 +10,11 @@ from platform import python_version
 from typing import Protocol
 
 import torch
-from supsup_datasets import ImageDataset, Scenario, Task, TaskStream
+from supsup_datasets import AnyDataset, Scenario, Task, TaskStream
 
-from supsup_methods.assembly import build_problem, build_stream, open_method
+from supsup_methods.assembly import build_problem, open_method
 from supsup_methods.continual_method import AllocatesMasks, AnyMethod
+from supsup_methods.data_assembly import build_stream
 from supsup_methods.devices import describe_machine
 from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import Checkpoint, evaluate_task
@@ -22,7 +23,8 @@ from supsup_methods.mask_bookkeeping import Stretch, keep_books, mask_owners, st
 from supsup_methods.mending import mended_progress, sweep
 from supsup_methods.metrics import backward_transfer, forgetting
 from supsup_methods.result_records import Summary
-from supsup_methods.run_folder import Environment, Progress, RunFolder
+from supsup_methods.run_folder import SNAPSHOT, Environment, Progress, RunFolder
+from supsup_methods.snapshots import SNAPSHOT_SECONDS, Snapshots
 from supsup_methods.state_files import set_aside
 
 
@@ -49,7 +51,7 @@ class RunObserver(Protocol):
 
 
 def describe_environment(
-    device: torch.device, dataset: ImageDataset, data_root: Path | None, tasks_at_once: int = 1
+    device: torch.device, dataset: AnyDataset, data_root: Path | None, tasks_at_once: int = 1
 ) -> Environment:
     """Return what a run started now depends on beside its recipe."""
     versions = {name: version(name) for name in ("supsup-core", "supsup-datasets", "supsup-methods", "torch")}
@@ -91,16 +93,22 @@ def adopt_environment(recorded: Environment, current: Environment) -> None:
 
 
 def execute(
-    folder: RunFolder, recipe: Recipe, dataset: ImageDataset, device: torch.device, observer: RunObserver
+    folder: RunFolder,
+    recipe: Recipe,
+    dataset: AnyDataset,
+    device: torch.device,
+    observer: RunObserver,
+    snapshot_seconds: float = SNAPSHOT_SECONDS,
 ) -> Summary:
     """Carry out a recipe in a folder that `RunFolder.begin` prepared, or go on where it stopped; return the summary.
 
     What is learned of each task depends only on the recipe, the data and the machine, so a run that was stopped anywhere ends
-    with the bits of one that was not; at most the tasks in flight are learned again, and those that a crash of the machine
-    damaged.
+    with the bits of one that was not. The tasks in flight go on from where they were kept last (`snapshots`), and those that a
+    crash of the machine damaged are learned again.
     """
     dataset = dataset.to(device)
-    stream, problem = build_stream(recipe, dataset), build_problem(recipe, dataset, device)
+    snapshots = Snapshots(folder.path / SNAPSHOT, snapshot_seconds)
+    stream, problem = build_stream(recipe, dataset), build_problem(recipe, dataset, device, snapshots)
     sweep(folder)
     progress, notes = mended_progress(folder)
     tasks_at_once = folder.environment().tasks_at_once
@@ -129,12 +137,16 @@ def execute(
         if learned == recipe.tasks:
             break
         tasks = [stream[task] for task in _next_group(recipe, tasks_at_once, learned)]
-        seconds = _learn(method, tasks, observer)
+        seconds = _learn(method, tasks, observer, snapshots)
+        for note in snapshots.notes:
+            observer.noted(note)
+        snapshots.notes.clear()
         _test_first(method, stream, tasks, recipe, progress)
         progress.train_seconds.update(dict.fromkeys([task.index for task in tasks], seconds))
         # Before what was learned: a task that is saved has its seconds and its first test.
         folder.write_progress(progress)
         method.save(folder.bank)
+        snapshots.forget()
         for task in tasks:
             observer.task_learned(task.index + 1, seconds)
     summary = _summarize(recipe, method, progress, folder.environment())
@@ -202,11 +214,11 @@ def _first_tests_due(recipe: Recipe, progress: Progress, tasks_at_once: int, lea
     return due
 
 
-def _learn(method: AnyMethod, tasks: list[Task], observer: RunObserver) -> float:
+def _learn(method: AnyMethod, tasks: list[Task], observer: RunObserver, snapshots: Snapshots) -> float:
     """Learn tasks together and return the seconds that each of them took, as its share of all."""
     start = time.perf_counter()
     method.learn(tasks, observer.batch_trained)
-    return (time.perf_counter() - start) / len(tasks)
+    return (snapshots.seconds_before + time.perf_counter() - start) / len(tasks)
 
 
 def _test(method: AnyMethod, stream: TaskStream, recipe: Recipe, observer: RunObserver) -> Checkpoint:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import torch
 from supsup_core import FrozenNetwork, MaskBank
-from supsup_datasets import ImageDataset, TaskStream
+from supsup_datasets import AnyDataset, TaskStream
 
-from supsup_methods.assembly import build_problem, build_stream, load_dataset, open_method
+from supsup_methods.assembly import build_problem, open_method
 from supsup_methods.continual_method import AnyMethod, OverContexts
+from supsup_methods.data_assembly import build_stream, load_dataset
 from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import Checkpoint
 from supsup_methods.experiment import Recipe
@@ -34,7 +35,7 @@ class Run:
     recipe: Recipe
     method: AnyMethod
     stream: TaskStream
-    dataset: ImageDataset
+    dataset: AnyDataset
     checkpoints: tuple[Checkpoint, ...]
     summary: Summary | None
 
@@ -66,7 +67,7 @@ def open_run(path: str | os.PathLike[str], device: torch.device | str = "cpu") -
     folder = RunFolder(Path(path))
     recipe, environment = folder.recipe(), folder.environment()
     root = None if environment.data_root is None else Path(environment.data_root)
-    dataset = load_dataset(root).to(device)
+    dataset = load_dataset(recipe.stream, root).to(device)
     problem = build_problem(recipe, dataset, torch.device(device))
     method = open_method(recipe, problem, folder.bank, whole_groups=None).method
     summary = folder.summary() if folder.is_done else None

@@ -28,6 +28,7 @@ from supsup_methods.bounds import Bounds
 from supsup_methods.continual_method import MethodBytes, MethodKind, OnBatch, Opened, Problem, WholeGroups, check_turn
 from supsup_methods.dense_training import (
     FLOAT_BYTES,
+    DenseTask,
     Descent,
     apart,
     buffer_floats,
@@ -37,15 +38,15 @@ from supsup_methods.dense_training import (
     in_training,
     method_bytes,
     train_weights,
-    training_batches,
 )
 from supsup_methods.optimizers import Adam
+from supsup_methods.snapshots import Snapshots
 from supsup_methods.state_files import TaskFiles, open_tasks
-from supsup_methods.training_length import BatchesATask
+from supsup_methods.training_length import TaskTraining
 
 
 @dataclass(frozen=True)
-class HeadTraining(BatchesATask):
+class HeadTraining(TaskTraining):
     """Training of a head over a frozen trunk, and of the trunk with the first one."""
 
     trunk_learning_rate: Annotated[float, Bounds(gt=0, le=1e6)] = 1e-3
@@ -74,6 +75,7 @@ class SeparateHeads:
         trunk: as task 0 left it, or None before it and where it is random.
         heads: head and running statistics of each task learned earlier.
         files: where those lie already.
+        snapshots: where a task in training is kept now and then.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class SeparateHeads:
         trunk: Weights | None = None,
         heads: Sequence[Weights] = (),
         files: TaskFiles | None = None,
+        snapshots: Snapshots | None = None,
     ) -> None:
         self.net = net
         *below, self._head = net.maskable
@@ -90,6 +93,7 @@ class SeparateHeads:
         self.heads = list(heads)
         self._settings = settings
         self._files = files or TaskFiles()
+        self._snapshots = snapshots or Snapshots()
 
     @property
     def tasks_learned(self) -> int:
@@ -137,20 +141,14 @@ class SeparateHeads:
         """Return the trained weights, which are the head's or all, and the running statistics."""
         training = self._settings.training
         head, statistics = fresh_weights(self.net, [self._head], kaiming_normal, task.index), self.net.fresh_buffers()
-        batches = training_batches(self.net.seed, task, training.batch_size, training.batches)
+        of = DenseTask(self.net, task, training, on_batch, self._snapshots)
         if task.index == 0 and self._settings.trunk == "task-0":
-            start, fixed, descent = (
-                {**self.trunk, **head},
-                statistics,
-                Descent(Adam, training.trunk_learning_rate, "trunk_learning_rate"),
-            )
+            start, fixed = {**self.trunk, **head}, statistics
+            descent = Descent(Adam, training.trunk_learning_rate, "trunk_learning_rate")
         else:
-            start, fixed, descent = (
-                head,
-                {**self.trunk, **statistics},
-                Descent(Adam, training.head_learning_rate, "head_learning_rate"),
-            )
-        return train_weights(in_training(self.net, fixed), start, batches, descent, on_batch), statistics
+            start, fixed = head, {**self.trunk, **statistics}
+            descent = Descent(Adam, training.head_learning_rate, "head_learning_rate")
+        return train_weights(of, in_training(self.net, fixed), start, descent, statistics), statistics
 
 
 def _open(folder: Path, settings: SeparateHeadsSettings, problem: Problem, whole_groups: WholeGroups | None) -> Opened:
@@ -162,7 +160,8 @@ def _open(folder: Path, settings: SeparateHeadsSettings, problem: Problem, whole
         check_fits(folder, net, stored, own + (below if task == 0 and settings.trunk == "task-0" else []))
     trunk = state.tasks[0] if state.tasks and settings.trunk == "task-0" else None
     heads = [{name: stored[name] for name in own} for stored in state.tasks]
-    return Opened(SeparateHeads(net, settings, trunk, heads, TaskFiles(folder, len(heads))), notes)
+    files = TaskFiles(folder, len(heads))
+    return Opened(SeparateHeads(net, settings, trunk, heads, files, problem.snapshots), notes)
 
 
 def _stored_bytes(settings: SeparateHeadsSettings, net: FrozenNetwork, tasks: int) -> int:

@@ -44,12 +44,12 @@ class State:
 
 def write_task(folder: Path, task: int, tensors: Mapping[str, Tensor]) -> None:
     """Write what a task has of its own."""
-    _write(folder / _task_name(task), tensors, task)
+    write_tensors(folder / _task_name(task), tensors, task)
 
 
 def write_shared(folder: Path, tasks: int, tensors: Mapping[str, Tensor]) -> None:
     """Replace what tasks share, as it is after so many tasks. Write the tasks' own files before."""
-    _write(folder / _SHARED, tensors, tasks)
+    write_tensors(folder / _SHARED, tensors, tasks)
 
 
 class TaskFiles:
@@ -81,13 +81,13 @@ def read_state(folder: Path, device: torch.device) -> State:
     shared_after, tasks, damage = 0, [], None
     try:
         if (folder / _SHARED).exists():
-            shared, shared_after = _read(folder / _SHARED, device)
+            shared, shared_after = read_tensors(folder / _SHARED, device)
         last = max((_task_number(path) for path in _task_paths(folder)), default=-1)
         for task in range(last + 1):
             path = folder / _task_name(task)
             if not path.exists():
                 raise CorruptBank(f"{path}: it is missing, and task {last} is there{_RESTORE}")
-            tensors, number = _read(path, device)
+            tensors, number = read_tensors(path, device)
             if number != task:
                 raise CorruptBank(f"{path}: it holds task {number}{_RESTORE}")
             tasks.append(tensors)
@@ -199,7 +199,8 @@ def _task_number(path: Path) -> int:
     return int(path.stem[5:])
 
 
-def _write(path: Path, tensors: Mapping[str, Tensor], number: int) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], number: int) -> None:
+    """Replace a file by one that holds tensors and a number; a stop at any moment leaves the old one, or the new."""
     import safetensors.torch  # here and not above: files need it, training and searching do not
 
     kept = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
@@ -208,7 +209,12 @@ def _write(path: Path, tensors: Mapping[str, Tensor], number: int) -> None:
     replace_file(path, safetensors.torch.save(kept, metadata=about))
 
 
-def _read(path: Path, device: torch.device) -> tuple[dict[str, Tensor], int]:
+def read_tensors(path: Path, device: torch.device) -> tuple[dict[str, Tensor], int]:
+    """Return what `write_tensors` wrote.
+
+    Raises:
+        CorruptBank: it cannot be read, or is not as it was written.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -1,10 +1,12 @@
 """Supermasks in Superposition: a mask for each task, the task found by one gradient of the blend (Section 3).
 
-Frozen W = ±sqrt(2 / fan_in); task i learns M^i = 1[S^i >= 0] and nothing else; the outputs of task i are f(x, W ⊙ M^i).
-Masks are independent: learning a task changes no bit of another.
+Frozen W = ±sqrt(2 / fan_in); task i learns the scores S^i of its mask M^i and nothing else; the outputs of task i are
+f(x, W ⊙ M^i). Masks are 1[S >= 0], or of a fixed size for each layer (`mask_rules`). A task has running statistics of
+normalisation layers of its own. Learning a task changes no bit of another, and depends on none but where scores start from
+the mean of earlier masks (Transfer).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,8 +15,9 @@ import torch
 from jaxtyping import Float
 from supsup_core import FrozenNetwork, MaskBank
 from supsup_core.bank_manifest import MANIFEST
+from supsup_core.linear_chain import LinearChain
 from supsup_core.packed_bits import row_bytes
-from supsup_datasets import Task, side_by_side
+from supsup_datasets import Batch, Task, side_by_side
 from supsup_datasets.seeds import generator
 from torch import Tensor
 
@@ -28,18 +31,34 @@ from supsup_methods.continual_method import (
     WholeGroups,
     check_turn,
 )
-from supsup_methods.mask_training import MaskTraining, fresh_scores, train_side_by_side, train_threshold_mask
+from supsup_methods.dense_training import buffer_floats
+from supsup_methods.mask_rules import (
+    EdgePopupMasks,
+    MaskKind,
+    ThresholdMasks,
+    fresh_scores,
+    rule_of,
+    transferred_scores,
+)
+from supsup_methods.mask_training import MaskTraining, train_masks
 from supsup_methods.mended_bank import mended_bank
+from supsup_methods.snapshots import Snapshots
 from supsup_methods.task_guessing import OneShot, TaskInference, infer_by
+from supsup_methods.training_loop import TrainingLoop
+
+_DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
 @dataclass(frozen=True)
 class SupSupSettings:
-    """Supermasks in Superposition with threshold masks and One-Shot."""
+    """Supermasks in Superposition; the defaults are the paper's for MNIST."""
 
     kind: Literal["supsup"] = "supsup"
     """Which method."""
     training: MaskTraining = field(default_factory=MaskTraining)
+    masks: MaskKind = field(default_factory=ThresholdMasks)
+    statistics: Literal["float16", "float32"] = "float32"
+    """How running statistics of normalisation layers are kept; they are rounded as soon as a task is learned."""
     inference: TaskInference = field(default_factory=OneShot)
 
 
@@ -51,16 +70,24 @@ class SupSup:
         bank: masks learned earlier, or an empty bank.
         num_labels: labels of a task; outputs from there on are superfluous neurons.
         seed: decides initial scores and the order of training images, with the task's index.
+        snapshots: where a task in training is kept now and then.
     """
 
     def __init__(
-        self, net: FrozenNetwork, bank: MaskBank, settings: SupSupSettings, num_labels: int, seed: int
+        self,
+        net: FrozenNetwork,
+        bank: MaskBank,
+        settings: SupSupSettings,
+        num_labels: int,
+        seed: int,
+        snapshots: Snapshots | None = None,
     ) -> None:
         self.net = net
         self.bank = bank
         self._settings = settings
         self._num_labels = num_labels
         self._seed = seed
+        self._snapshots = snapshots or Snapshots()
 
     @property
     def tasks_learned(self) -> int:
@@ -78,7 +105,7 @@ class SupSup:
         return infer_by(self._settings.inference, self.net, self.bank, self._num_labels)
 
     def learn(self, tasks: Sequence[Task], on_batch: OnBatch) -> None:
-        """Train each task's mask from fresh scores, several tasks in every step, and append them to the bank.
+        """Train each task's mask, several tasks in every step, and append them to the bank.
 
         Raises:
             InvalidArgument: a task is not the next one, or the learning rate is too high.
@@ -86,19 +113,29 @@ class SupSup:
         """
         for later, task in enumerate(tasks):
             check_turn(task, self.tasks_learned + later)
-        training = self._settings.training
-        orders = [generator(self._seed, "training order", task.index) for task in tasks]
-        scores = torch.stack([fresh_scores(self.net, self._seed, task.index) for task in tasks])
-        rate, precision = training.learning_rate, training.precision
-        if len(tasks) == 1:
-            batches = tasks[0].train.shuffled(training.batch_size, training.batches, orders[0])
-            masks = [train_threshold_mask(self.net, scores[0], batches, rate, on_batch, precision=precision)]
-        else:
+        images, first = len(tasks[0].train), tasks[0].index
+        training, seed = self._settings.training.of_task(first), self._seed
+        loop = TrainingLoop(self.net, tuple(task.index for task in tasks), training, images, on_batch, self._snapshots)
+        orders = [generator(seed, "training order", task.index) for task in tasks]
+        rule, buffers = rule_of(self._settings.masks, self.net, seed, first), self.net.fresh_buffers()
+
+        def batches(skip: int) -> Iterable[Batch]:
+            if len(tasks) == 1:
+                return tasks[0].train.shuffled(training.batch_size, loop.steps, orders[0], skip=skip)
             group = side_by_side([task.train for task in tasks])
-            batches = group.shuffled(training.batch_size, training.batches, orders)
-            masks = train_side_by_side(self.net, scores, batches, rate, on_batch, precision=precision)
-        for mask in masks:
-            self.bank.append(mask)
+            return group.shuffled(training.batch_size, loop.steps, orders, skip=skip)
+
+        scores = torch.stack([self._start(task.index) for task in tasks])
+        bits = train_masks(loop, training, scores if len(tasks) > 1 else scores[0], rule, batches, buffers)
+        for mask in bits.view(len(tasks), -1):
+            self.bank.append(self.net.unflatten(mask), buffers)
+
+    def _start(self, task: int) -> Tensor:
+        """Return the scores that a task starts from."""
+        masks = self._settings.masks
+        if isinstance(masks, EdgePopupMasks) and masks.transfer and task > 0:
+            return transferred_scores(self.net, self.bank)
+        return fresh_scores(self.net, self._seed, task)
 
     def logits(self, images: Float[Tensor, "images *input"], task: int) -> Float[Tensor, "images outputs"]:
         """Return f(x, W ⊙ M^task)."""
@@ -117,20 +154,30 @@ class SupSup:
 
 
 def _open(folder: Path, settings: SupSupSettings, problem: Problem, whole_groups: WholeGroups | None) -> Opened:
-    net = problem.network()
+    net, dtype = problem.network(), _DTYPES[settings.statistics]
     notes: tuple[str, ...] = ()
     if whole_groups is not None:
-        bank, notes = mended_bank(folder, net, whole_groups)
+        bank, notes = mended_bank(folder, net, whole_groups, dtype)
     else:
-        bank = MaskBank.open(folder, net) if (folder / MANIFEST).exists() else MaskBank(net)
-    return Opened(SupSup(net, bank, settings, problem.num_labels, problem.seed), notes)
+        bank = MaskBank.open(folder, net) if (folder / MANIFEST).exists() else MaskBank(net, dtype)
+    return Opened(SupSup(net, bank, settings, problem.num_labels, problem.seed, problem.snapshots), notes)
 
 
 def _stored_bytes(settings: SupSupSettings, net: FrozenNetwork, tasks: int) -> int:
-    return tasks * row_bytes(net.num_bits)
+    return tasks * (row_bytes(net.num_bits) + _DTYPES[settings.statistics].itemsize * buffer_floats(net))
+
+
+def _side_by_side(settings: SupSupSettings, net: FrozenNetwork) -> bool:
+    """Tell whether tasks share a step: not where each updates statistics of its own, or is ranked by itself, or convolves."""
+    alike = isinstance(settings.masks, ThresholdMasks) and settings.training.first_epochs is None
+    return alike and LinearChain.of(net) is not None
 
 
 KIND = MethodKind(
-    SupSupSettings, _open, _stored_bytes, inference=lambda settings: settings.inference, side_by_side=True
+    SupSupSettings,
+    _open,
+    _stored_bytes,
+    inference=lambda settings: settings.inference,
+    side_by_side=_side_by_side,
 )
 """As recipes and runs know the method."""

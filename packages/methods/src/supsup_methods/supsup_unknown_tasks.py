@@ -45,10 +45,12 @@ from supsup_methods.continual_method import (
     check_turn,
 )
 from supsup_methods.dense_training import FLOAT_BYTES, training_batches
-from supsup_methods.mask_training import MaskSteps, MaskTraining, check_finite, fresh_mask, fresh_scores, task_loss
+from supsup_methods.mask_rules import fresh_scores
+from supsup_methods.mask_training import MaskSteps, check_finite, fresh_mask, task_loss
 from supsup_methods.optimizers import RMSprop
 from supsup_methods.state_files import TaskFiles, open_sequence, write_shared
 from supsup_methods.task_guessing import OneShot, TaskInference, infer_by
+from supsup_methods.training_length import StreamTraining
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class UnknownTasksSettings:
 
     kind: Literal["supsup-unknown-tasks"] = "supsup-unknown-tasks"
     """Which method."""
-    training: MaskTraining = field(default_factory=MaskTraining)
+    training: StreamTraining = field(default_factory=StreamTraining)
     allocation: Allocation = field(default_factory=Allocation)
     inference: TaskInference = field(default_factory=OneShot)
 
@@ -156,7 +158,7 @@ class SupSupUnknownTasks:
             check_turn(task, self.tasks_learned)
             before = {} if self._now is None else {self._now.mask: self.bank.rows[self._now.mask].clone()}
             decided: list[tuple[int, int, bool, float]] = []
-            for batch in training_batches(self._seed, task, training.batch_size, training.batches):
+            for batch in training_batches(self._seed, task, training):
                 if self._batches_seen % self._settings.allocation.every == 0 or self._now is None:
                     decided.append((self._batches_seen, *self._decide(batch, before)))
                 self._train(batch)
@@ -312,7 +314,16 @@ def _stored_bytes(settings: UnknownTasksSettings, net: FrozenNetwork, tasks: int
     return tasks * row_bytes(net.num_bits) + (2 * FLOAT_BYTES * net.num_bits if tasks else 0)
 
 
+def _unsuited(net: FrozenNetwork) -> str | None:
+    return "keeps no running statistics by mask, which batch norm needs" if net.task_buffers else None
+
+
 KIND = MethodKind(
-    UnknownTasksSettings, _open, _stored_bytes, inference=lambda settings: settings.inference, told_in_training=False
+    UnknownTasksSettings,
+    _open,
+    _stored_bytes,
+    inference=lambda settings: settings.inference,
+    unsuited=_unsuited,
+    told_in_training=False,
 )
 """As recipes and runs know the method."""

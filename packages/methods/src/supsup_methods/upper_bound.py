@@ -27,8 +27,8 @@ from torch import Tensor
 from supsup_methods.continual_method import MethodBytes, MethodKind, OnBatch, Opened, Problem, WholeGroups, check_turn
 from supsup_methods.dense_training import (
     FLOAT_BYTES,
+    DenseTask,
     DenseTraining,
-    Descent,
     apart,
     buffer_floats,
     check_fits,
@@ -38,7 +38,7 @@ from supsup_methods.dense_training import (
     method_bytes,
     train_weights,
 )
-from supsup_methods.optimizers import RMSprop
+from supsup_methods.snapshots import Snapshots
 from supsup_methods.state_files import TaskFiles, open_tasks
 
 
@@ -61,6 +61,7 @@ class UpperBound:
         settings: of the training.
         models: weights and running statistics of each task learned earlier.
         files: where those lie already.
+        snapshots: where a task in training is kept now and then.
     """
 
     def __init__(
@@ -69,11 +70,13 @@ class UpperBound:
         settings: UpperBoundSettings,
         models: Sequence[Weights] = (),
         files: TaskFiles | None = None,
+        snapshots: Snapshots | None = None,
     ) -> None:
         self.net = net
         self.models = list(models)
         self._settings = settings
         self._files = files or TaskFiles()
+        self._snapshots = snapshots or Snapshots()
 
     @property
     def tasks_learned(self) -> int:
@@ -96,11 +99,11 @@ class UpperBound:
             check_turn(task, self.tasks_learned)
             statistics = self.net.fresh_buffers()
             trained = train_weights(
+                DenseTask(self.net, task, self._settings.training, on_batch, self._snapshots),
                 in_training(self.net, statistics),
                 self._start(task.index),
-                self._settings.training.of_task(self.net.seed, task),
-                Descent(RMSprop, self._settings.training.learning_rate),
-                on_batch,
+                self._settings.training.descent,
+                statistics,
             )
             self.models.append({**trained, **statistics})
 
@@ -130,7 +133,8 @@ def _open(folder: Path, settings: UpperBoundSettings, problem: Problem, whole_gr
     state, notes = open_tasks(folder, problem.device, mend=whole_groups is not None)
     for model in state.tasks:
         check_fits(folder, net, model, [*net.frozen, *net.fresh_buffers()])
-    return Opened(UpperBound(net, settings, state.tasks, TaskFiles(folder, len(state.tasks))), notes)
+    files = TaskFiles(folder, len(state.tasks))
+    return Opened(UpperBound(net, settings, state.tasks, files, problem.snapshots), notes)
 
 
 def _stored_bytes(settings: UpperBoundSettings, net: FrozenNetwork, tasks: int) -> int:

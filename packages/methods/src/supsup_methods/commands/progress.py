@@ -12,6 +12,7 @@ from supsup_datasets import TaskStream
 
 from supsup_methods.evaluation import Checkpoint
 from supsup_methods.experiment import Recipe
+from supsup_methods.training_length import steps_of_task
 
 
 @dataclass
@@ -38,7 +39,7 @@ class RunProgress:
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        self._training = self._bars.add_task(self._label(0), total=self.recipe.tasks * self._task_batches, rate="")
+        self._training = self._bars.add_task(self._label(0), total=self._batches_until(self.recipe.tasks), rate="")
 
     def __enter__(self) -> "RunProgress":
         self._bars.start()
@@ -52,7 +53,7 @@ class RunProgress:
     def begun(self, tasks_learned: int) -> None:
         """Start counting at the tasks that an earlier process learned."""
         self._tasks_learned, self._started = tasks_learned, time.perf_counter()
-        done = tasks_learned * self._task_batches
+        done = self._batches_until(tasks_learned)
         self._bars.update(self._training, completed=done, description=self._label(tasks_learned))
 
     def batch_trained(self) -> None:
@@ -65,14 +66,14 @@ class RunProgress:
     def task_learned(self, tasks_learned: int, seconds: float) -> None:
         """Say that a task is learned; in a file or a pipe this line is all there is."""
         self._tasks_learned = tasks_learned
-        completed = tasks_learned * self._task_batches
+        completed = self._batches_until(tasks_learned)
         self._bars.update(self._training, completed=completed, description=self._label(tasks_learned))
         if not self.console.is_terminal:
-            rate = self._task_batches / seconds
+            rate = (completed - self._batches_until(tasks_learned - 1)) / seconds
             left = (
                 (time.perf_counter() - self._started - self._test_seconds)
                 / max(1, self._steps)
-                * (self.recipe.tasks * self._task_batches - completed)
+                * (self._batches_until(self.recipe.tasks) - completed)
             )
             self.console.print(
                 f"task {tasks_learned}/{self.recipe.tasks} learned · {rate:.0f} steps/s · {left:.0f} s left",
@@ -98,10 +99,15 @@ class RunProgress:
         """Print a line that stays."""
         self.console.print(f"[yellow]note:[/] {escape(message)}", soft_wrap=True, highlight=False)
 
+    def _batches_until(self, tasks: int) -> int:
+        """Return the training batches of the first tasks, all as large as task 0: those of split streams differ a little."""
+        first, other = self._batches_of_first_and_others
+        return (first if tasks else 0) + max(0, tasks - 1) * other
+
     @cached_property
-    def _task_batches(self) -> int:
-        """Training batches of the first task, for which all are taken: tasks of a split stream differ a little."""
-        return self.recipe.method.training.steps(len(self.stream[0].train))
+    def _batches_of_first_and_others(self) -> tuple[int, int]:
+        images, training = len(self.stream[0].train), self.recipe.method.training
+        return steps_of_task(training, 0, images), steps_of_task(training, 1, images)
 
     def _label(self, tasks_learned: int) -> str:
         current = min(tasks_learned + 1, self.recipe.tasks)

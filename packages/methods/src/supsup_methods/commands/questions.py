@@ -1,7 +1,8 @@
-"""What `supsup-eval` asks of a run: which searches, over which tasks, and what came out."""
+"""What `supsup-eval` asks of a run: which searches, over which tasks, and what came out; and what it stores."""
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, assert_never, get_args
@@ -12,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from supsup_core.atomic_files import replace_file
 
+from supsup_methods.commands.byte_questions import ask_about_bytes
 from supsup_methods.commands.mask_questions import Asked, ask_about_unknown, ask_to_merge
 from supsup_methods.commands.option_parser import parse_options
 from supsup_methods.continual_method import AllocatesMasks, OverContexts
@@ -26,6 +28,8 @@ Search: TypeAlias = Literal[
     "one-shot-h", "one-shot-g", "gamma-h", "gamma-g", "every-h", "every-m", "every-max-logit", "descent-h", "descent-g"
 ]
 
+_USUAL: tuple[Search, ...] = ("one-shot-h", "gamma-h", "every-h", "every-m", "every-max-logit", "descent-h")
+
 
 @dataclass(frozen=True)
 class Question:
@@ -33,9 +37,10 @@ class Question:
 
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of the run."""
-    searches: tuple[Search, ...] = ("one-shot-h", "gamma-h", "every-h", "every-m", "every-max-logit", "descent-h")
+    searches: tuple[Search, ...] | None = None
     """one-shot: a gradient of the blend; gamma: rounds that keep a share (0.5 is Binary); every: try each task; descent: on α.
-    The objective is H (entropy), G (superfluous neurons), M (confidence), or the largest logit."""
+    The objective is H (entropy), G (superfluous neurons), M (confidence), or the largest logit. All but those with G by default;
+    none by default where bytes are asked for."""
     images_per_guess: int = 1
     """Images of a test batch that infer the task of the whole batch; more than it has means all."""
     gamma: float = 0.5
@@ -56,10 +61,17 @@ class Question:
     """ε of merging: how far above uniform ν must be for a mask to stand in for another."""
     merged_bank: Path | None = None
     """Folder to write the merged bank to; it must not exist."""
+    bytes: bool = False
+    """Whether to tell what the run stores, whatever its method: files, the paper's way of counting (Table 2), coded masks."""
     device: str = "auto"
     """auto (a GPU if there is one), cpu, cuda, or cuda:N."""
     summary: Path | None = None
     """File to write the answers to, as JSON; it must not exist."""
+
+    @property
+    def compares(self) -> bool:
+        """Whether searches are compared."""
+        return self.searches is not None or not self.bytes
 
 
 def parse_question(argv: list[str]) -> Question:
@@ -89,7 +101,7 @@ def parse_question(argv: list[str]) -> Question:
         raise UsageError(f"--merged-bank {question.merged_bank}: nothing is merged; add --merge, or leave it out")
     if question.merged_bank is not None and question.merged_bank.exists():
         raise UsageError(f"--merged-bank {question.merged_bank}: it exists and is not overwritten; choose another name")
-    if not question.searches:
+    if question.searches == ():
         raise UsageError(f"--searches: none is named; choose from {', '.join(get_args(Search))}")
     if question.summary is not None and question.summary.exists():
         raise UsageError(f"--summary {question.summary}: it exists and is not overwritten; choose another name")
@@ -101,37 +113,16 @@ def parse_question(argv: list[str]) -> Question:
 
 
 def ask(question: Question) -> None:
-    """Open the run, compare the searches, print a table, and write the answers if that was asked for."""
+    """Open the run, ask it, print tables, and write the answers if that was asked for."""
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that lacks a sign shows another
     console, device = Console(highlight=False), resolve_device(question.device)
     run = open_run(question.run, device)
-    method = run.method
-    if not isinstance(method, OverContexts) or inference_of(run.recipe.method) is None:
-        raise UsageError(
-            f"{question.run}: {run.recipe.method.kind} searches no contexts for the task, so there is nothing to compare; choose "
-            "a run of supsup, or of batch-ensemble without heads"
-        )
-    if method.tasks_learned == 0:
-        raise UsageError(
-            f"{question.run}: no task is learned yet; go on with supsup-train --resume --out {question.run}"
-        )
-    shown = question.tasks or method.tasks_learned
-    if shown > method.tasks_learned:
-        raise UsageError(f"--tasks {shown}: the run has learned {method.tasks_learned}; choose fewer")
+    asked = _checked(question, run)
     answers: dict[str, Any] = {"run": str(question.run), "machine": describe_machine(device)}
-    if not isinstance(method, AllocatesMasks):
-        answers["searches"] = _ask_searches(console, question, run, method, shown)
-    elif not (question.unknown_tasks or question.merge):
-        raise UsageError(
-            f"{question.run}: the masks of {run.recipe.method.kind} are no tasks, and searches for one cannot be compared; ask "
-            "for --unknown-tasks N or --merge"
-        )
-    asked = Asked(shown, question.batch_size or run.recipe.evaluation.batch_size, question.images_per_guess)
-    if question.unknown_tasks and asked.images_per_guess > asked.batch_size:
-        raise UsageError(
-            f"--images-per-guess {asked.images_per_guess}: {asked.batch_size} test images belong together; choose so many or "
-            "fewer, or a larger --batch-size"
-        )
+    if question.bytes:
+        answers["bytes"] = ask_about_bytes(console, run, asked)
+    if question.compares and isinstance(run.method, OverContexts) and not isinstance(run.method, AllocatesMasks):
+        answers["searches"] = _ask_searches(console, question, run, run.method, asked.tasks)
     if question.unknown_tasks:
         answers["unknown_tasks"] = ask_about_unknown(console, run, asked, question.unknown_tasks)
     if question.merge:
@@ -143,27 +134,62 @@ def ask(question: Question) -> None:
         console.print(f"written to [bold]{escape(str(question.summary))}[/]", soft_wrap=True)
 
 
+def _checked(question: Question, run: Run) -> Asked:
+    """Return how the question is put to this run.
+
+    Raises:
+        UsageError: it cannot be asked so.
+    """
+    method, of_masks = run.method, bool(question.unknown_tasks or question.merge)
+    searchable = isinstance(method, OverContexts) and inference_of(run.recipe.method) is not None
+    if (question.compares or of_masks) and not searchable:
+        raise UsageError(
+            f"{question.run}: {run.recipe.method.kind} searches no contexts for the task, so there is nothing to compare; choose "
+            "a run of supsup, or of batch-ensemble without heads, or ask for --bytes alone"
+        )
+    if method.tasks_learned == 0:
+        raise UsageError(
+            f"{question.run}: no task is learned yet; go on with supsup-train --resume --out {question.run}"
+        )
+    shown = question.tasks or method.tasks_learned
+    if shown > method.tasks_learned:
+        raise UsageError(f"--tasks {shown}: the run has learned {method.tasks_learned}; choose fewer")
+    if isinstance(method, AllocatesMasks) and question.compares and (question.searches or not of_masks):
+        raise UsageError(
+            f"{question.run}: the masks of {run.recipe.method.kind} are no tasks, and searches for one cannot be compared; ask "
+            "for --unknown-tasks N or --merge or --bytes, without --searches"
+        )
+    asked = Asked(shown, question.batch_size or run.recipe.evaluation.batch_size, question.images_per_guess)
+    if question.unknown_tasks and asked.images_per_guess > asked.batch_size:
+        raise UsageError(
+            f"--images-per-guess {asked.images_per_guess}: {asked.batch_size} test images belong together; choose so many or "
+            "fewer, or a larger --batch-size"
+        )
+    return asked
+
+
 def _ask_searches(console: Console, question: Question, run: Run, method: OverContexts, shown: int) -> dict[str, Any]:
     """Compare the searches, print a table and return their figures."""
     tasks, labels = [run.stream[index] for index in range(shown)], run.stream[0].num_labels
-    _refuse_g(question, run, labels)
+    searches = question.searches or _USUAL
+    _refuse_g(searches, run, labels)
     found = compare(
         method.net,
         method.bank,
         labels,
         tasks,
-        [_settings(search, question) for search in question.searches],
+        [_settings(search, question) for search in searches],
         question.batch_size or run.recipe.evaluation.batch_size,
         question.calibration_guesses,
         run.recipe.seed,
     )
-    named = dict(zip(question.searches, found, strict=True))
+    named = dict(zip(searches, found, strict=True))
     console.print(_table(run, run.method.tasks_learned, named))
     return {name: _answer(each) for name, each in named.items()}
 
 
-def _refuse_g(question: Question, run: Run, labels: int) -> None:
-    asks = [search for search in question.searches if search.endswith("-g")]
+def _refuse_g(searches: Sequence[Search], run: Run, labels: int) -> None:
+    asks = [search for search in searches if search.endswith("-g")]
     if asks and run.recipe.backbone.outputs <= labels:
         raise UsageError(
             f"--searches {asks[0]}: with {run.recipe.backbone.outputs} outputs and {labels} labels no neuron is superfluous, so "

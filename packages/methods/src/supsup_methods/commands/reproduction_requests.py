@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from supsup_methods.assembly import load_dataset
 from supsup_methods.commands.exits import Interrupted
 from supsup_methods.commands.launch import Launch
 from supsup_methods.commands.option_parser import parse_options
 from supsup_methods.commands.session import run_launch
+from supsup_methods.data_assembly import load_dataset
 from supsup_methods.devices import resolve_device
 from supsup_methods.errors import UsageError
-from supsup_methods.experiment import Recipe
+from supsup_methods.experiment import PermutedMnist, Recipe
 from supsup_methods.run_folder import RunFolder
 
 _LIST = "list"
@@ -88,7 +88,7 @@ def reproduce(request: Request, command: str) -> None:
         for name, target in TARGETS.items():
             console.print(f"[bold]{name}[/]: {target.about}")
         return
-    device, digest = str(resolve_device(request.device)), load_dataset(request.data_root).digest
+    device, digest = str(resolve_device(request.device)), load_dataset(PermutedMnist(), request.data_root).digest
 
     def say(line: str) -> None:
         console.print(escape(line), soft_wrap=True)

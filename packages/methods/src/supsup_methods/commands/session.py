@@ -11,12 +11,14 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
 from supsup_core.atomic_files import make_folder, replace_file
-from supsup_datasets import ImageDataset
+from supsup_datasets import AnyDataset
 
-from supsup_methods.assembly import build_stream, default_tasks_at_once, load_dataset, refuse_impossible, stored_bytes
+from supsup_methods.assembly import default_tasks_at_once, refuse_impossible, stored_bytes
+from supsup_methods.backbone_assembly import describe_backbone
 from supsup_methods.commands.exits import Interrupted
 from supsup_methods.commands.launch import Launch
 from supsup_methods.commands.progress import RunProgress
+from supsup_methods.data_assembly import build_stream, load_dataset
 from supsup_methods.devices import describe_device, resolve_device
 from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import Checkpoint
@@ -51,7 +53,7 @@ def run_launch(launch: Launch, console: Console) -> None:
             ) from None
 
 
-def _prepare(launch: Launch, folder: RunFolder | None) -> tuple[torch.device, ImageDataset, Environment]:
+def _prepare(launch: Launch, folder: RunFolder | None) -> tuple[torch.device, AnyDataset, Environment]:
     """Return device, data and environment, having checked that the run can be carried out with them."""
     device_name, data_root, tasks_at_once = launch.device, launch.data_root, launch.tasks_at_once
     if launch.resume and folder is not None:
@@ -60,7 +62,7 @@ def _prepare(launch: Launch, folder: RunFolder | None) -> tuple[torch.device, Im
         data_root = data_root or (Path(recorded.data_root) if recorded.data_root else None)
         tasks_at_once = tasks_at_once or recorded.tasks_at_once
     device = resolve_device(device_name)
-    dataset = load_dataset(data_root)
+    dataset = load_dataset(launch.recipe.stream, data_root)
     tasks_at_once = tasks_at_once or default_tasks_at_once(launch.recipe, dataset, device)
     refuse_impossible(launch.recipe, dataset, tasks_at_once)
     _refuse_too_large(launch, dataset)
@@ -70,7 +72,7 @@ def _prepare(launch: Launch, folder: RunFolder | None) -> tuple[torch.device, Im
     return device, dataset, describe_environment(device, dataset, data_root, tasks_at_once)
 
 
-def _finish(console: Console, launch: Launch, folder: RunFolder, dataset: ImageDataset, device: torch.device) -> None:
+def _finish(console: Console, launch: Launch, folder: RunFolder, dataset: AnyDataset, device: torch.device) -> None:
     """Run what is left to run, under the eyes of the terminal and the tracking store, and say what came out."""
     if folder.is_done and folder.has_results:
         with RunProgress(console, launch.recipe, build_stream(launch.recipe, dataset)) as progress:
@@ -80,7 +82,8 @@ def _finish(console: Console, launch: Launch, folder: RunFolder, dataset: ImageD
     tracker = Tracker(launch.recipe, folder.path, RUNS)
     try:
         with RunProgress(console, launch.recipe, build_stream(launch.recipe, dataset)) as progress:
-            execute(folder, launch.recipe, dataset, device, _Observers((progress, tracker)))
+            observers = _Observers((progress, tracker))
+            execute(folder, launch.recipe, dataset, device, observers, launch.snapshot_seconds)
         _tell(console, launch, folder)
         problem = tracker.close("FINISHED")
     except KeyboardInterrupt:
@@ -132,7 +135,7 @@ class _Observers:
             observer.noted(message)
 
 
-def _refuse_too_large(launch: Launch, dataset: ImageDataset) -> None:
+def _refuse_too_large(launch: Launch, dataset: AnyDataset) -> None:
     """Compare the bytes that all tasks will take with those that are free.
 
     Raises:
@@ -153,10 +156,10 @@ def _print_header(
     console: Console, launch: Launch, folder: RunFolder, environment: Environment, device: torch.device
 ) -> None:
     recipe = launch.recipe
-    widths = "-".join(str(width) for width in recipe.backbone.widths)
     stream, method = recipe.stream.kind.partition("-")[0], recipe.method.kind
     console.print(
-        f"[bold]{recipe.name}[/]: {recipe.tasks} {stream} tasks of {environment.data_name}, {method} with {widths}, "
+        f"[bold]{recipe.name}[/]: {recipe.tasks} {stream} tasks of {environment.data_name}, "
+        f"{method} with {describe_backbone(recipe)}, "
         f"scenario {recipe.evaluation.scenario}, seed {recipe.seed}, on {describe_device(device)}"
     )
     console.print(f"saved in [bold]{escape(str(folder.path))}[/]", soft_wrap=True)

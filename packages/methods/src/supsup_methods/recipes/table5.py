@@ -5,10 +5,10 @@ in random order, of 530 batches each, so that they end between two decisions.
 """
 
 from supsup_methods.experiment import Evaluation, FullyConnected, Recipe, RecurringPermutedMnist
-from supsup_methods.mask_training import MaskTraining
 from supsup_methods.supsup import SupSupSettings
 from supsup_methods.supsup_unknown_tasks import UnknownTasksSettings
 from supsup_methods.task_guessing import OneShot
+from supsup_methods.training_length import StreamTraining
 
 _BACKBONE = FullyConnected(hidden=(300, 100), outputs=500)
 _CHECKPOINTS = (10, 50, 100, 500, 1000, 1500, 2000)
@@ -30,7 +30,7 @@ TABLE5 = (
         100,
         stream=RecurringPermutedMnist(distinct=20),
         backbone=_BACKBONE,
-        method=UnknownTasksSettings(training=MaskTraining(batches=530)),
+        method=UnknownTasksSettings(training=StreamTraining(batches=530)),
         evaluation=Evaluation(scenario="NNs", checkpoints=(20, 40, 60, 80)),
     ),
 )

@@ -101,7 +101,10 @@ def _small(recipe: Recipe) -> Recipe:
 
 
 def _units(run: RunFolder) -> int:
-    return run.recipe().backbone.widths[0]
+    backbone = run.recipe().backbone
+    if not isinstance(backbone, NormalisedFullyConnected):
+        raise AssertionError(f"unreachable: {backbone.kind} is no backbone of these recipes")
+    return backbone.widths[0]
 
 
 def _recalls(run: RunFolder, bench: Bench) -> list[dict[str, Any]]:

@@ -1,0 +1,82 @@
+"""The state of tasks in training, kept now and then, so that a stop loses minutes of a long task and not hours.
+
+A task of SplitImageNet trains for half an hour on a GPU. What its next step needs is a few tensors, which are named here and
+written to one file in turn; whoever goes on writes them back and skips the batches that were seen.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from supsup_core import CorruptBank
+from torch import Tensor
+
+from supsup_methods.state_files import read_tensors, set_aside, write_tensors
+
+_TASKS = "tasks in training"
+_SECONDS = "seconds in training"
+
+
+SNAPSHOT_SECONDS = 300.0
+"""Between two of them, unless somebody asks for another number."""
+
+
+class Snapshots:
+    """One file that holds the tasks in training, as they were after a step.
+
+    Args:
+        path: of the file; None to keep nothing.
+        seconds: between two of them.
+    """
+
+    def __init__(self, path: Path | None = None, seconds: float = SNAPSHOT_SECONDS) -> None:
+        self._path = path
+        self._seconds = seconds
+        self._begun = self._last = time.monotonic()
+        self.seconds_before = 0.0
+        """How long the tasks at hand were trained before they were kept."""
+        self.notes: list[str] = []
+        """What went wrong with a file, in a line each."""
+
+    def restore(self, tasks: Sequence[int], state: Mapping[str, Tensor]) -> int:
+        """Write what was kept of these tasks into their tensors, and return after how many steps that was; 0 if nothing was."""
+        self._begun = self._last = time.monotonic()
+        self.seconds_before = 0.0
+        if self._path is None or not self._path.exists():
+            return 0
+        try:
+            kept, step = read_tensors(self._path, torch.device("cpu"))
+        except CorruptBank as error:
+            self.notes.append(
+                f"{str(error).split(';')[0]}; the task is learned from its start; it is now {self._aside()}"
+            )
+            return 0
+        if kept.pop(_TASKS).tolist() != list(tasks):
+            return 0  # from before the last task was saved
+        for name, tensor in state.items():
+            tensor.copy_(kept[name])
+        self.seconds_before = float(kept[_SECONDS])
+        return step
+
+    def offer(self, tasks: Sequence[int], step: int, state: Mapping[str, Tensor]) -> None:
+        """Keep the tensors as they are after so many steps, if it is time."""
+        now = time.monotonic()
+        if self._path is None or now - self._last < self._seconds:
+            return
+        about = {
+            _TASKS: torch.tensor(list(tasks)),
+            _SECONDS: torch.tensor(self.seconds_before + now - self._begun, dtype=torch.float64),
+        }
+        write_tensors(self._path, {**state, **about}, step)
+        self._last = time.monotonic()
+
+    def forget(self) -> None:
+        """Remove the file: the tasks are saved."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+    def _aside(self) -> str:
+        if self._path is None:
+            raise AssertionError("unreachable: there is a file")
+        return set_aside(self._path).name
