@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 import torch
 from supsup_core.hopfield import hebb, storkey
-from supsup_datasets import embedded_mnist
 from supsup_methods.errors import UsageError
 from supsup_methods.experiment import Evaluation, FullyConnected, NormalisedFullyConnected
 from supsup_methods.hopsupsup import UnitMaskTraining
@@ -15,36 +14,16 @@ from supsup_methods.recipes.reservoirs import RESERVOIRS
 from supsup_methods.recipes.table5 import TABLE5
 from supsup_methods.reporting import hopfield_figures as figures
 from supsup_methods.reproduction import figures_7_and_8, reservoir_capacity, unknown_tasks_studies
-from supsup_methods.reproduction.bench import Bench
 from supsup_methods.reproduction.findings import Findings, Row, write_findings
 from supsup_methods.reproduction.reservoir_capacity import TURNED, recall_shares
 from supsup_methods.run_folder import RunFolder
-from supsup_methods.running import describe_environment, execute
 from supsup_methods.training_length import StreamTraining
-
-from .test_running import Watcher
 
 
 def small(recipe):
     """Two tasks, narrow, one epoch: what it finds is of no interest."""
     method = replace(recipe.method, training=UnitMaskTraining(epochs=1, batch_size=400))
     return replace(recipe, tasks=2, backbone=NormalisedFullyConnected(hidden=(32, 24)), method=method)
-
-
-@pytest.fixture
-def bench(tmp_path):
-    carried, said = [], []
-
-    def carry_out(recipe, path):
-        carried.append((recipe.name, recipe.seed))
-        folder = RunFolder(path)
-        if not folder.holds_run:
-            path.mkdir(parents=True)
-            folder.begin(recipe, describe_environment(torch.device("cpu"), embedded_mnist(), None))
-        execute(folder, recipe, embedded_mnist(), torch.device("cpu"), Watcher())
-
-    bench = Bench(tmp_path / "runs", 2, False, None, embedded_mnist().digest, "cpu", carry_out, said.append)
-    return bench, carried, said
 
 
 def test_what_was_run_is_not_run_again_and_other_settings_are_refused(bench):
@@ -108,7 +87,7 @@ def test_the_record_holds_values_settings_and_where_they_come_from(bench, tmp_pa
     first, second = stored["rows"]
     assert first == {
         "what": "accuracy", "ours": [50.0, 70.0], "unit": "%", "paper": "60", "mean": 60.0, "std": pytest.approx(200**0.5),
-        "seeds": 2,
+        "seeds": 2, "paper_value": None, "tolerance": None, "difference": None, "status": "",
     }  # fmt: skip
     assert second["std"] is None
     assert stored["settings"]["figure7-hopsupsup"]["backbone"]["hidden"] == [32, 24]

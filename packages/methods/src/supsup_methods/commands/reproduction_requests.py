@@ -31,6 +31,8 @@ class Request:
     """What to reproduce, in turn."""
     seeds: int | None = None
     """How many seeds, from 0 on; without it, as many as the paper has, or with --quick two."""
+    tasks: int | None = None
+    """Tasks that each run of a table learns at most; without it, as many as the paper has."""
     device: str = "auto"
     """auto (a GPU if there is one), cpu, cuda, or cuda:N."""
     data_root: Path | None = None
@@ -66,6 +68,8 @@ def parse_request(argv: list[str]) -> Request:
         raise UsageError(f"targets {' '.join(request.targets)}: {_LIST} measures nothing; ask for it alone")
     if request.seeds is not None and not 1 <= request.seeds <= 10_000:
         raise UsageError(f"--seeds {request.seeds}: it should be 1 to 10000; choose another value")
+    if request.tasks is not None and request.tasks < 1:
+        raise UsageError(f"--tasks {request.tasks}: at least one task is learned; choose 1 or more")
     if request.out.exists() and not request.out.is_dir():
         raise UsageError(f"--out {request.out}: it is a file; choose another folder")
     return request
@@ -105,7 +109,8 @@ def reproduce(request: Request, command: str) -> None:
     for name in request.targets:
         target = TARGETS[name]
         seeds = request.seeds or (min(2, target.seeds) if request.quick else target.seeds)
-        bench = Bench(request.out / "runs", seeds, request.quick, request.data_root, digest, device, carry_out, say)
+        runs = request.out / "runs"
+        bench = Bench(runs, seeds, request.quick, request.data_root, digest, device, carry_out, say, request.tasks)
         if target.seeds == 1 and seeds > 1 and not target.many_seeds:
             say(f"{name}: it is measured with one seed")
         try:
@@ -125,11 +130,13 @@ def reproduce(request: Request, command: str) -> None:
 def _table(title: str, quick: bool, findings: Any) -> Table:
     label = " (a quick, small version)" if quick else ""
     table = Table(title=f"{title}{label}, on {findings.data}, {findings.seconds:.0f} s of runs")
-    for column in ("", "paper", "ours", "seeds"):
-        table.add_column(column, justify="right" if column in ("ours", "seeds") else "left")
+    for column in ("", "paper", "ours", "difference", "", "seeds"):
+        table.add_column(column, justify="right" if column in ("ours", "difference", "seeds") else "left")
     for row in findings.rows:
         spread = "" if row.std is None else f" ± {row.std:.2f}"
-        table.add_row(escape(row.what), row.paper, f"{row.mean:.2f}{spread} {row.unit}", str(len(row.ours)))
+        difference = "" if row.difference is None else f"{row.difference:+.2f}"
+        ours = f"{row.mean:.2f}{spread} {row.unit}"
+        table.add_row(escape(row.what), row.paper, ours, difference, row.status, str(len(row.ours)))
     return table
 
 

@@ -26,6 +26,7 @@ class Bench:
         device: by its name.
         carry_out: runs a recipe.
         say: tells one line of progress.
+        tasks: learned in each run at most; None for as many as the recipe has.
     """
 
     runs: Path
@@ -36,6 +37,7 @@ class Bench:
     device: str
     carry_out: CarryOut
     say: Callable[[str], None]
+    tasks: int | None = None
 
     def each_seed(self, recipe: Recipe) -> Iterator[RunFolder]:
         """Yield a run of the recipe for each seed, having run what is missing.

@@ -24,11 +24,27 @@ class Row:
     unit: str = "%"
     paper: str = ""
     """What the paper says of it; nothing where it says nothing."""
+    paper_value: float | None = None
+    """That as a number, where it is one to compare with."""
+    tolerance: float | None = None
+    """How near ours should be to it, in the unit."""
 
     @property
     def mean(self) -> float:
         """Of all seeds."""
         return statistics.fmean(self.ours)
+
+    @property
+    def difference(self) -> float | None:
+        """Ours less the paper's."""
+        return None if self.paper_value is None else self.mean - self.paper_value
+
+    @property
+    def status(self) -> str:
+        """Whether it is as near as it should be: reproduced, deviates, or nothing where there is nothing to be near to."""
+        if self.difference is None or self.tolerance is None:
+            return ""
+        return "reproduced" if abs(self.difference) <= self.tolerance else "deviates"
 
     @property
     def std(self) -> float | None:
@@ -79,7 +95,17 @@ def write_findings(folder: Path, target: str, findings: Findings, *, quick: bool
 
 
 def _record(target: str, findings: Findings, quick: bool) -> dict[str, Any]:
-    rows = [{**asdict(row), "mean": row.mean, "std": row.std, "seeds": len(row.ours)} for row in findings.rows]
+    rows = [
+        {
+            **asdict(row),
+            "mean": row.mean,
+            "std": row.std,
+            "seeds": len(row.ours),
+            "difference": row.difference,
+            "status": row.status,
+        }
+        for row in findings.rows
+    ]
     first = findings.runs[0] if findings.runs else None
     return {
         "target": target,

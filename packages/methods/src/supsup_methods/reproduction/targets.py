@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 from supsup_methods.reproduction.bench import Bench
 from supsup_methods.reproduction.figures_7_and_8 import figure7, figure8
 from supsup_methods.reproduction.findings import Findings
 from supsup_methods.reproduction.reservoir_capacity import reservoir_capacity
+from supsup_methods.reproduction.tables import measure_table
 from supsup_methods.reproduction.unknown_tasks_studies import epsilon, recurring
 
 
@@ -28,6 +30,18 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
     {
         "figure7": Target("HopSupSup: distance to the right mask during recovery", figure7, 20),
         "figure8": Target("HopSupSup: accuracy with the recovered and the right mask", figure8, 20),
+        **{
+            f"table{number}": Target(about, partial(measure_table, number), seeds)
+            for number, about, seeds in (
+                ("3", "PermutedMNIST, LeNet 300-100, up to 250 tasks", 1),
+                ("4", "PermutedMNIST, FC 1024-1024, up to 250 tasks", 1),
+                ("5", "PermutedMNIST, LeNet 300-100, up to 2500 tasks, GNu and NNs", 1),
+                ("6", "RotatedMNIST, FC 1024-1024, 36 tasks", 1),
+                ("7", "PermutedMNIST, BatchE with task inference", 3),
+                ("8", "how many outputs SupSup needs, LeNet 300-100", 1),
+                ("9", "how many outputs SupSup needs, FC 1024-1024", 1),
+            )
+        },
         "nns-recurring": Target("beyond the paper: NNs, tasks that come back in random order", recurring, 1),
         "nns-epsilon": Target("beyond the paper: NNs, masks and accuracy against ε", epsilon, 1),
         "reservoir-capacity": Target(

@@ -1,0 +1,170 @@
+"""Tables 3 to 9: accuracy after so many tasks, ours beside the paper's.
+
+A row is a run of a recipe, at the run's checkpoints. Rows that differ in nothing but how a task is inferred share the run of
+one of them; a row that stands in two tables is run once.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from supsup_methods.experiment import Recipe
+from supsup_methods.recipes import RECIPES
+from supsup_methods.reporting.table_figures import accuracy_against_tasks
+from supsup_methods.reproduction.asked_again import accuracies_under
+from supsup_methods.reproduction.bench import Bench
+from supsup_methods.reproduction.findings import Findings, Row, findings_of
+from supsup_methods.reproduction.paper_numbers import PaperNumber, curve
+from supsup_methods.result_records import Accuracies
+from supsup_methods.run_folder import RunFolder
+from supsup_methods.task_guessing import OneShot, TaskInference
+from supsup_methods.training_length import TrainingLength
+
+_SUPSUP_POINTS, _BASELINE_POINTS = 0.5, 2.0  # how near the paper's number a reproduced one is
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row of a table.
+
+    Attributes:
+        label: of the row.
+        recipe: name of the recipe whose run it is.
+        paper: the row as the paper has it, by the number of tasks learned.
+        inference: another search than the recipe's, which the run is asked for.
+        points: how near the paper's numbers ours should be, in points.
+    """
+
+    label: str
+    recipe: str
+    paper: Mapping[int, PaperNumber]
+    inference: TaskInference | None = None
+    points: float = _BASELINE_POINTS
+
+
+def measure_table(table: str, bench: Bench) -> Findings:
+    """Measure all rows of a table.
+
+    Args:
+        table: "3" to "9".
+        bench: to work with.
+    """
+    rows: list[Row] = []
+    lines: list[dict[str, Any]] = []
+    runs: dict[str, list[RunFolder]] = {}
+    for row in ROWS[table]:
+        found = list(bench.each_seed(_sized(RECIPES[row.recipe], bench)))
+        runs[row.recipe] = found
+        by_seed = [_accuracies(row, run, bench) for run in found]
+        for at in sorted({each["tasks_learned"] for each in by_seed[0]}):
+            ours = tuple(100 * each["accuracy"] for seed in by_seed for each in seed if each["tasks_learned"] == at)
+            paper = row.paper.get(at)
+            value = None if paper is None else paper.accuracy_percent
+            rows.append(
+                Row(f"{row.label}, {at} tasks", ours, "%", "" if value is None else f"{value:g}", value, row.points)
+            )
+            lines += [{"row": row.label, "tasks": at, "accuracy": accuracy, "paper": value} for accuracy in ours]
+    summaries = [run.summary() for group in runs.values() for run in group]
+    return findings_of(summaries, rows, {"accuracy": accuracy_against_tasks(pd.DataFrame(lines))})
+
+
+def _accuracies(row: TableRow, run: RunFolder, bench: Bench) -> Sequence[Accuracies]:
+    if row.inference is None:
+        return run.summary()["checkpoints"]
+    return accuracies_under(bench, run, row.inference)
+
+
+def _sized(recipe: Recipe, bench: Bench) -> Recipe:
+    """Return the recipe, cut to what was asked for, under a name that says so."""
+    training = recipe.method.training
+    if bench.quick and isinstance(training, TrainingLength):
+        shorter: Any = replace(training, batches=100)
+        recipe = replace(recipe, name=f"{recipe.name}-quick", method=replace(recipe.method, training=shorter))
+    tasks = min(recipe.tasks, 4 if bench.quick else bench.tasks or recipe.tasks)
+    if tasks == recipe.tasks:
+        return recipe
+    name = recipe.name if bench.quick else f"{recipe.name}-{tasks}-tasks"
+    checkpoints = tuple(number for number in recipe.evaluation.checkpoints if number < tasks) or (
+        (2,) if bench.quick else ()
+    )
+    evaluation = replace(recipe.evaluation, checkpoints=checkpoints)
+    return replace(recipe, name=name, tasks=tasks, evaluation=evaluation)
+
+
+def _supsup(table: str, recipe: str, outputs: int) -> tuple[TableRow, ...]:
+    """Return the rows of SupSup by H, and by G of the same masks."""
+    by_h = TableRow(
+        f"SupSup, GNu, H, s = {outputs}", recipe, curve(table, "SupSup", "H", outputs, "GNu"), points=_SUPSUP_POINTS
+    )
+    by_g = TableRow(
+        f"SupSup, GNu, G, s = {outputs}",
+        recipe,
+        curve(table, "SupSup", "G", outputs, "GNu"),
+        OneShot(objective="G"),
+        _SUPSUP_POINTS,
+    )
+    return by_h, by_g
+
+
+def _other(table: str, method: str, recipe: str, scenario: str = "GG") -> TableRow:
+    return TableRow(f"{method}, {scenario}", recipe, curve(table, method))
+
+
+_LENET_BOUNDS, _FC_BOUNDS = ("table3-upper-bound", "table8-lower-bound"), ("table4-upper-bound", "table9-lower-bound")
+
+ROWS: Mapping[str, tuple[TableRow, ...]] = {
+    "3": (
+        *_supsup("3", "table3-supsup-h", 100),
+        _other("3", "PSP", "table3-psp"),
+        _other("3", "BatchE", "table3-batche"),
+        _other("3", "Upper Bound", _LENET_BOUNDS[0]),
+    ),
+    "4": (
+        *_supsup("4", "table4-supsup-h", 500),
+        _other("4", "PSP", "table4-psp"),
+        _other("4", "BatchE", "table4-batche"),
+        _other("4", "Upper Bound", _FC_BOUNDS[0]),
+    ),
+    "5": (
+        *_supsup("5", "table5-supsup-h", 500),
+        TableRow(
+            "SupSup, NNs, H, s = 500",
+            "table5-nns",
+            curve("5", "SupSup", "H", 500, "NNs"),
+            points=_SUPSUP_POINTS,
+        ),
+    ),
+    "6": (
+        TableRow(
+            "SupSup, GNu, H, Binary, full batch",
+            "table6-supsup-h",
+            curve("6", "SupSup full batch, Binary"),
+            points=_SUPSUP_POINTS,
+        ),
+        _other("6", "PSP", "table6-psp"),
+        _other("6", "BatchE", "table6-batche"),
+        _other("6", "Lower Bound", "table6-lower-bound"),
+        _other("6", "Upper Bound", "table6-upper-bound"),
+    ),
+    "7": (
+        _other("7", "BatchE full batch", "table7-batche-full-batch", "GNu"),
+        TableRow("BatchE, GNu", "table7-batche-full-batch", curve("7", "BatchE"), OneShot()),
+    ),
+    "8": (
+        *_supsup("8", "table8-supsup-s200-h", 200),
+        *_supsup("8", "table3-supsup-h", 100),
+        *_supsup("8", "table8-supsup-s25-h", 25),
+        _other("8", "Lower Bound", _LENET_BOUNDS[1]),
+        _other("8", "Upper Bound", _LENET_BOUNDS[0]),
+    ),
+    "9": (
+        *_supsup("9", "table9-supsup-s200-h", 200),
+        *_supsup("9", "table9-supsup-s100-h", 100),
+        *_supsup("9", "table9-supsup-s25-h", 25),
+        _other("9", "Lower Bound", _FC_BOUNDS[1]),
+        _other("9", "Upper Bound", _FC_BOUNDS[0]),
+    ),
+}
+"""The rows of each table."""
