@@ -103,6 +103,11 @@ def _channels_last(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tenso
     return tuple(x.contiguous(memory_format=torch.channels_last) for x in inputs)
 
 
+def example_network(outputs: int) -> nn.Module:
+    """Return a small network for colour images of 32 × 32 pixels: what a function for `--backbone.factory` looks like."""
+    return cifar_resnet18(3, 20, outputs)
+
+
 def own_model(factory: str, outputs: int) -> nn.Module:
     """Return what a function module:function makes for so many outputs.
 

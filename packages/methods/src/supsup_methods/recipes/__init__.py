@@ -6,6 +6,7 @@ from supsup_methods.recipes.figure7 import CONVOLUTIONAL, FIGURE7
 from supsup_methods.recipes.figure10 import FIGURE10
 from supsup_methods.recipes.figure11 import FIGURE11_RIGHT
 from supsup_methods.recipes.heads import HEADS
+from supsup_methods.recipes.own_images import OWN_IMAGES
 from supsup_methods.recipes.reservoirs import RESERVOIRS
 from supsup_methods.recipes.split_imagenet import SPLIT_IMAGENET
 from supsup_methods.recipes.table2 import TABLE2
@@ -35,6 +36,7 @@ RECIPES: dict[str, Recipe] = {
         RESERVOIRS,
         FIGURE11_RIGHT,
         SPLIT_IMAGENET,
+        OWN_IMAGES,
     )
     for recipe in recipes
 }
