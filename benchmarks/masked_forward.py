@@ -209,16 +209,21 @@ def plain_ways(net: FrozenNetwork, images: Tensor) -> list[Way]:
     ]
 
 
-def switch_way(tasks: Tasks, net: FrozenNetwork) -> Way:
-    """Return a task switch: reads the bits and W, writes W ⊙ M."""
+def switch_ways(tasks: Tasks, net: FrozenNetwork) -> list[Way]:
+    """Return a task switch, into memory in use and into fresh memory: reads the bits and W, writes W ⊙ M."""
     moved = tasks.bank.row_bytes + 2 * net.num_bits * net.dtype.itemsize
-    return Way(SWITCH, tasks.bank.weights, tasks.kind, moved)
+    used = torch.empty_like(net.flatten(net.frozen))
+    return [
+        Way(SWITCH, partial(tasks.bank.weights, out=used), tasks.kind, moved),
+        Way(f"{SWITCH}, to fresh memory", tasks.bank.weights, tasks.kind, moved),
+    ]
 
 
 def masked_ways(net: FrozenNetwork, tasks: Tasks, images: Tensor, layout: torch.memory_format) -> list[Way]:
     """Return the masked forward passes: weights in place, with a switch, and W multiplied in each call, as the paper does."""
     bank, frozen = tasks.bank, net.frozen
     placed: list[Weights] = [bank.weights(task) for task in range(len(bank))]
+    used = torch.empty_like(net.flatten(frozen))
     floats = [{name: mask.to(net.dtype) for name, mask in masks.items()} for masks in tasks.masks]
 
     def multiply_with(masks: Sequence[Masks], task: int) -> Tensor:
@@ -227,7 +232,7 @@ def masked_ways(net: FrozenNetwork, tasks: Tasks, images: Tensor, layout: torch.
 
     ways = [
         Way(IN_PLACE, lambda task: net(images, placed[task]), tasks.kind),
-        Way(WITH_SWITCH, lambda task: net(images, bank.weights(task)), tasks.kind),
+        Way(WITH_SWITCH, lambda task: net(images, bank.weights(task, out=used)), tasks.kind),
         Way("masked, W × a float mask", partial(multiply_with, floats), tasks.kind),
         Way("masked, W × a bool mask", partial(multiply_with, tasks.masks), tasks.kind),
     ]
@@ -284,7 +289,7 @@ def measure(setting: Setting, options: argparse.Namespace) -> dict[str, Any]:
     ways = plain_ways(net, images)
     for tasks in (*kinds, *(each.tasks for each in coded)):
         check_weights(net, tasks)
-        ways.append(switch_way(tasks, net))
+        ways += switch_ways(tasks, net)
     for tasks in kinds:
         ways += masked_ways(net, tasks, images, setting.layout)
     with torch.autocast(setting.device.type, dtype=torch.bfloat16, enabled=setting.precision == "bfloat16"):

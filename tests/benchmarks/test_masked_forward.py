@@ -58,7 +58,8 @@ def test_the_summary_holds_all_ways(benchmark, tmp_path):
     )
     kinds = {"half", "sparse"}
     expected = {("plain forward", ""), ("copy of W", ""), ("copy of W to fresh memory", "")}
-    expected |= {("switch alone", kind) for kind in (*kinds, *(f"{kind}, compact" for kind in kinds))}
+    switches = ("switch alone", "switch alone, to fresh memory")
+    expected |= {(what, kind) for what in switches for kind in (*kinds, *(f"{kind}, compact" for kind in kinds))}
     expected |= {(what, kind) for what in FORWARDS - {"plain forward"} for kind in kinds}
     rows = {(row["what"], row["masks"]): row for row in measured["rows"]}
     assert set(rows) == expected

@@ -4,7 +4,18 @@ import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from supsup_core.packed_bits import checksum, count_ones, pack, raw_bytes, row_bytes, unpack, unpack_to
+from supsup_core import FrozenNetwork, MaskBank
+from supsup_core.packed_bits import (
+    checksum,
+    count_ones,
+    pack,
+    raw_bytes,
+    row_bytes,
+    unpack,
+    unpack_into,
+    unpack_to,
+)
+from torch import nn
 
 bits = st.lists(st.booleans(), min_size=1, max_size=300).map(lambda values: torch.tensor(values))
 
@@ -55,3 +66,23 @@ def test_raw_bytes_are_all_bytes_in_order():
     assert raw_bytes(values) == values.numpy().tobytes()
     assert raw_bytes(values.T) == values.T.contiguous().numpy().tobytes()
     assert raw_bytes(values[:0]) == b""
+
+
+@given(st.integers(1, 200), st.integers(0, 1000))
+def test_unpacking_into_memory_in_use_is_unpacking(num_bits, seed):
+    bits = torch.rand(num_bits, generator=torch.Generator().manual_seed(seed)) > 0.5
+    out = torch.full((num_bits,), float("nan"))
+    assert unpack_into(pack(bits), out) is out
+    assert torch.equal(out, unpack_to(pack(bits), num_bits, torch.float32))
+
+
+def test_weights_can_be_written_over_those_of_the_last_task():
+    net = FrozenNetwork(nn.Sequential(nn.Linear(7, 5), nn.Linear(5, 3)), seed=0)
+    bank, generator = MaskBank(net), torch.Generator().manual_seed(0)
+    for _ in range(2):
+        bank.append({entry.name: torch.rand(entry.shape, generator=generator) > 0.5 for entry in net.maskable})
+    kept = torch.empty(net.num_bits)
+    for task in (0, 1, 0):
+        weights = bank.weights(task, out=kept)
+        assert torch.equal(net.flatten(weights), net.flatten(bank.weights(task)))
+        assert weights["0.weight"].data_ptr() == kept.data_ptr()

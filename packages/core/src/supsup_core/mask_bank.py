@@ -13,7 +13,7 @@ from supsup_core.checked_tasks import CheckedTasks
 from supsup_core.errors import CorruptBank, InvalidArgument
 from supsup_core.frozen_network import FrozenNetwork
 from supsup_core.mask_coverage import coverages, partial_coverage
-from supsup_core.packed_bits import count_ones, inner_products, pack, row_bytes, unpack, unpack_to
+from supsup_core.packed_bits import count_ones, inner_products, pack, row_bytes, unpack, unpack_into, unpack_to
 from supsup_core.shapes import Masks, OuterProducts, Weights
 from supsup_core.task_rows import TaskRows, TaskStatistics, flatten_masks, refuse_other_beliefs, refuse_other_rows
 
@@ -172,15 +172,18 @@ class MaskBank:
         self._refuse_unknown(task)
         return self._net.unflatten(unpack(self._tasks.row(task), self._net.num_bits))
 
-    def weights(self, task: int) -> Weights:
+    def weights(self, task: int, out: Float[Tensor, " bits"] | None = None) -> Weights:
         """Return W ⊙ M^task, and the task's running statistics.
+
+        Where `out` is given they are written there, and views of it returned: for whoever changes tasks often.
 
         Raises:
             InvalidArgument: there is no such task.
         """
         self._refuse_unknown(task)
-        masked = unpack_to(self._tasks.row(task), self._net.num_bits, self._frozen.dtype).mul_(self._frozen)
-        return self._net.unflatten(masked) | self._statistics.named(task)
+        row, bits = self._tasks.row(task), self._net.num_bits
+        mask = unpack_to(row, bits, self._frozen.dtype) if out is None else unpack_into(row, out)
+        return self._net.unflatten(mask.mul_(self._frozen)) | self._statistics.named(task)
 
     def blend(self, beliefs: Float[Tensor, "*rows tasks"]) -> Weights:
         """Return W ⊙ sum_i α_i M^i: from the running counts where all α are equal, else over the tasks with α_i ≠ 0.
@@ -194,9 +197,8 @@ class MaskBank:
         """
         refuse_other_beliefs(beliefs, len(self))
         if beliefs.ndim > 1:
-            coverage = coverages(self._tasks, self._net.num_bits, beliefs.flatten(0, -2)).unflatten(
-                0, beliefs.shape[:-1]
-            )
+            flat = coverages(self._tasks, self._net.num_bits, beliefs.flatten(0, -2))
+            coverage = flat.unflatten(0, beliefs.shape[:-1])
         elif bool((beliefs == beliefs[0]).all()):
             coverage = self._all_counts().to(beliefs.dtype) * beliefs[0]
         else:

@@ -30,6 +30,12 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(f"cuda:{int(index or 0)}")
 
 
+def make_repeatable(device: torch.device) -> None:
+    """Have convolutions on a GPU add up in one order, as a run that goes on after a stop must end with the same bits."""
+    if device.type == "cuda":
+        torch.backends.cudnn.deterministic = True
+
+
 def describe_device(device: torch.device) -> str:
     """Return the device as people know it: "cuda:0 (NVIDIA H100)"."""
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)

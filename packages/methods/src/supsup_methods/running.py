@@ -15,7 +15,7 @@ from supsup_datasets import AnyDataset, Scenario, Task, TaskStream
 from supsup_methods.assembly import build_problem, open_method
 from supsup_methods.continual_method import AllocatesMasks, AnyMethod
 from supsup_methods.data_assembly import build_stream
-from supsup_methods.devices import describe_machine
+from supsup_methods.devices import describe_machine, make_repeatable
 from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import Checkpoint, evaluate_task
 from supsup_methods.experiment import Recipe
@@ -106,6 +106,7 @@ def execute(
     with the bits of one that was not. The tasks in flight go on from where they were kept last (`snapshots`), and those that a
     crash of the machine damaged are learned again.
     """
+    make_repeatable(device)
     dataset = dataset.to(device)
     snapshots = Snapshots(folder.path / SNAPSHOT, snapshot_seconds)
     stream, problem = build_stream(recipe, dataset), build_problem(recipe, dataset, device, snapshots)

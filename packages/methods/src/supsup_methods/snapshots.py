@@ -47,16 +47,18 @@ class Snapshots:
             return 0
         try:
             kept, step = read_tensors(self._path, torch.device("cpu"))
+            of, seconds = kept.pop(_TASKS).tolist(), float(kept.pop(_SECONDS))
+            if of != list(tasks):
+                return 0  # from before the last task was saved
+            _refuse_other(self._path, kept, state)
         except CorruptBank as error:
             self.notes.append(
                 f"{str(error).split(';')[0]}; the task is learned from its start; it is now {self._aside()}"
             )
             return 0
-        if kept.pop(_TASKS).tolist() != list(tasks):
-            return 0  # from before the last task was saved
         for name, tensor in state.items():
             tensor.copy_(kept[name])
-        self.seconds_before = float(kept[_SECONDS])
+        self.seconds_before = seconds
         return step
 
     def offer(self, tasks: Sequence[int], step: int, state: Mapping[str, Tensor]) -> None:
@@ -80,3 +82,10 @@ class Snapshots:
         if self._path is None:
             raise AssertionError("unreachable: there is a file")
         return set_aside(self._path).name
+
+
+def _refuse_other(path: Path, kept: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Raise CorruptBank where other tensors were kept than training has."""
+    found, expected = ({name: tuple(value.shape) for name, value in each.items()} for each in (kept, state))
+    if found != expected:
+        raise CorruptBank(f"{path}: it holds {found} where training has {expected}")

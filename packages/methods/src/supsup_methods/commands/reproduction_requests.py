@@ -20,12 +20,16 @@ from supsup_methods.errors import UsageError
 from supsup_methods.experiment import PermutedMnist, Recipe
 from supsup_methods.run_folder import RunFolder
 
-_LIST = "list"
+_LIST, _REPORT = "list", "report"
+_REPORT_FILE, _RECORDS = Path("REPRODUCTION.md"), "records"
 
 
 @dataclass(frozen=True)
 class Request:
-    """Measure a table or figure of the paper, and set ours beside the paper's; `list` says which there are."""
+    """Measure a table or figure of the paper, and set ours beside the paper's.
+
+    `list` says which there are; `report` writes REPRODUCTION.md from the records in --out.
+    """
 
     targets: Annotated[tuple[str, ...], tyro.conf.Positional]
     """What to reproduce, in turn."""
@@ -58,14 +62,14 @@ def parse_request(argv: list[str]) -> Request:
         ) from None
 
     request = parse_options(Request, argv, prog="supsup-reproduce")
-    known = ", ".join((*TARGETS, _LIST))
+    known = ", ".join((*TARGETS, _LIST, _REPORT))
     if not request.targets:
         raise UsageError(f"targets: none is named; choose from {known}")
     for target in request.targets:
-        if target not in TARGETS and target != _LIST:
+        if target not in TARGETS and target not in (_LIST, _REPORT):
             raise UsageError(f"target {target}: not known; there are: {known}")
-    if _LIST in request.targets and len(request.targets) > 1:
-        raise UsageError(f"targets {' '.join(request.targets)}: {_LIST} measures nothing; ask for it alone")
+        if target in (_LIST, _REPORT) and len(request.targets) > 1:
+            raise UsageError(f"targets {' '.join(request.targets)}: {target} measures nothing; ask for it alone")
     if request.seeds is not None and not 1 <= request.seeds <= 10_000:
         raise UsageError(f"--seeds {request.seeds}: it should be 1 to 10000; choose another value")
     if request.tasks is not None and request.tasks < 1:
@@ -84,6 +88,7 @@ def reproduce(request: Request, command: str) -> None:
     """
     from supsup_methods.reproduction.bench import Bench
     from supsup_methods.reproduction.findings import write_findings
+    from supsup_methods.reproduction.report import write_report
     from supsup_methods.reproduction.targets import TARGETS
 
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that lacks a sign shows another
@@ -91,6 +96,10 @@ def reproduce(request: Request, command: str) -> None:
     if _LIST in request.targets:
         for name, target in TARGETS.items():
             console.print(f"[bold]{name}[/]: {target.about}")
+        return
+    if _REPORT in request.targets:
+        write_report(request.out / _RECORDS, _REPORT_FILE)
+        console.print(f"written to [bold]{_REPORT_FILE}[/]")
         return
     device, digest = str(resolve_device(request.device)), load_dataset(PermutedMnist(), request.data_root).digest
 
@@ -123,7 +132,7 @@ def reproduce(request: Request, command: str) -> None:
         for title, lines in findings.tables.items():
             if lines and len(lines) <= 40:
                 console.print(_lines(title, lines))
-        for path in write_findings(request.out / "records", name, findings, quick=request.quick):
+        for path in write_findings(request.out / _RECORDS, name, findings, quick=request.quick):
             console.print(f"written to [bold]{escape(str(path))}[/]", soft_wrap=True)
 
 

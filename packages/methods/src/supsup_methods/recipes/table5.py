@@ -9,6 +9,7 @@ from supsup_methods.supsup import SupSupSettings
 from supsup_methods.supsup_unknown_tasks import UnknownTasksSettings
 from supsup_methods.task_guessing import OneShot
 from supsup_methods.training_length import StreamTraining
+from supsup_methods.upper_bound import UpperBoundSettings
 
 _BACKBONE = FullyConnected(hidden=(300, 100), outputs=500)
 _CHECKPOINTS = (10, 50, 100, 500, 1000, 1500, 2000)
@@ -24,6 +25,13 @@ TABLE5 = (
         backbone=_BACKBONE,
         method=SupSupSettings(inference=OneShot(objective="G")),
         evaluation=_INFERRED,
+    ),
+    Recipe(
+        "table5-upper-bound",
+        2500,
+        backbone=FullyConnected(hidden=(300, 100), outputs=10),
+        method=UpperBoundSettings(),
+        evaluation=Evaluation(scenario="GG", checkpoints=_CHECKPOINTS),
     ),
     Recipe(
         "nns-recurring",

@@ -135,6 +135,7 @@ ROWS: Mapping[str, tuple[TableRow, ...]] = {
             curve("5", "SupSup", "H", 500, "NNs"),
             points=_SUPSUP_POINTS,
         ),
+        _other("5", "Upper Bound", "table5-upper-bound"),
     ),
     "6": (
         TableRow(
@@ -151,6 +152,8 @@ ROWS: Mapping[str, tuple[TableRow, ...]] = {
     "7": (
         _other("7", "BatchE full batch", "table7-batche-full-batch", "GNu"),
         TableRow("BatchE, GNu", "table7-batche-full-batch", curve("7", "BatchE"), OneShot()),
+        TableRow("SupSup, GNu, H, s = 500", "table4-supsup-h", curve("7", "SupSup"), points=_SUPSUP_POINTS),
+        _other("7", "Upper Bound", _FC_BOUNDS[0]),
     ),
     "8": (
         *_supsup("8", "table8-supsup-s200-h", 200),

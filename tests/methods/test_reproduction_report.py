@@ -1,0 +1,99 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+from supsup_methods.errors import UsageError
+from supsup_methods.reproduction.findings import Findings, Row, write_findings
+from supsup_methods.reproduction.paper_numbers import paper_numbers
+from supsup_methods.reproduction.report import MARK, report, write_report
+
+ROOT = Path(__file__).parents[2]
+
+
+def recorded(folder, target, *rows, quick=False):
+    write_findings(
+        folder, target, Findings(tuple(rows), seconds=7200.0, machine="two cores", data="MNIST"), quick=quick
+    )
+
+
+def cells(text, label):
+    """Return the cells of the lines of a row, the paper's first."""
+    lines = text.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith(f"| {label} |"))
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[start : start + 3]]
+
+
+def test_without_records_every_number_of_the_paper_is_there_and_not_run(tmp_path):
+    text = report(tmp_path)
+    assert text.startswith(MARK)
+    assert f"**0 reproduced, 0 deviate, {len(paper_numbers())} not run**, of {len(paper_numbers())} numbers" in text
+    for number in paper_numbers():
+        assert f"{number.accuracy_percent:.2f}" in text
+
+
+def test_a_record_fills_its_row_and_says_how_far_off_it_is(tmp_path):
+    label = "SupSup, GNu, H, s = 100"
+    recorded(
+        tmp_path,
+        "table3",
+        Row(f"{label}, 10 tasks", (93.0, 94.0), paper_value=93.65, tolerance=0.5),
+        Row(f"{label}, 50 tasks", (90.0,), paper_value=93.68, tolerance=0.5),
+    )
+    text = report(tmp_path)
+    paper, ours, verdict = cells(text, label)
+    assert paper[2:4] == ["93.65", "93.68"]
+    assert ours[2:4] == ["93.50 ± 0.71 (2)", "90.00 (1)"]
+    assert verdict[2:5] == ["-0.15 reproduced", "-3.68 deviates", "not run"]
+    assert f"**1 reproduced, 1 deviate, {len(paper_numbers()) - 2} not run**" in text
+    assert re.search(r"^\| table3 \| 1 \| 1 \| 28 \| 2\.0 \| \d{4}-\d\d-\d\d \|$", text, flags=re.MULTILINE)
+
+
+def test_a_target_that_the_paper_has_no_numbers_of_is_listed_behind_the_tables(tmp_path):
+    recorded(tmp_path, "nns-recurring", Row("masks allocated", (20.0,), "for 20 tasks"))
+    assert "| masks allocated |  | 20.00 for 20 tasks (1) |  |" in report(tmp_path)
+
+
+def test_quick_versions_are_left_out(tmp_path):
+    recorded(tmp_path, "nns-recurring", Row("masks allocated", (20.0,)), quick=True)
+    assert "masks allocated" not in report(tmp_path)
+
+
+def test_what_deviates_is_explained_where_something_is_known(tmp_path):
+    label = "BatchE, GNu"
+    recorded(tmp_path, "table7", Row(f"{label}, 10 tasks", (30.0,), paper_value=66.08, tolerance=2.0))
+    assert f"- {label}: As with the full batch." in report(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"rows": []}', '{"rows": [{"what": "x"}]}'])
+def test_what_is_no_record_is_refused_by_its_name(tmp_path, content):
+    (tmp_path / "table3.json").write_text(content)
+    with pytest.raises(UsageError, match=r"table3\.json: (it is no record|the record has no .*; measure table3 again)"):
+        report(tmp_path)
+
+
+def test_a_file_of_somebody_elses_is_not_overwritten(tmp_path):
+    path = tmp_path / "REPRODUCTION.md"
+    path.write_text("mine\n")
+    with pytest.raises(UsageError, match="it was not written by this command and is not overwritten; move it away"):
+        write_report(tmp_path, path)
+    assert path.read_text() == "mine\n"
+
+
+def test_it_is_written_over_an_earlier_one(tmp_path):
+    path = tmp_path / "REPRODUCTION.md"
+    write_report(tmp_path / "records", path)
+    recorded(tmp_path / "records", "nns-recurring", Row("masks allocated", (20.0,)))
+    write_report(tmp_path / "records", path)
+    assert "masks allocated" in path.read_text()
+
+
+def test_the_committed_report_is_that_of_the_committed_records():
+    assert (ROOT / "REPRODUCTION.md").read_text() == report(ROOT / "reproduction" / "records")
+
+
+def test_committed_records_say_where_they_come_from():
+    records = [json.loads(path.read_text()) for path in (ROOT / "reproduction" / "records").glob("*.json")]
+    assert records
+    for record in records:
+        assert record["machine"] and record["data"] and record["commit"] and record["seeds"] and record["settings"]
