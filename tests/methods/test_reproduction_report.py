@@ -96,4 +96,4 @@ def test_committed_records_say_where_they_come_from():
     records = [json.loads(path.read_text()) for path in (ROOT / "reproduction" / "records").glob("*.json")]
     assert records
     for record in records:
-        assert record["machine"] and record["data"] and record["commit"] and record["seeds"] and record["settings"]
+        assert all(record[name] for name in ("machine", "data", "commit", "seeds", "settings"))

@@ -58,8 +58,8 @@ def report(records: Path) -> str:
         "# Reproduction",
         "",
         "Every number that the paper prints, beside ours. A row of SupSup is reproduced where it is within 0.5 points of the "
-        "paper's, a row of a baseline within 2. Accuracies are in percent. Ours are means ± standard deviations over seeds; their "
-        "number is in brackets.",
+        "paper's, a row of a baseline within 2. Accuracies are in percent. Ours are means ± standard deviations over seeds, "
+        "whose number is in brackets.",
         "",
         f"**{counts['reproduced']} reproduced, {counts['deviates']} deviate, {counts[_NOT_RUN]} not run**, of "
         f"{sum(counts.values())} numbers. `supsup-reproduce TARGET --data-root DIR` measures a target again.",
