@@ -7,12 +7,13 @@ from supsup_methods.batch_ensemble import BatchESettings
 from supsup_methods.dense_training import DenseTraining
 from supsup_methods.hopsupsup import HopfieldRecovery, HopSupSupSettings, UnitMaskTraining
 from supsup_methods.lower_bound import LowerBoundSettings
+from supsup_methods.mask_rules import EdgePopupMasks
 from supsup_methods.mask_training import MaskTraining
 from supsup_methods.psp import PspSettings
 from supsup_methods.separate_heads import HeadTraining, SeparateHeadsSettings
 from supsup_methods.supsup import SupSupSettings
 from supsup_methods.supsup_unknown_tasks import Allocation, UnknownTasksSettings
-from supsup_methods.training_length import StreamTraining, TaskTraining
+from supsup_methods.training_length import Schedule, StreamTraining, TaskTraining
 from supsup_methods.upper_bound import UpperBoundSettings
 
 _DENSE = DenseTraining(batches=120, batch_size=20, learning_rate=0.003)
@@ -40,7 +41,14 @@ SMALL: dict[str, Any] = {
 }
 """By `kind`."""
 
+_COSINE = MaskTraining(
+    batches=120, batch_size=20, learning_rate=0.01, optimizer="adam", schedule=Schedule("cosine", warm_up=0.1)
+)
+
 VARIANTS = SMALL | {
+    "supsup with edge-popup, adam, a cosine and transfer": SupSupSettings(
+        training=_COSINE, masks=EdgePopupMasks(budget_factor=2.0, transfer=True), statistics="float16"
+    ),
     "hopsupsup without a witness": replace(SMALL["hopsupsup"], witness=False),
     "batch-ensemble with heads": replace(SMALL["batch-ensemble"], last_layer="head"),
     "batch-ensemble over random weights": replace(SMALL["batch-ensemble"], trunk="random"),

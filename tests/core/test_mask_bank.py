@@ -69,6 +69,38 @@ def test_the_uniform_blend_from_counts_equals_the_sum_over_tasks():
     assert (by_counts - uniform @ float_masks(bank)).abs().max() <= 12 * EPS64
 
 
+@pytest.mark.parametrize("tasks", [1, 3, 10])
+def test_the_mean_mask_is_the_share_of_masks_with_each_weight_however_tasks_came_and_went(tasks, tmp_path):
+    net = small_network()
+    bank = MaskBank(net)
+    for task in range(tasks):
+        bank.append(random_masks(net, task))
+        # One count and one quotient, rounded once.
+        assert torch.equal(bank.mean_mask(), float_masks(bank).sum(dim=0) / (task + 1))
+    bank.save(tmp_path)
+    opened = MaskBank.open(tmp_path, net)
+    assert torch.equal(opened.mean_mask(), bank.mean_mask())
+    opened.append(random_masks(net, 99))
+    opened.replace(0, random_masks(net, 98))
+    assert torch.equal(opened.mean_mask(), float_masks(opened).sum(dim=0) / (tasks + 1))
+    opened.remove(0)
+    assert torch.equal(opened.mean_mask(), float_masks(opened).sum(dim=0) / tasks)
+
+
+def test_the_mean_mask_of_no_task_is_nothing_in_the_networks_type():
+    for dtype in (torch.float32, torch.float64):
+        bank = MaskBank(small_network(dtype=dtype))
+        assert bank.mean_mask().dtype == dtype
+        assert bank.mean_mask().tolist() == [0.0] * 65
+
+
+def test_what_is_done_to_a_mean_mask_changes_no_bank():
+    bank = filled_bank(small_network(), 3)
+    before = bank.mean_mask()
+    bank.mean_mask().zero_()
+    assert torch.equal(bank.mean_mask(), before)
+
+
 @pytest.mark.parametrize("tasks", [1, 2, 7])
 def test_one_hot_beliefs_are_exactly_the_task(tasks):
     bank = filled_bank(small_network(), tasks)

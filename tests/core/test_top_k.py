@@ -9,6 +9,7 @@ from supsup_core import (
     erdos_renyi_budget,
     top_k,
     top_k_mask,
+    top_k_masks,
 )
 from torch import nn
 
@@ -51,6 +52,46 @@ def test_the_gradient_passes_with_the_sign_of_the_score(scores, seed):
         value if score >= 0 else -value for score, value in zip(scores.tolist(), upstream.tolist(), strict=True)
     ]
     assert gradient.tolist() == expected
+
+
+@given(st.lists(tied_scores, min_size=1, max_size=4), st.data(), st.integers(0, 2**63))
+def test_layers_together_are_each_layer_alone(layers, data, key):
+    ks = [data.draw(st.integers(1, len(layer))) for layer in layers]
+    keys = [key + number for number in range(len(layers))]
+    masks = top_k_masks(layers, ks, keys)
+    assert len(masks) == len(layers)
+    for mask, layer, k, own in zip(masks, layers, ks, keys, strict=True):
+        assert torch.equal(mask, top_k_mask(layer, k, own))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@given(k=st.integers(1, 300), seed=st.integers(0, 1000))
+def test_the_mask_is_that_of_a_sorted_list(dtype, k, seed):
+    scores = torch.randn(300, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+    mask = top_k_mask(scores, k, 0)
+    least = sorted(scores.abs().tolist(), reverse=True)[k - 1]
+    assert int(mask.sum()) == k
+    assert (scores.abs()[mask] >= least).all()
+    assert (scores.abs()[~mask] <= least).all()
+    assert mask[scores.abs() > least].all()
+
+
+def test_shapes_stay_and_scores_are_only_looked_at():
+    scores = [torch.randn(4, 3, 2, 2), torch.randn(5, 7)[:, ::2].requires_grad_()]
+    before = [layer.detach().clone() for layer in scores]
+    masks = top_k_masks(scores, [3, 4], [1, 2])
+    assert [mask.shape for mask in masks] == [(4, 3, 2, 2), (5, 4)]
+    assert all(mask.dtype == torch.bool and not mask.requires_grad for mask in masks)
+    assert all(torch.equal(layer, copy) for layer, copy in zip(scores, before, strict=True))
+
+
+def test_one_layer_of_several_that_is_wrong_is_refused():
+    with pytest.raises(InvalidArgument, match="k=5: a mask over 4 weights holds 1 to 4 of them"):
+        top_k_masks([torch.ones(6), torch.ones(4)], [5, 5], [0, 0])
+    with pytest.raises(InvalidArgument, match="scores: some are NaN"):
+        top_k_masks([torch.ones(6), torch.tensor([1.0, torch.nan, 2.0, 3.0])], [6, 2], [0, 0])
+    with pytest.raises(InvalidArgument, match="scores: some are NaN"):
+        top_k_masks([torch.full((4,), torch.nan)], [4], [0])
 
 
 @pytest.mark.parametrize("k", [0, -1, 5])

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from supsup_methods.optimizers import SGD, Adam, RMSprop
+from supsup_methods.optimizers import OPTIMIZERS, SGD, Adam, RMSprop
 
 STEPS, RATE = 100, 1e-2
 PAIRS = [(RMSprop, torch.optim.RMSprop), (Adam, torch.optim.Adam)]
@@ -69,3 +69,56 @@ def test_the_tensor_itself_is_moved_and_the_gradient_is_not(optimizer):
     optimizer(values, RATE).step(gradient)
     assert values.sign().tolist() == [-1.0, 1.0, 0.0]
     assert gradient.tolist() == [1.0, -1.0, 0.0]
+
+
+@pytest.mark.parametrize(("ours", "torchs"), [(SGD, torch.optim.SGD), *PAIRS])
+def test_a_share_of_the_rate_is_a_lower_rate_of_torchs(ours, torchs):
+    start = torch.randn(50, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    values, parameter = start.clone(), torch.nn.Parameter(start.clone())
+    optimizer, oracle = ours(values, RATE), torchs([parameter], lr=RATE)
+    for number, gradient in enumerate(gradients()):
+        share = (1 + number % 7) / 7
+        optimizer.step(gradient, share)
+        oracle.param_groups[0]["lr"] = share * RATE
+        parameter.grad = gradient.clone()
+        oracle.step()
+    # As for whole rates; plain descent moves by up to 1e2 · RATE · 5, rounded twice.
+    tolerance = STEPS * (10 * RATE * 3 * STEPS + 2**4) * torch.finfo(torch.float64).eps
+    assert (values - parameter.detach()).abs().max() <= tolerance
+
+
+@pytest.mark.parametrize("optimizer", [RMSprop, Adam])
+def test_a_share_changes_the_move_and_nothing_that_is_remembered(optimizer):
+    whole, part = (
+        optimizer(torch.zeros(50, dtype=torch.float64), RATE),
+        optimizer(torch.zeros(50, dtype=torch.float64), RATE),
+    )
+    for gradient in gradients()[:5]:
+        whole.step(gradient)
+        part.step(gradient, 0.0)
+    assert all(torch.equal(part.state[name], value) for name, value in whole.state.items())
+
+
+@pytest.mark.parametrize("stop", [0, 1, 37])
+@pytest.mark.parametrize("optimizer", [SGD, RMSprop, Adam])
+def test_what_is_remembered_can_be_written_back_to_go_on_to_the_same_bits(optimizer, stop):
+    values = torch.zeros(50)
+    whole = optimizer(values, RATE)
+    kept = {}
+    for number, gradient in enumerate(gradients()[:50]):
+        if number == stop:
+            kept = {name: value.clone() for name, value in {"values": values, **whole.state}.items()}
+        whole.step(gradient.float(), 0.5 + number / 100)
+    again = torch.ones(50)
+    rest = optimizer(again, RATE)
+    rest.step(torch.ones(50))  # whatever it remembered is written over
+    for name, value in {"values": again, **rest.state}.items():
+        value.copy_(kept[name])
+    for number, gradient in list(enumerate(gradients()[:50]))[stop:]:
+        rest.step(gradient.float(), 0.5 + number / 100)
+    assert torch.equal(again, values)
+    assert all(torch.equal(rest.state[name], value) for name, value in whole.state.items())
+
+
+def test_recipes_name_rmsprop_and_adam():
+    assert dict(OPTIMIZERS) == {"rmsprop": RMSprop, "adam": Adam}

@@ -1,0 +1,211 @@
+"""From a recipe's backbone to a network: the same for a seed, with the weights it came with where that is asked, or refused."""
+
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from supsup_core import CorruptBank, NetworkMismatch
+from supsup_datasets import ImageDataset, Normalization
+from supsup_methods.assembly import build_problem, open_method, refuse_impossible, stored_bytes
+from supsup_methods.backbone_assembly import backbone_shapes, build_backbone, describe_backbone
+from supsup_methods.batch_ensemble import BatchESettings
+from supsup_methods.errors import UsageError
+from supsup_methods.experiment import (
+    CifarResNet18,
+    Evaluation,
+    FullyConnected,
+    NormalisedFullyConnected,
+    OwnModel,
+    PermutedMnist,
+    Recipe,
+    SmallConvolutional,
+    TorchvisionModel,
+)
+from supsup_methods.mask_rules import EdgePopupMasks
+from supsup_methods.mask_training import MaskTraining
+from supsup_methods.separate_heads import SeparateHeadsSettings
+from supsup_methods.supsup import SupSupSettings
+from supsup_methods.upper_bound import UpperBoundSettings
+from torch import nn
+
+from .problems import labelled
+from .vision_problems import CPU
+
+OWN = "own_networks_of_these_tests"
+SOURCE = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, outputs):
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(20, 9), nn.BatchNorm1d(9), nn.ReLU())
+        self.head = nn.Linear(9, outputs)
+
+    def forward(self, images):
+        return self.head(self.body(images))
+
+def build(outputs):
+    return Net(outputs)
+
+def build_without_tensors_of_the_meta_device(outputs):
+    net = Net(outputs)
+    net.body[1].weight.data.mul_(float(net.body[1].weight.data.abs().max()))
+    return net
+
+def wide(outputs):
+    return Net(outputs + 1)
+
+def of_images(outputs):
+    return nn.Sequential(nn.Conv2d(1, outputs, 1), nn.Flatten())
+
+def of_colours(outputs):
+    return nn.Sequential(nn.Conv2d(3, outputs, 1), nn.Flatten())
+"""
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / f"{OWN}.py").write_text(SOURCE)
+    yield tmp_path
+    sys.modules.pop(OWN, None)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return ImageDataset("blobs", labelled(60, 0), labelled(21, 1), Normalization((0.5,), (0.25,)))
+
+
+def recipe(factory="build", weights="signed-constant", seed=0, **changes):
+    masks = SupSupSettings(training=MaskTraining(batches=6, batch_size=20), masks=EdgePopupMasks())
+    backbone = OwnModel(factory=f"{OWN}:{factory}", weights=weights, outputs=3)
+    whole = Recipe("own", 2, seed=seed, backbone=backbone, method=masks, evaluation=Evaluation(scenario="GG"))
+    return replace(whole, **changes)
+
+
+METHODS = [SupSupSettings(), UpperBoundSettings(), BatchESettings(), SeparateHeadsSettings(trunk="random")]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.kind)
+def test_weights_of_ones_own_stay_to_the_bit_in_every_method(method, workplace, data):
+    asked = recipe(weights="own", method=method)
+    torch.manual_seed(123)  # which should not matter
+    made = build_backbone(asked, data)
+    net = open_method(asked, build_problem(asked, data, CPU), workplace / "none", None).method.net
+    assert list(dict(net.module.named_parameters())) == [name for name, _ in made.named_parameters()]
+    for name, value in net.module.named_parameters():
+        assert torch.equal(value, dict(made.named_parameters())[name])
+    assert net.module.head.bias.abs().max() > 0, "biases too"
+
+
+def test_without_asking_for_them_weights_are_signed_constants(workplace, data):
+    net = build_problem(recipe(), data, CPU).network()
+    assert set(net.frozen["body.1.weight"].abs().unique().tolist()) == {float(torch.tensor(0.1).sqrt())}
+    assert net.module.head.bias.abs().max() == 0
+
+
+def test_a_seed_gives_the_same_random_weights_and_leaves_the_global_generator_alone(workplace, data):
+    prints = []
+    for seed, before in ((0, 1), (0, 2), (5, 1)):
+        torch.manual_seed(before)
+        state = torch.random.get_rng_state()
+        prints.append(build_problem(recipe(weights="own", seed=seed), data, CPU).network().fingerprint)
+        assert torch.equal(torch.random.get_rng_state(), state)
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_what_was_learned_over_weights_of_ones_own_opens_again_and_over_others_does_not(workplace, data):
+    asked = recipe(weights="own")
+    problem = build_problem(asked, data, CPU)
+    method = open_method(asked, problem, workplace / "bank", None).method
+    from supsup_methods.data_assembly import build_stream
+
+    method.learn([build_stream(asked, data)[0]], lambda: None)
+    method.save(workplace / "bank")
+    again = open_method(asked, build_problem(asked, data, CPU), workplace / "bank", None).method
+    images = data.test.images.float()
+    assert torch.equal(again.logits(images, 0), method.logits(images, 0))
+    for other in (recipe(weights="own", seed=1), recipe()):
+        with pytest.raises((NetworkMismatch, CorruptBank)):
+            open_method(other, build_problem(other, data, CPU), workplace / "bank", None)
+
+
+def test_shapes_are_known_without_making_a_weight(workplace, data):
+    for backbone in (
+        FullyConnected(hidden=(8,), outputs=3),
+        NormalisedFullyConnected(hidden=(8,), outputs=3),
+        SmallConvolutional(channels=(4,), outputs=3),
+        CifarResNet18(channels=2, outputs=3),
+        TorchvisionModel(model="resnet18", outputs=3),
+    ):
+        shapes = backbone_shapes(recipe(backbone=backbone), data)
+        assert shapes.device.type == "meta"
+        assert shapes.maskable[-1].shape[0] == 3
+    assert backbone_shapes(recipe(), data).device.type == "cpu"
+    assert backbone_shapes(recipe("build_without_tensors_of_the_meta_device"), data).num_bits == 20 * 9 + 9 * 3
+    assert stored_bytes(recipe(), data) == 2 * (32 + 4 * 2 * 9)  # 207 bits in whole words, and 18 statistics
+
+
+@pytest.mark.parametrize(
+    ("factory", "line"),
+    [
+        (
+            "wide",
+            "--backbone.outputs 3: for two images the network answers in shape (2, 4), not (2, 3); make it so wide",
+        ),
+        (
+            "of_images",
+            "--backbone.outputs 3: for two images the network answers in shape (2, 60), not (2, 3); make it so wide",
+        ),
+    ],
+)
+def test_outputs_of_another_shape_are_refused_in_one_line(factory, line, workplace, data):
+    with pytest.raises(UsageError) as refused:
+        refuse_impossible(recipe(factory), data)
+    assert str(refused.value) == line
+    refuse_impossible(recipe(), data)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "kind"),
+    [
+        (OwnModel(factory=f"{OWN}:of_colours", outputs=3), "own"),
+        (CifarResNet18(channels=2, outputs=3), "cifar-resnet18"),
+        (TorchvisionModel(model="resnet18", outputs=3), "torchvision"),
+        (TorchvisionModel(model="vit_b_16", outputs=3), "torchvision"),
+    ],
+)
+def test_images_that_a_network_does_not_take_are_refused_in_one_line(backbone, kind, workplace, data):
+    with pytest.raises(UsageError) as refused:
+        refuse_impossible(recipe(backbone=backbone), data)
+    line = str(refused.value)
+    start = f"--backbone.kind {kind}: it does not take images of 4 × 5 pixels and 1 channels ("
+    assert line.startswith(start)
+    assert line.endswith("); choose another backbone or stream")
+    assert len(line) > len(start) + len("); choose another backbone or stream")
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("backbone", "words"),
+    [
+        (FullyConnected(hidden=(300, 100), outputs=500), "300-100-500"),
+        (NormalisedFullyConnected(hidden=(7, 6), outputs=5), "7-6-5"),
+        (SmallConvolutional(channels=(7, 6), outputs=5), "7-6-5"),
+        (CifarResNet18(channels=20, outputs=5), "a ResNet-18 of 20 channels and 5 outputs"),
+        (TorchvisionModel(model="resnet50", outputs=10), "resnet50 of 10 outputs"),
+        (OwnModel(factory="my.networks:build", outputs=4), "my.networks:build of 4 outputs"),
+    ],
+)
+def test_a_headline_names_the_network(backbone, words):
+    assert describe_backbone(recipe(backbone=backbone)) == words
+
+
+def test_the_image_decides_the_inputs(data):
+    for backbone, channels in ((CifarResNet18(channels=2, outputs=3), 1), (FullyConnected(hidden=(8,), outputs=3), 20)):
+        first = next(build_backbone(recipe(backbone=backbone, stream=PermutedMnist()), data).parameters())
+        assert first.shape[1] == channels
+    assert isinstance(build_backbone(recipe(backbone=FullyConnected()), data), nn.Sequential)
