@@ -143,3 +143,18 @@ def test_a_module_without_maskable_weights_is_refused():
 def test_a_negative_seed_is_refused():
     with pytest.raises(InvalidArgument, match="seed=-1"):
         FrozenNetwork(lenet(), seed=-1)
+
+
+def test_no_buffer_of_the_networks_own_changes_in_training():
+    net = FrozenNetwork(nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4)), seed=0)
+    before = {name: value.clone() for name, value in net.module.named_buffers()}
+    own = net.fresh_buffers()
+    net.in_training(torch.randn(8, 5, generator=torch.Generator().manual_seed(0)), {**net.frozen, **own})
+    assert all(torch.equal(value, before[name]) for name, value in net.module.named_buffers())
+    assert not torch.equal(own["1.running_mean"], before["1.running_mean"])
+
+
+def test_statistics_that_count_the_batches_of_all_tasks_are_refused():
+    net = FrozenNetwork(nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4, momentum=None)), seed=0)
+    with pytest.raises(InvalidArgument, match="momentum=None counts the batches of all tasks; give it a momentum"):
+        net.in_training(torch.zeros(8, 5), {**net.frozen, **net.fresh_buffers()})

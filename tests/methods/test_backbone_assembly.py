@@ -62,6 +62,33 @@ def of_images(outputs):
 
 def of_colours(outputs):
     return nn.Sequential(nn.Conv2d(3, outputs, 1), nn.Flatten())
+
+class Two(Net):
+    def forward(self, images):
+        return super().forward(images), images
+
+class Bare(Net):
+    def forward(self, images):
+        assert images.shape[-1] == 28
+
+class Lost(Net):
+    def forward(self, images):
+        return [][0]
+
+def failing(outputs):
+    raise ValueError("no such size")
+
+def no_arguments():
+    return Net(3)
+
+def _normalised(**options):
+    return nn.Sequential(nn.Flatten(), nn.Linear(20, 8), nn.BatchNorm1d(8, **options), nn.Linear(8, 3))
+
+def without_statistics(outputs):
+    return _normalised(track_running_stats=False)
+
+def averaging_over_all_batches(outputs):
+    return _normalised(momentum=None)
 """
 
 
@@ -154,11 +181,13 @@ def test_shapes_are_known_without_making_a_weight(workplace, data):
     [
         (
             "wide",
-            "--backbone.outputs 3: for two images the network answers in shape (2, 4), not (2, 3); make it so wide",
+            "--backbone.kind own: for two images of 4 × 5 pixels and 1 channel it answers in shape (2, 4), not (2, 3); choose "
+            "another backbone, stream or --backbone.outputs",
         ),
         (
             "of_images",
-            "--backbone.outputs 3: for two images the network answers in shape (2, 60), not (2, 3); make it so wide",
+            "--backbone.kind own: for two images of 4 × 5 pixels and 1 channel it answers in shape (2, 60), not (2, 3); choose "
+            "another backbone, stream or --backbone.outputs",
         ),
     ],
 )
@@ -167,6 +196,45 @@ def test_outputs_of_another_shape_are_refused_in_one_line(factory, line, workpla
         refuse_impossible(recipe(factory), data)
     assert str(refused.value) == line
     refuse_impossible(recipe(), data)
+
+
+@pytest.mark.parametrize(
+    ("factory", "reason"),
+    [
+        ("Two", "it answers with a tuple; a network returns one tensor of outputs"),
+        ("Bare", "it does not take images of 4 × 5 pixels and 1 channel (AssertionError)"),
+        ("Lost", "it does not take images of 4 × 5 pixels and 1 channel (list index out of range)"),
+        ("without_statistics", "its batch norm keeps no running statistics, or averages over all batches"),
+        ("averaging_over_all_batches", "its batch norm keeps no running statistics, or averages over all batches"),
+    ],
+)
+def test_a_network_that_cannot_be_trained_is_refused_before_the_run(factory, reason, workplace, data):
+    with pytest.raises(UsageError) as refused:
+        refuse_impossible(recipe(factory), data)
+    assert str(refused.value).startswith(f"--backbone.kind own: {reason}")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("factory", "line"),
+    [
+        ("failing", "it fails for 3 outputs (no such size); mend it"),
+        (
+            "no_arguments",
+            "it fails for 3 outputs (no_arguments() takes 0 positional arguments but 1 was given); mend it",
+        ),
+    ],
+)
+def test_a_function_that_fails_is_refused_in_one_line(factory, line, workplace, data):
+    with pytest.raises(UsageError) as refused:
+        refuse_impossible(recipe(factory), data)
+    assert str(refused.value) == f"--backbone.factory {OWN}:{factory}: {line}"
+
+
+def test_a_module_that_does_not_parse_is_refused_in_one_line(workplace, data):
+    (workplace / "broken.py").write_text("def build(o:\n")
+    with pytest.raises(UsageError, match=r"--backbone\.factory broken:build: .*; name a module that can be imported"):
+        refuse_impossible(replace(recipe(), backbone=OwnModel(factory="broken:build", outputs=3)), data)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +250,7 @@ def test_images_that_a_network_does_not_take_are_refused_in_one_line(backbone, k
     with pytest.raises(UsageError) as refused:
         refuse_impossible(recipe(backbone=backbone), data)
     line = str(refused.value)
-    start = f"--backbone.kind {kind}: it does not take images of 4 × 5 pixels and 1 channels ("
+    start = f"--backbone.kind {kind}: it does not take images of 4 × 5 pixels and 1 channel ("
     assert line.startswith(start)
     assert line.endswith("); choose another backbone or stream")
     assert len(line) > len(start) + len("); choose another backbone or stream")

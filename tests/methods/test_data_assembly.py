@@ -29,6 +29,7 @@ from supsup_methods.errors import UsageError
 from supsup_methods.experiment import (
     CifarResNet18,
     Evaluation,
+    FullyConnected,
     PermutedMnist,
     Recipe,
     RecurringPermutedMnist,
@@ -151,6 +152,34 @@ def test_a_partition_is_read_from_the_file_beside_the_images(wnids):
 
 
 @pytest.mark.parametrize(
+    ("content", "held"),
+    [
+        ("n00000001 n00000003\nn00000005 n00000007\n", "2 tasks of 2 classes"),
+        ("n00000001 n00000003\nn00000005\n", "2 tasks of 1 or 2 classes"),
+    ],
+)
+def test_a_partition_with_too_few_tasks_or_of_several_sizes_is_refused_before_the_run(content, held, wnids):
+    (wnids / "imagenet" / "odd.txt").write_text(content)
+    stream = replace(IMAGENET.stream, partition="odd.txt")
+    tasks = 3 if "or" not in held else 2
+    with pytest.raises(UsageError) as refused:
+        build_stream(replace(IMAGENET, tasks=tasks, stream=stream), load_dataset(stream, wnids))
+    assert str(refused.value).startswith(
+        f"--stream.partition odd.txt: it has {held}, where --tasks {tasks} of one size"
+    )
+
+
+def test_tasks_of_unequal_size_are_not_put_side_by_side(tmp_path):
+    make_folder(tmp_path / "pets", classes=("ant", "bee", "cat", "dog"), images=3)
+    backbone = FullyConnected(hidden=(8,), outputs=2)
+    even = replace(FOLDER, backbone=backbone)
+    refuse_impossible(even, load_dataset(even.stream, tmp_path), tasks_at_once=2)
+    picture(99).save(tmp_path / "pets" / "train" / "ant" / "9.png")
+    with pytest.raises(UsageError, match="--tasks-at-once 2: supsup learns one task after the other here"):
+        refuse_impossible(even, load_dataset(even.stream, tmp_path), tasks_at_once=2)
+
+
+@pytest.mark.parametrize(
     ("name", "message"), [("none.txt", "no such file"), ("unknown.txt", "line 1: no class 'ant'; the data set has n0")]
 )
 def test_a_partition_that_is_missing_or_of_other_classes_is_named(name, message, wnids):
@@ -198,7 +227,7 @@ def test_data_that_is_not_there_is_named(stream, place, tmp_path):
         ),
         (
             {"stream": SplitImageNet(), "tasks": 1},
-            "--tasks 1: with 10 classes each they need 10, and pets has 5; ask for 0 or fewer",
+            "--stream.kind split-imagenet: a task has 10 classes, and pets has 5; choose other data",
         ),
     ],
 )

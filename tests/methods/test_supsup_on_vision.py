@@ -10,6 +10,7 @@ from supsup_core import MaskBank, erdos_renyi_budget
 from supsup_core.packed_bits import row_bytes
 from supsup_datasets.seeds import generator
 from supsup_methods.assembly import default_tasks_at_once, refuse_impossible, stored_bytes
+from supsup_methods.continual_method import Problem
 from supsup_methods.data_assembly import load_dataset
 from supsup_methods.dense_training import DenseTraining
 from supsup_methods.errors import UsageError
@@ -27,7 +28,7 @@ from supsup_methods.mask_training import MaskTraining
 from supsup_methods.run_folder import SNAPSHOT, RunFolder
 from supsup_methods.running import describe_environment, execute
 from supsup_methods.runs import open_run
-from supsup_methods.supsup import SupSupSettings
+from supsup_methods.supsup import KIND, SupSupSettings
 from supsup_methods.task_guessing import OneShot
 from supsup_methods.training_length import Schedule
 from supsup_methods.upper_bound import UpperBoundSettings
@@ -37,6 +38,7 @@ from .test_running import Stop, Watcher
 from .vision_problems import (
     CPU,
     EDGE_POPUP,
+    LABELS,
     STEPS,
     TRAINING,
     TRANSFER,
@@ -45,8 +47,10 @@ from .vision_problems import (
     by_threshold,
     files,
     images_of,
+    in_doubles,
     learn,
     learner,
+    module,
     network,
     stream,
 )
@@ -70,23 +74,6 @@ def test_masks_and_running_statistics_are_those_of_a_module_that_the_textbook_tr
     for name, value in expected.statistics.items():
         assert torch.equal(found[name], value.to(method.bank.buffers.dtype).double()), "rounded once, to the nearest"
         assert not torch.equal(value, net.fresh_buffers()[name])
-
-
-def in_doubles(task):
-    """Return the task with images as float64, for a network of that type."""
-
-    class Images:
-        def __init__(self, images):
-            self._images = images
-
-        def __len__(self):
-            return len(self._images)
-
-        def shuffled(self, *arguments, **keywords):
-            for batch in self._images.shuffled(*arguments, **keywords):
-                yield replace(batch, images=batch.images.double())
-
-    return replace(task, train=Images(task.train))
 
 
 def test_each_task_has_statistics_of_its_own_and_the_networks_stay_as_they_were():
@@ -123,6 +110,15 @@ def test_a_bank_that_was_saved_answers_to_the_bit_as_the_one_that_was_trained(st
     for task in range(2):
         assert torch.equal(again.logits(images_of(task), task), method.logits(images_of(task), task))
         assert torch.equal(method.first(1).logits(images_of(0), 0), method.logits(images_of(0), 0))
+
+
+@pytest.mark.parametrize("whole_groups", [None, lambda tasks: tasks])
+@pytest.mark.parametrize("statistics", ["float16", "float32"])
+def test_statistics_are_kept_as_the_settings_say_in_a_new_bank(statistics, whole_groups, tmp_path):
+    problem = Problem(module, LABELS, 0, CPU)
+    settings = replace(EDGE_POPUP, statistics=statistics)
+    method = KIND.open(tmp_path / "none", settings, problem, whole_groups).method
+    assert method.bank.buffers.dtype == getattr(torch, statistics)
 
 
 def test_tasks_are_learned():
@@ -345,7 +341,8 @@ def test_a_run_stopped_anywhere_ends_with_the_same_files(stop_at, whole, picture
         ),
         (
             {"backbone": CifarResNet18(channels=2, outputs=2), "stream": replace(RECIPE.stream, side=64)},
-            "--backbone.outputs 2: for two images the network answers in shape (2, 8), not (2, 2); make it so wide",
+            "--backbone.kind cifar-resnet18: for two images of 64 × 64 pixels and 3 channels it answers in shape (2, 8), not "
+            "(2, 2); choose another backbone, stream or --backbone.outputs",
         ),
     ],
 )
@@ -373,6 +370,7 @@ def test_images_that_a_backbone_does_not_take_are_refused_in_one_line(pictures):
         (replace(RECIPE.method, masks=ThresholdMasks()), RECIPE.backbone),
         (replace(RECIPE.method, masks=ThresholdMasks()), NormalisedFullyConnected(hidden=(8,), outputs=2)),
         (RECIPE.method, FullyConnected(hidden=(8,), outputs=2)),
+        (SupSupSettings(masks=EdgePopupMasks()), FullyConnected(hidden=(8,), outputs=2)),
         (SupSupSettings(training=MaskTraining(first_epochs=2)), FullyConnected(hidden=(8,), outputs=2)),
     ],
 )

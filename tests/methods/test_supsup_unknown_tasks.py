@@ -8,7 +8,7 @@ from supsup_datasets import Batch, PermutedStream, RecurringStream, Scenario, em
 from supsup_methods.backbones import fully_connected
 from supsup_methods.continual_method import Problem
 from supsup_methods.evaluation import evaluate_task
-from supsup_methods.mask_rules import fresh_scores
+from supsup_methods.mask_rules import fresh_scores, scores_of_mask
 from supsup_methods.supsup_unknown_tasks import KIND, Allocation, SupSupUnknownTasks, UnknownTasksSettings
 from supsup_methods.training_length import StreamTraining
 
@@ -194,6 +194,7 @@ def test_an_aligned_stream_writes_each_mask_once(taught, tmp_path):
 
 def test_a_score_of_zero_outside_of_the_mask_stays_outside():
     net = FrozenNetwork(fully_connected(4, (3,), 2), 0)
-    method = SupSupUnknownTasks(net, SETTINGS, 2, 0)
-    method.bank.append({name: torch.zeros_like(weight, dtype=torch.bool) for name, weight in net.frozen.items()})
-    assert bool((method._scores_again(0) < 0).all())
+    mask = torch.zeros(net.num_bits, dtype=torch.bool)
+    assert bool((scores_of_mask(net, mask, 0, 0) < 0).all())
+    mask[3] = True
+    assert torch.equal(scores_of_mask(net, mask, 0, 0) >= 0, mask)

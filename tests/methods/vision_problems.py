@@ -143,3 +143,20 @@ def by_threshold(leaves):
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def in_doubles(task):
+    """Return the task with images as float64, for a network of that type."""
+
+    class Images:
+        def __init__(self, images):
+            self._images = images
+
+        def __len__(self):
+            return len(self._images)
+
+        def shuffled(self, *arguments, **keywords):
+            for batch in self._images.shuffled(*arguments, **keywords):
+                yield replace(batch, images=batch.images.double())
+
+    return replace(task, train=Images(task.train))

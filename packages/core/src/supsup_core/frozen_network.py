@@ -221,12 +221,19 @@ class FrozenNetwork:
         """Return f(x, W) in training mode: batch statistics, dropout, and the running statistics in `weights` updated in place.
 
         Raises:
-            InvalidArgument: as a call, or `weights` lacks a running statistic: the network's own are shared by all tasks.
+            InvalidArgument: as a call, or `weights` lacks a running statistic: the network's own are shared by all tasks; or
+                statistics are averages over all batches (momentum=None), whose number would be shared as well.
         """
         for entry in self.task_buffers:
             if entry.name not in weights:
                 raise InvalidArgument(f"weights: no {entry.name!r}; training updates it, so pass fresh_buffers() along")
-        output: Tensor = functional_call(self._training, self._replaced(weights), (x,), strict=True)
+        if any(isinstance(layer, _NORMALISATION) and layer.momentum is None for layer in self._module.modules()):
+            raise InvalidArgument(
+                "module: normalisation with momentum=None counts the batches of all tasks; give it a momentum"
+            )
+        replaced = self._replaced(weights)
+        counters = {name: value.clone() for name, value in replaced.items() if not value.is_floating_point()}
+        output: Tensor = functional_call(self._training, replaced | counters, (x,), strict=True)
         return output
 
     @cached_property

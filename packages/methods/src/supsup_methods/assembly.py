@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from supsup_core import FrozenNetwork
 from supsup_core.unit_masks import unit_widths
-from supsup_datasets import AnyDataset, ImageDataset, LabelSpace, Scenario
+from supsup_datasets import AnyDataset, ImageDataset, LabelSpace, Scenario, SplitStream
+from torch import nn
 
 from supsup_methods.backbone_assembly import backbone_shapes, build_backbone, refuse_other_shapes
 from supsup_methods.continual_method import FEWEST_IMAGES, MethodKind, Opened, Problem, WholeGroups
@@ -127,8 +128,11 @@ def _why_not(kind: MethodKind[Any], scenario: Scenario) -> str:
 
 
 def _side_by_side(recipe: Recipe, dataset: AnyDataset, shapes: FrozenNetwork) -> bool:
-    """Tell whether several tasks can be learned in each step: images that stay in files cannot be had side by side."""
-    return isinstance(dataset, ImageDataset) and kind_of(recipe.method).side_by_side(recipe.method, shapes)
+    """Tell whether several tasks can be learned in each step: of images in memory, and as many of them for each task."""
+    if not isinstance(dataset, ImageDataset) or not kind_of(recipe.method).side_by_side(recipe.method, shapes):
+        return False
+    stream = build_stream(recipe, dataset)
+    return not isinstance(stream, SplitStream) or len({len(stream[task].train) for task in range(recipe.tasks)}) == 1
 
 
 def _refuse_backbone(recipe: Recipe, shapes: FrozenNetwork) -> None:
@@ -138,6 +142,13 @@ def _refuse_backbone(recipe: Recipe, shapes: FrozenNetwork) -> None:
             f"--backbone.kind {backbone}: {method} masks the units of normalisation layers, and this network has none; choose "
             "normalised-fully-connected or small-convolutional, with at least one hidden layer"
         )
+    for layer in shapes.module.modules():
+        normalises = isinstance(layer, nn.modules.batchnorm._BatchNorm) and not kind.masks_units
+        if normalises and (layer.running_mean is None or layer.momentum is None):
+            raise UsageError(
+                f"--backbone.kind {backbone}: its batch norm keeps no running statistics, or averages over all batches, so "
+                "that tasks would not be apart; let it track them, with a momentum"
+            )
     problem = kind.unsuited(shapes)
     if problem is not None:
         raise UsageError(f"--backbone.kind {backbone}: {method} {problem}; choose fully-connected, or another method")

@@ -46,19 +46,24 @@ def refuse_other_shapes(net: FrozenNetwork, recipe: Recipe, dataset: AnyDataset)
     """
     shape, kind = dataset.image_shape, recipe.backbone.kind
     channels, height, width = shape
+    images = f"images of {height} × {width} pixels and {channels} channel{'s' if channels > 1 else ''}"
     try:
         with torch.no_grad():
-            found = tuple(net(torch.zeros((2, *shape), device=net.device)).shape)
-    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+            answer = net.module(torch.zeros((2, *shape), device=net.device))
+    except Exception as error:  # somebody else's module may raise anything
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(
-            f"--backbone.kind {kind}: it does not take images of {height} × {width} pixels and {channels} channels ({reason}); "
-            "choose another backbone or stream"
+            f"--backbone.kind {kind}: it does not take {images} ({reason}); choose another backbone or stream"
         ) from None
+    if not isinstance(answer, torch.Tensor):
+        raise UsageError(
+            f"--backbone.kind {kind}: it answers with a {type(answer).__name__}; a network returns one tensor of outputs"
+        )
+    found = tuple(answer.shape)
     if found != (2, recipe.backbone.outputs):
         raise UsageError(
-            f"--backbone.outputs {recipe.backbone.outputs}: for two images the network answers in shape {found}, not "
-            f"(2, {recipe.backbone.outputs}); make it so wide"
+            f"--backbone.kind {kind}: for two {images} it answers in shape {found}, not (2, {recipe.backbone.outputs}); "
+            "choose another backbone, stream or --backbone.outputs"
         )
 
 

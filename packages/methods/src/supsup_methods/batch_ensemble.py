@@ -18,7 +18,7 @@ Chains of linear layers train by the second line, where no gradient of a frozen 
 
 With `trunk="random"` W is never trained ("Rand W" of Table 2, there with Adam at 0.1) and costs a seed.
 
-Deviations: learning rates are constant (the paper decays them on SplitCIFAR100), and a network's parameters that are not
+Learning rates are constant on MNIST, and decay on SplitCIFAR100 (`table2-batche`). Deviation: a network's parameters that are not
 maskable, such as normalisation's, stay as they are on task 0 too.
 """
 

@@ -104,6 +104,13 @@ def _imagenet_stream(dataset: AnyDataset, partition: str | None, tasks: int) -> 
     else:
         path = dataset.train.root.parent / partition
         whole = split_imagenet(dataset, read_partition(path, dataset.num_classes, dataset.class_names))
+    sizes = {len(classes) for classes in whole.partition}
+    if len(whole.partition) < tasks or len(sizes) > 1:
+        held = f"{len(whole.partition)} tasks of {' or '.join(map(str, sorted(sizes)))} classes"
+        raise UsageError(
+            f"--stream.partition {partition}: it has {held}, where --tasks {tasks} of one size are asked for; ask for fewer, or "
+            "complete it"
+        )
     return SplitStream(dataset, whole.partition[:tasks])
 
 
@@ -136,4 +143,7 @@ def _refuse_too_many_tasks(recipe: Recipe, dataset: AnyDataset) -> None:
         raise UsageError(
             f"--tasks {tasks}: with {classes} classes each they need {tasks * classes}, and {dataset.name} has "
             f"{dataset.num_classes}; ask for {dataset.num_classes // classes} or fewer"
+            if dataset.num_classes >= classes
+            else f"--stream.kind {recipe.stream.kind}: a task has {classes} classes, and {dataset.name} has "
+            f"{dataset.num_classes}; choose other data"
         )

@@ -121,6 +121,14 @@ def fresh_scores(net: FrozenNetwork, seed: int, task: int) -> Float[Tensor, " bi
     return net.flatten(scores).to(net.dtype)
 
 
+def scores_of_mask(net: FrozenNetwork, mask: Bool[Tensor, " bits"], seed: int, task: int) -> Float[Tensor, " bits"]:
+    """Return scores to train a threshold mask on from, of which its bits are all that was kept: its signs, fresh magnitudes."""
+    magnitudes = fresh_scores(net, seed, task).abs()
+    # A score of 0 counts as in the mask, so that one outside of it needs a magnitude.
+    least = magnitudes[magnitudes > 0].min()
+    return torch.where(mask, magnitudes, -magnitudes.clamp_min(least))
+
+
 def transferred_scores(net: FrozenNetwork, bank: MaskBank) -> Float[Tensor, " bits"]:
     """Return scores that start from the mean of all masks in a bank, for the next task (Appendix D.5).
 

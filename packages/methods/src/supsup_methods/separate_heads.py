@@ -9,8 +9,8 @@ be given.
 Adam at 1e-3 on trunk and head for task 0, and at 1e-2 on heads over a frozen trunk (Section 4.1 and Appendix D.1); 1000 batches
 of 128 for each task, which the paper uses on MNIST (Section 4.2). Weights start Kaiming-normal.
 
-Deviation: the paper shows this method on SplitCIFAR100 only, for 250 epochs a task with a cosine schedule, which is not offered
-here. The trunk lies in the file of task 0, which trained it: either both are there or none is.
+The paper shows this method on SplitCIFAR100 only, for 250 epochs a task with a cosine schedule (`table2-separate-heads`); the
+defaults are for MNIST. The trunk lies in the file of task 0, which trained it: either both are there or none is.
 """
 
 from collections.abc import Sequence

@@ -8,8 +8,7 @@ the fresh mask that would be allocated is always blended in, so that it works fr
 - A task may end between two decisions; its mask would then learn the next one too. So the mask is asked as it was at the decision
   before, and goes back to that if it knows neither the batch at hand nor the one trained last. A mask that is new has no such
   state yet: a task that ends before the second decision on it spoils it.
-- A mask that is found again later is trained on from scores with its own signs and the magnitudes of fresh ones: its bits are all
-  that was kept of it.
+- A mask that is found again later is trained on from `scores_of_mask`: its bits are all that was kept of it.
 - Where the budget of masks is used up, the nearest known mask is trained on.
 
 What the method is shown of training is images and labels, of test images nothing but them; a stretch of the stream ends where its
@@ -21,6 +20,7 @@ any number of stretches. The file that is replaced holds the mask in training, i
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -45,7 +45,7 @@ from supsup_methods.continual_method import (
     check_turn,
 )
 from supsup_methods.dense_training import FLOAT_BYTES, training_batches
-from supsup_methods.mask_rules import fresh_scores
+from supsup_methods.mask_rules import fresh_scores, scores_of_mask
 from supsup_methods.mask_training import MaskSteps, check_finite, fresh_mask, task_loss
 from supsup_methods.optimizers import RMSprop
 from supsup_methods.state_files import TaskFiles, open_sequence, write_shared
@@ -222,7 +222,8 @@ class SupSupUnknownTasks:
             before[mask] = torch.empty(0, dtype=torch.uint8, device=self.net.device)  # there was none
         else:
             if self._now is None or self._now.mask != mask:
-                self._now = self._begin(mask, self._scores_again(mask))
+                scores = scores_of_mask(self.net, self.net.flatten(self.bank.masks(mask)), self._seed, mask)
+                self._now = self._begin(mask, scores)
             self._now.before = self.bank.rows[mask].clone()
             before.setdefault(mask, self._now.before)
         return mask, new, ratio
@@ -238,13 +239,6 @@ class SupSupUnknownTasks:
         if chosen is None and len(self.bank) >= self._settings.allocation.budget:
             chosen = int(found.nearest)
         return chosen, ratio
-
-    def _scores_again(self, mask: int) -> Tensor:
-        """Return scores to train a known mask on from: its signs, the magnitudes of fresh ones."""
-        magnitudes = fresh_scores(self.net, self._seed, mask).abs()
-        # A score of 0 counts as in the mask, so that one outside of it needs a magnitude.
-        least = magnitudes[magnitudes > 0].min()
-        return torch.where(self.net.flatten(self.bank.masks(mask)), magnitudes, -magnitudes.clamp_min(least))
 
     def _begin(self, mask: int, scores: Tensor, mean_square: Tensor | None = None) -> _InTraining:
         training = self._settings.training
@@ -322,7 +316,7 @@ KIND = MethodKind(
     UnknownTasksSettings,
     _open,
     _stored_bytes,
-    inference=lambda settings: settings.inference,
+    inference=attrgetter("inference"),
     unsuited=_unsuited,
     told_in_training=False,
 )

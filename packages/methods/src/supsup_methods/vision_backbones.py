@@ -114,10 +114,21 @@ def own_model(factory: str, outputs: int) -> nn.Module:
     Raises:
         UsageError: there is no such module or function, it fails, or what it returns is no `nn.Module`.
     """
-    made = _found(factory)(outputs)
+    try:
+        made = _found(factory)(outputs)
+    except UsageError:
+        raise
+    except Exception as error:  # somebody else's code may raise anything
+        raise UsageError(
+            f"--backbone.factory {factory}: it fails for {outputs} outputs ({_reason(error)}); mend it"
+        ) from None
     if not isinstance(made, nn.Module):
         raise UsageError(f"--backbone.factory {factory}: it returned a {type(made).__name__}; return an nn.Module")
     return made
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _found(factory: str) -> Callable[[int], object]:
@@ -129,9 +140,10 @@ def _found(factory: str) -> Callable[[int], object]:
         sys.path.append(str(Path.cwd()))  # a console command does not look there by itself
     try:
         found = getattr(importlib.import_module(module), name, None)
-    except ImportError as error:
+    except Exception as error:  # as above
+        reason = _reason(error)
         raise UsageError(
-            f"--backbone.factory {factory}: {error}; name a module that can be imported from here"
+            f"--backbone.factory {factory}: {reason}; name a module that can be imported from here"
         ) from None
     if not callable(found):
         raise UsageError(f"--backbone.factory {factory}: {module} has no function {name}; define it there")
