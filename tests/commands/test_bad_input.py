@@ -82,7 +82,7 @@ def attempt(tmp_path, monkeypatch, capsys):
         ),
         (("table3-psp", "--method.kind", "supsup"), ("--method.kind supsup: the recipe decides it, and has psp",)),
         (("table3-psp", "--evaluation.scenario", "GNu"), ("psp must be given the task of test images; choose GG",)),
-        (("table3-psp", "--tasks-at-once", "2"), ("psp learns one task after the other; choose 1",)),
+        (("table3-psp", "--tasks-at-once", "2"), ("psp learns one task after the other here; choose 1",)),
         (("table6-supsup-h", "--tasks", "37"), ("--tasks 37: rotated-mnist turns by ten degrees a task",)),
         (("--evaluation.checkpoints", "50"), ("--evaluation.checkpoints 50: the run ends after --tasks 10",)),
         (
@@ -122,7 +122,7 @@ def attempt(tmp_path, monkeypatch, capsys):
         (("figure7-hopsupsup", "--backbone.channels", "3"), ("--backbone.channels", "--help lists all options")),
         (("figure7-hopsupsup", "--method.training.batches", "3"), ("--method.training.batches", "--help lists")),
         (("figure7-hopsupsup", "--method.training.epochs", "0"), ("--method.training.epochs 0: it should be greater",)),
-        (("figure7-hopsupsup", "--tasks-at-once", "2"), ("hopsupsup learns one task after the other; choose 1",)),
+        (("figure7-hopsupsup", "--tasks-at-once", "2"), ("hopsupsup learns one task after the other here; choose 1",)),
         (
             ("figure7-hopsupsup", "--method.rule", "hopfield"),
             ("--method.rule hopfield: it should be one of hebb, storkey, strict-storkey; choose another value",),

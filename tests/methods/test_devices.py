@@ -1,6 +1,6 @@
 import pytest
 import torch
-from supsup_methods.devices import describe_device, resolve_device
+from supsup_methods.devices import describe_device, resolve_device, resolve_devices
 from supsup_methods.errors import UsageError
 
 
@@ -44,3 +44,19 @@ def test_what_is_not_there_is_refused(gpus, count, name, message):
 
 def test_a_cpu_is_called_cpu():
     assert describe_device(torch.device("cpu")) == "cpu"
+
+
+def test_a_list_of_names_is_a_device_for_each(gpus, monkeypatch):
+    gpus(2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "H100" if device.index == 0 else "A100")
+    assert resolve_devices("cpu") == (torch.device("cpu"),)
+    assert resolve_devices("cpu,cpu") == (torch.device("cpu"),) * 2
+    assert resolve_devices("cuda,cuda:0") == (torch.device("cuda:0"),) * 2
+    with pytest.raises(
+        UsageError, match=r"--device cuda:0,cuda:1: these are A100 and H100, .*; name devices that are alike"
+    ):
+        resolve_devices("cuda:0,cuda:1")
+    with pytest.raises(UsageError, match="--device cpu,cuda: these are H100 and cpu"):
+        resolve_devices("cpu,cuda")
+    with pytest.raises(UsageError, match="--device cuda:2: this machine has 2 GPUs"):
+        resolve_devices("cuda:1,cuda:2")

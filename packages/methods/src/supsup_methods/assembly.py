@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,14 @@ def stored_bytes(recipe: Recipe, dataset: AnyDataset) -> int:
     return kind_of(recipe.method).stored_bytes(recipe.method, backbone_shapes(recipe, dataset), recipe.tasks)
 
 
-def refuse_impossible(recipe: Recipe, dataset: AnyDataset, tasks_at_once: int = 1) -> None:
+def refuse_impossible(recipe: Recipe, dataset: AnyDataset, tasks_at_once: int = 1, processes: int = 1) -> None:
     """Check what no single field can tell: whether the parts of a recipe go together, with this data, on this machine.
+
+    Args:
+        recipe: to be carried out.
+        dataset: of its stream.
+        tasks_at_once: that each process trains side by side.
+        processes: that train.
 
     Raises:
         UsageError: they do not.
@@ -75,7 +82,12 @@ def refuse_impossible(recipe: Recipe, dataset: AnyDataset, tasks_at_once: int = 
         raise UsageError(
             f"--tasks-at-once {tasks_at_once}: {recipe.method.kind} learns one task after the other here; choose 1"
         )
-    together = min(tasks_at_once, recipe.tasks)
+    if processes > 1 and not kind_of(recipe.method).apart(recipe.method):
+        raise UsageError(
+            f"--device: {processes} devices, and {recipe.method.kind} learns a task from what earlier ones left, with these "
+            "settings, so that processes cannot share the tasks; name one device"
+        )
+    together = min(tasks_at_once * processes, recipe.tasks)
     training = together * kind_of(recipe.method).working_bytes(shapes)
     needed = training + stored_bytes(recipe, dataset)
     available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -86,16 +98,23 @@ def refuse_impossible(recipe: Recipe, dataset: AnyDataset, tasks_at_once: int = 
         )
 
 
-def default_tasks_at_once(recipe: Recipe, dataset: AnyDataset, device: torch.device) -> int:
-    """Return how many tasks are best trained side by side: on a GPU as many as fit, on a CPU one, as more save nothing."""
+def default_tasks_at_once(recipe: Recipe, dataset: AnyDataset, devices: Sequence[torch.device]) -> int:
+    """Return how many tasks each process best trains side by side: on a GPU as many as fit, on a CPU one, as more save nothing.
+
+    Args:
+        recipe: of the run.
+        dataset: of its stream.
+        devices: one for each process; alike.
+    """
     shapes = backbone_shapes(recipe, dataset)
-    if device.type != "cuda" or not _side_by_side(recipe, dataset, shapes):
+    if devices[0].type != "cuda" or not _side_by_side(recipe, dataset, shapes):
         return 1
-    free, _ = torch.cuda.mem_get_info(device)
+    free = min(torch.cuda.mem_get_info(device)[0] // devices.count(device) for device in devices)
     floats_an_image = math.prod(dataset.image_shape) + sum(entry.shape[0] for entry in shapes.maskable)
     batch_floats = recipe.method.training.batch_size * floats_an_image
     needed = kind_of(recipe.method).working_bytes(shapes) + 4 * _COPIES_OF_A_BATCH * batch_floats
-    return max(1, min(recipe.tasks, _MOST_TASKS_AT_ONCE, int(0.8 * free) // needed))
+    share = math.ceil(recipe.tasks / len(devices))
+    return max(1, min(share, _MOST_TASKS_AT_ONCE, int(0.8 * free) // needed))
 
 
 def _refuse_scenario(recipe: Recipe, labels: LabelSpace) -> None:

@@ -12,7 +12,7 @@ training all weights (PSP, the lower bound), some keep a model a task (the upper
 `first` answers None where learning more has changed what was learned before.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
@@ -152,6 +152,20 @@ class AllocatesMasks(Protocol):
         """What was decided along the stream, in turn."""
 
 
+@runtime_checkable
+class LearnsApart(AnswersByTask, Protocol):
+    """A method of which a task can be learned without the others, by another process for example.
+
+    `learn` is the two in turn. Whether the settings make tasks independent, `MethodKind.apart` tells.
+    """
+
+    def learn_apart(self, tasks: Sequence[Task], on_batch: OnBatch) -> list[dict[str, Tensor]]:
+        """Learn tasks, whichever were learned before, and return what each has of its own; the method stays as it is."""
+
+    def adopt(self, task: Task, own: Mapping[str, Tensor]) -> None:
+        """Take over the next task as `learn_apart` returned it, here or elsewhere."""
+
+
 AnyMethod: TypeAlias = AnswersByTask | RecoversMasks
 """A method, by what it can be asked."""
 
@@ -226,6 +240,8 @@ class MethodKind(Generic[Settings]):
     """How the settings say that tasks are told apart (`task_guessing.TaskInference`); None where the task must be given."""
     side_by_side: Callable[[Settings, FrozenNetwork], bool] = lambda settings, net: False
     """Whether several tasks can be learned in each step, of a network that may be on the meta device."""
+    apart: Callable[[Settings], bool] = lambda settings: False
+    """Whether no task needs what another left: the method is then `LearnsApart`, and processes may share the tasks."""
     unsuited: Callable[[FrozenNetwork], str | None] = lambda net: None
     """Why a network, which may be on the meta device, does not suit the method, as the end of a sentence about the method."""
     masks_units: bool = False

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -36,15 +37,34 @@ def make_repeatable(device: torch.device) -> None:
         torch.backends.cudnn.deterministic = True
 
 
+def resolve_devices(names: str) -> tuple[torch.device, ...]:
+    """Return the devices of a list with commas, for a process on each; one that is named twice gets two.
+
+    Raises:
+        UsageError: a name is unknown, this machine has no such device, or they would not end with the same bits.
+    """
+    devices = tuple(resolve_device(name) for name in names.split(","))
+    kinds = {torch.cuda.get_device_name(device) if device.type == "cuda" else device.type for device in devices}
+    if len(kinds) > 1:
+        raise UsageError(
+            f"--device {names}: these are {' and '.join(sorted(kinds))}, and a task's last bits depend on where it is learned; "
+            "name devices that are alike"
+        )
+    return devices
+
+
 def describe_device(device: torch.device) -> str:
     """Return the device as people know it: "cuda:0 (NVIDIA H100)"."""
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
 
-def describe_machine(device: torch.device) -> str:
-    """Return processor, cores, and the GPU if one is used: what seconds depend on."""
+def describe_machine(device: torch.device, others: Sequence[torch.device] = ()) -> str:
+    """Return processor, cores, and the GPUs if some are used: what seconds depend on."""
     described = f"{_processor()}, {os.cpu_count()} cores"
-    return f"{described}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else described
+    if device.type != "cuda":
+        return described
+    gpus = len({device, *others})
+    return f"{described}, {f'{gpus} × ' if gpus > 1 else ''}{torch.cuda.get_device_name(device)}"
 
 
 def _processor() -> str:

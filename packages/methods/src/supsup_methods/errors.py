@@ -3,3 +3,7 @@
 
 class UsageError(ValueError):
     """A recipe, an option, a device or a folder that cannot be used as asked."""
+
+
+class WorkerLost(Exception):
+    """A process that trained for the run ended by itself, or was ended; the run can go on from what is kept."""

@@ -5,7 +5,7 @@
 | `recipe.json` | the experiment | first, once |
 | `environment.json` | device, threads, tasks at once, data, versions: what a resumed run must find again | first, once |
 | `bank/` | what was learned: masks, or what else the method keeps | after each task |
-| `in-training.safetensors` | the task in training, as it was minutes ago | every five minutes, while one trains |
+| `in-training-000007.safetensors` | the tasks from 7 on that train together, minutes ago | every five minutes, while they do |
 | `progress.json` | seconds and first test of each task, checkpoints so far | after each task and checkpoint |
 | `stretches.json` | in NNs, which mask each part of the stream went to, its true task, and ν | before the results |
 | `summary.json` | the results | last: a run with this file is done |
@@ -38,7 +38,6 @@ from supsup_methods.state_files import stored_task_files
 
 RECIPE = "recipe.json"
 ENVIRONMENT = "environment.json"
-SNAPSHOT = "in-training.safetensors"
 PROGRESS = "progress.json"
 STRETCHES = "stretches.json"
 SUMMARY = "summary.json"
@@ -55,7 +54,9 @@ class Environment:
     """What a run depends on beside its recipe. Resuming asks for the same, so that it ends with the same bits."""
 
     device: str
+    """Where tasks are trained and tested; several with commas between, for a process on each of them, are tested on the first."""
     threads: int
+    """Of each process."""
     data_name: str
     data_digest: str
     data_root: str | None
@@ -63,6 +64,11 @@ class Environment:
     tasks_at_once: int = 1
     machine: str = ""
     """Processor, cores and GPU, for whoever reads the figures; a resumed run may find another."""
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """A device for each process that trains; with a single one, the run's own process trains."""
+        return tuple(self.device.split(","))
 
 
 @dataclass

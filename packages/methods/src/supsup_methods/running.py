@@ -1,9 +1,9 @@
 """Carrying out a recipe: learn task after task, test at checkpoints, keep everything that is finished."""
 
-import json
 import time
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
@@ -12,8 +12,9 @@ from typing import Protocol
 import torch
 from supsup_datasets import AnyDataset, Scenario, Task, TaskStream
 
+from supsup_methods import recipe_files
 from supsup_methods.assembly import build_problem, open_method
-from supsup_methods.continual_method import AllocatesMasks, AnyMethod
+from supsup_methods.continual_method import AllocatesMasks, AnyMethod, Problem
 from supsup_methods.data_assembly import build_stream
 from supsup_methods.devices import describe_machine, make_repeatable
 from supsup_methods.errors import UsageError
@@ -21,11 +22,15 @@ from supsup_methods.evaluation import Checkpoint, evaluate_task
 from supsup_methods.experiment import Recipe
 from supsup_methods.mask_bookkeeping import Stretch, keep_books, mask_owners, stretches
 from supsup_methods.mending import mended_progress, sweep
-from supsup_methods.metrics import backward_transfer, forgetting
 from supsup_methods.result_records import Summary
-from supsup_methods.run_folder import SNAPSHOT, Environment, Progress, RunFolder
-from supsup_methods.snapshots import SNAPSHOT_SECONDS, Snapshots
+from supsup_methods.run_folder import Environment, Progress, RunFolder
+from supsup_methods.snapshots import SNAPSHOT_SECONDS, Snapshots, forget_before
 from supsup_methods.state_files import set_aside
+from supsup_methods.summaries import same_results, summarize
+from supsup_methods.task_order import TaskOrder
+from supsup_methods.trainers import InThisProcess, Trainer
+from supsup_methods.worker_pool import worker_pool
+from supsup_methods.worker_process import Workplace
 
 
 class RunObserver(Protocol):
@@ -51,21 +56,34 @@ class RunObserver(Protocol):
 
 
 def describe_environment(
-    device: torch.device, dataset: AnyDataset, data_root: Path | None, tasks_at_once: int = 1
+    device: torch.device,
+    dataset: AnyDataset,
+    data_root: Path | None,
+    tasks_at_once: int = 1,
+    others: Sequence[torch.device] = (),
 ) -> Environment:
-    """Return what a run started now depends on beside its recipe."""
+    """Return what a run started now depends on beside its recipe.
+
+    Args:
+        device: of the tests, and of the training.
+        dataset: the data.
+        data_root: where it lies.
+        tasks_at_once: that are trained side by side, in each process.
+        others: devices that train as well; there is a process for each of them and for the first then, and they share the
+            threads.
+    """
     versions = {name: version(name) for name in ("supsup-core", "supsup-datasets", "supsup-methods", "torch")}
     versions["python"] = python_version()
     root = None if data_root is None else str(data_root.resolve())
     return Environment(
-        device=str(device),
-        threads=torch.get_num_threads(),
+        device=",".join(str(each) for each in (device, *others)),
+        threads=max(1, torch.get_num_threads() // (1 + len(others))),
         data_name=dataset.name,
         data_digest=dataset.digest,
         data_root=root,
         versions=versions,
         tasks_at_once=tasks_at_once,
-        machine=describe_machine(device),
+        machine=describe_machine(device, others),
     )
 
 
@@ -73,7 +91,7 @@ def adopt_environment(recorded: Environment, current: Environment) -> None:
     """Take over the recorded number of threads; everything else must be as it was.
 
     Raises:
-        UsageError: device, data, group size or torch differ, so the run could not end with the same bits.
+        UsageError: devices, data, group size or torch differ, so the run could not end with the same bits.
     """
     for what, then, now in (
         ("--device", recorded.device, current.device),
@@ -104,67 +122,130 @@ def execute(
 
     What is learned of each task depends only on the recipe, the data and the machine, so a run that was stopped anywhere ends
     with the bits of one that was not. The tasks in flight go on from where they were kept last (`snapshots`), and those that a
-    crash of the machine damaged are learned again.
+    crash of the machine damaged are learned again. Where the run's environment names several devices, a process on each of them
+    trains (`worker_pool`), and this one tests, on `device`.
+
+    Raises:
+        WorkerLost: one of those processes ended.
     """
     make_repeatable(device)
-    dataset = dataset.to(device)
-    snapshots = Snapshots(folder.path / SNAPSHOT, snapshot_seconds)
+    dataset, order = dataset.to(device), TaskOrder(recipe, folder.environment().tasks_at_once)
+    snapshots = Snapshots(folder.path, snapshot_seconds)
     stream, problem = build_stream(recipe, dataset), build_problem(recipe, dataset, device, snapshots)
     sweep(folder)
     progress, notes = mended_progress(folder)
-    tasks_at_once = folder.environment().tasks_at_once
-
-    def whole_groups(tasks: int) -> int:
-        return _whole_groups(recipe, tasks_at_once, tasks)
-
-    opened = open_method(recipe, problem, folder.bank, whole_groups)
-    notes += opened.notes
-    method = opened.method
-    if not _can_test_what_is_missing(method, recipe, progress, tasks_at_once):
-        notes.append(_forget(folder))
-        method = open_method(recipe, problem, folder.bank, whole_groups).method
-    for note in notes:
+    run = _Run(folder, recipe, order, stream, progress, observer)
+    method, more_notes = _opened(run, problem)
+    forget_before(folder.path, method.tasks_learned)
+    for note in (*notes, *more_notes):
         observer.noted(note)
     observer.begun(method.tasks_learned)
-    for group in _first_tests_due(recipe, progress, tasks_at_once, method.tasks_learned):
-        _test_first(_as_after(method, group.stop), stream, [stream[task] for task in group], recipe, progress)
+    for group in order.first_tests_due(progress, method.tasks_learned):
+        _test_first(_as_after(method, group.stop), run, [stream[task] for task in group])
         folder.write_progress(progress)
-    while True:
-        learned = method.tasks_learned
-        for checkpoint in _checkpoints_due(recipe, progress, learned):
-            progress.checkpoints.append(_test(_as_after(method, checkpoint), stream, recipe, observer))
-            progress.checkpoints.sort(key=lambda each: each.tasks_learned)
-            folder.write_progress(progress)
-        if learned == recipe.tasks:
-            break
-        tasks = [stream[task] for task in _next_group(recipe, tasks_at_once, learned)]
-        seconds = _learn(method, tasks, observer, snapshots)
-        for note in snapshots.notes:
-            observer.noted(note)
-        snapshots.notes.clear()
-        _test_first(method, stream, tasks, recipe, progress)
-        progress.train_seconds.update(dict.fromkeys([task.index for task in tasks], seconds))
-        # Before what was learned: a task that is saved has its seconds and its first test.
-        folder.write_progress(progress)
-        method.save(folder.bank)
-        snapshots.forget()
-        for task in tasks:
-            observer.task_learned(task.index + 1, seconds)
-    summary = _summarize(recipe, method, progress, folder.environment())
-    parts = _stretches(method, stream, recipe, recipe.tasks) if isinstance(method, AllocatesMasks) else None
+    _test_what_is_due(method, run)
+    if method.tasks_learned < recipe.tasks:
+        with _trainer(run, snapshots, method.tasks_learned) as trainer:
+            for group in order.groups(method.tasks_learned):
+                _learn(method, run, group, trainer)
+                snapshots.forget(group)
+                _tell_learned(run, group)
+                if group.stop < recipe.tasks:
+                    _test_what_is_due(method, run)
+        _test_what_is_due(method, run)
+    return _write_results(method, run)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What the parts of a run have in common."""
+
+    folder: RunFolder
+    recipe: Recipe
+    order: TaskOrder
+    stream: TaskStream
+    progress: Progress
+    observer: RunObserver
+
+
+def _opened(run: _Run, problem: Problem) -> tuple[AnyMethod, list[str]]:
+    """Return the method as the run's files left it, mended, and a line for each thing that had to be."""
+    opened = open_method(run.recipe, problem, run.folder.bank, run.order.whole_groups)
+    if _can_test_what_is_missing(opened.method, run):
+        return opened.method, list(opened.notes)
+    forgotten = _forget(run.folder)
+    again = open_method(run.recipe, problem, run.folder.bank, run.order.whole_groups)
+    return again.method, [*opened.notes, forgotten]
+
+
+@contextmanager
+def _trainer(run: _Run, snapshots: Snapshots, learned: int) -> Iterator[Trainer]:
+    """Lend what trains the groups that are left: this process, or one for each of several devices."""
+    environment, groups = run.folder.environment(), list(run.order.groups(learned))
+    if len(environment.devices) == 1:
+        yield InThisProcess(snapshots)
+        return
+    places = [
+        Workplace(
+            recipe_files.to_json(run.recipe),
+            environment.data_root,
+            environment.data_digest,
+            device,
+            environment.threads,
+            str(run.folder.path),
+            snapshots.seconds,
+        )
+        for device in environment.devices[: len(groups)]
+    ]
+    with worker_pool(places, iter(groups)) as pool:
+        yield pool
+
+
+def _learn(method: AnyMethod, run: _Run, group: range, trainer: Trainer) -> None:
+    """Learn a group of tasks, test them for the first time, and save them."""
+    tasks = [run.stream[task] for task in group]
+    trained = trainer.learn(method, tasks, run.observer.batch_trained)
+    for note in trained.notes:
+        run.observer.noted(note)
+    _test_first(method, run, tasks)
+    run.progress.train_seconds.update(dict.fromkeys(group, trained.seconds))
+    # Before what was learned: a task that is saved has its seconds and its first test.
+    run.folder.write_progress(run.progress)
+    method.save(run.folder.bank)
+
+
+def _tell_learned(run: _Run, group: range) -> None:
+    for task in group:
+        run.observer.task_learned(task + 1, run.progress.train_seconds[task])
+
+
+def _test_what_is_due(method: AnyMethod, run: _Run) -> None:
+    """Test after as many tasks as were learned, or earlier ones whose test was lost."""
+    progress = run.progress
+    for checkpoint in run.order.checkpoints_due(progress, method.tasks_learned):
+        progress.checkpoints.append(_test(_as_after(method, checkpoint), run))
+        progress.checkpoints.sort(key=lambda each: each.tasks_learned)
+        run.folder.write_progress(progress)
+
+
+def _write_results(method: AnyMethod, run: _Run) -> Summary:
+    """Write the results where they are not there yet, and return them as they are stored, with the moment they were made."""
+    folder = run.folder
+    summary = summarize(run.recipe, method, run.progress, folder.environment())
+    parts = _stretches(method, run, run.recipe.tasks) if isinstance(method, AllocatesMasks) else None
     if parts is not None:
         summary["allocation"] = asdict(keep_books(parts))
-    if not (folder.has_results and _same_results(folder.summary(), summary)):  # which says when the run came to its end
+    if not (folder.has_results and same_results(folder.summary(), summary)):  # which says when the run came to its end
         if parts is not None:
             folder.write_stretches(parts)
         folder.write_summary(summary)
     return folder.summary()
 
 
-def _can_test_what_is_missing(method: AnyMethod, recipe: Recipe, progress: Progress, tasks_at_once: int) -> bool:
+def _can_test_what_is_missing(method: AnyMethod, run: _Run) -> bool:
     """Tell whether every state of the method whose test is missing can still be had."""
-    due = _checkpoints_due(recipe, progress, method.tasks_learned)
-    due += [tasks.stop for tasks in _first_tests_due(recipe, progress, tasks_at_once, method.tasks_learned)]
+    due = run.order.checkpoints_due(run.progress, method.tasks_learned)
+    due += [tasks.stop for tasks in run.order.first_tests_due(run.progress, method.tasks_learned)]
     earlier = [tasks for tasks in due if tasks < method.tasks_learned]
     return not earlier or method.first(min(earlier)) is not None  # a method keeps all of its earlier states or none
 
@@ -185,115 +266,38 @@ def _forget(folder: RunFolder) -> str:
     )
 
 
-def _next_group(recipe: Recipe, tasks_at_once: int, learned: int) -> range:
-    """Return the tasks to train together after `learned`, where a group ended; it ends at a checkpoint at the latest."""
-    return range(learned, min(learned + tasks_at_once, recipe.next_checkpoint(learned)))
-
-
-def _whole_groups(recipe: Recipe, tasks_at_once: int, tasks: int) -> int:
-    """Return how many of the first `tasks` were trained in groups that end among them."""
-    start = 0
-    while start < tasks and _next_group(recipe, tasks_at_once, start).stop <= tasks:
-        start = _next_group(recipe, tasks_at_once, start).stop
-    return start
-
-
-def _checkpoints_due(recipe: Recipe, progress: Progress, learned: int) -> list[int]:
-    """Return after how many tasks a test is missing: now, or earlier where the record of it was lost."""
-    tested = {checkpoint.tasks_learned for checkpoint in progress.checkpoints}
-    return [tasks for tasks in range(1, learned + 1) if recipe.is_checkpoint(tasks) and tasks not in tested]
-
-
-def _first_tests_due(recipe: Recipe, progress: Progress, tasks_at_once: int, learned: int) -> list[range]:
-    """Return the groups of learned tasks whose first test is missing: where its record was lost."""
-    due, start = [], 0
-    while start < learned:
-        tasks = range(start, min(_next_group(recipe, tasks_at_once, start).stop, learned))
-        if any(task not in progress.first_scores for task in tasks):
-            due.append(tasks)
-        start = tasks.stop
-    return due
-
-
-def _learn(method: AnyMethod, tasks: list[Task], observer: RunObserver, snapshots: Snapshots) -> float:
-    """Learn tasks together and return the seconds that each of them took, as its share of all."""
+def _test(method: AnyMethod, run: _Run) -> Checkpoint:
     start = time.perf_counter()
-    method.learn(tasks, observer.batch_trained)
-    return (snapshots.seconds_before + time.perf_counter() - start) / len(tasks)
-
-
-def _test(method: AnyMethod, stream: TaskStream, recipe: Recipe, observer: RunObserver) -> Checkpoint:
-    start = time.perf_counter()
-    scenario, batch_size = Scenario(recipe.evaluation.scenario), recipe.evaluation.batch_size
-    owners = _owners(method, stream, recipe)
+    scenario, batch_size = Scenario(run.recipe.evaluation.scenario), run.recipe.evaluation.batch_size
+    owners = _owners(method, run)
     scores = tuple(
-        evaluate_task(method, stream[index], scenario, batch_size, observer.batch_tested, owners)
+        evaluate_task(method, run.stream[index], scenario, batch_size, run.observer.batch_tested, owners)
         for index in range(method.tasks_learned)
     )
     checkpoint = Checkpoint(method.tasks_learned, scores, time.perf_counter() - start)
-    observer.tested(checkpoint)
+    run.observer.tested(checkpoint)
     return checkpoint
 
 
-def _stretches(method: AllocatesMasks, stream: TaskStream, recipe: Recipe, learned: int) -> list[Stretch]:
+def _stretches(method: AllocatesMasks, run: _Run, learned: int) -> list[Stretch]:
     """Return the parts of the stream with the mask that each was learned by, and its true task."""
-    identities = [stream.identity(index) for index in range(learned)]
-    return stretches(method.decisions, identities, recipe.method.training.steps(len(stream[0].train)))
+    identities = [run.stream.identity(index) for index in range(learned)]
+    return stretches(method.decisions, identities, run.recipe.method.training.steps(len(run.stream[0].train)))
 
 
-def _owners(method: AnyMethod, stream: TaskStream, recipe: Recipe) -> dict[int, int] | None:
+def _owners(method: AnyMethod, run: _Run) -> dict[int, int] | None:
     """Return the true task of each mask, where masks are no tasks."""
     if not isinstance(method, AllocatesMasks):
         return None
-    return mask_owners(_stretches(method, stream, recipe, method.tasks_learned))
+    return mask_owners(_stretches(method, run, method.tasks_learned))
 
 
-def _test_first(method: AnyMethod, stream: TaskStream, tasks: list[Task], recipe: Recipe, progress: Progress) -> None:
+def _test_first(method: AnyMethod, run: _Run, tasks: list[Task]) -> None:
     """Test tasks just after they were learned, which is what later tests are compared with."""
     start = time.perf_counter()
-    scenario, batch_size = Scenario(recipe.evaluation.scenario), recipe.evaluation.batch_size
-    owners = _owners(method, stream, recipe)
+    scenario, batch_size = Scenario(run.recipe.evaluation.scenario), run.recipe.evaluation.batch_size
+    owners = _owners(method, run)
     scores = {task.index: evaluate_task(method, task, scenario, batch_size, owners=owners) for task in tasks}
     # The way of a recovery is for checkpoints: the record is written after each task, and should stay small.
-    progress.first_scores.update({task: replace(score, recovery=None) for task, score in scores.items()})
-    progress.first_test_seconds += time.perf_counter() - start
-
-
-def _same_results(stored: Summary, made: Summary) -> bool:
-    """Compare all but the moment, as JSON tells it."""
-    return bool(json.loads(json.dumps({**made, "finished": stored["finished"]})) == stored)
-
-
-def _summarize(recipe: Recipe, method: AnyMethod, progress: Progress, environment: Environment) -> Summary:
-    """Return the summary: fractions, seconds and bytes."""
-    checkpoints, first, sizes = progress.checkpoints, progress.first_scores, method.bytes
-    return {
-        "recipe": recipe.name,
-        "method": recipe.method.kind,
-        "scenario": recipe.evaluation.scenario,
-        "seed": recipe.seed,
-        "device": environment.device,
-        "machine": environment.machine,
-        "data": environment.data_name,
-        "tasks": recipe.tasks,
-        "checkpoints": [
-            {
-                "tasks_learned": checkpoint.tasks_learned,
-                "accuracy": checkpoint.accuracy,
-                "task_inference_accuracy": checkpoint.task_inference_accuracy,
-                "forgetting": forgetting(checkpoints, first, checkpoint),
-                "backward_transfer": backward_transfer(first, checkpoint),
-            }
-            for checkpoint in checkpoints
-        ],
-        "accuracy_per_task": [score.accuracy for score in checkpoints[-1].scores],
-        "seconds": {
-            "train": sum(progress.train_seconds.values()),
-            "infer": sum(checkpoint.seconds for checkpoint in checkpoints),
-            "first_tests": progress.first_test_seconds,
-        },
-        "bytes": {**asdict(sizes), "total": sizes.total},
-        "settings": asdict(recipe),
-        "versions": environment.versions,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    run.progress.first_scores.update({task: replace(score, recovery=None) for task, score in scores.items()})
+    run.progress.first_test_seconds += time.perf_counter() - start

@@ -1,7 +1,7 @@
 """The state of tasks in training, kept now and then, so that a stop loses minutes of a long task and not hours.
 
 A task of SplitImageNet trains for half an hour on a GPU. What its next step needs is a few tensors, which are named here and
-written to one file in turn; whoever goes on writes them back and skips the batches that were seen.
+written to one file a group of tasks; whoever goes on writes them back and skips the batches that were seen.
 """
 
 import time
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from supsup_methods.state_files import read_tensors, set_aside, write_tensors
 
+_PREFIX, _SUFFIX = "in-training-", ".safetensors"
 _TASKS = "tasks in training"
 _SECONDS = "seconds in training"
 
@@ -23,16 +24,19 @@ SNAPSHOT_SECONDS = 300.0
 
 
 class Snapshots:
-    """One file that holds the tasks in training, as they were after a step.
+    """Files that hold the tasks in training, as they were after a step: `in-training-000007.safetensors`, by the first task.
+
+    Several processes may train in one folder, each a group of tasks of its own.
 
     Args:
-        path: of the file; None to keep nothing.
-        seconds: between two of them.
+        folder: of the files; None to keep nothing.
+        seconds: between two states of the same tasks.
     """
 
-    def __init__(self, path: Path | None = None, seconds: float = SNAPSHOT_SECONDS) -> None:
-        self._path = path
-        self._seconds = seconds
+    def __init__(self, folder: Path | None = None, seconds: float = SNAPSHOT_SECONDS) -> None:
+        self._folder = folder
+        self.seconds = seconds
+        """Between two states of the same tasks."""
         self._begun = self._last = time.monotonic()
         self.seconds_before = 0.0
         """How long the tasks at hand were trained before they were kept."""
@@ -43,17 +47,18 @@ class Snapshots:
         """Write what was kept of these tasks into their tensors, and return after how many steps that was; 0 if nothing was."""
         self._begun = self._last = time.monotonic()
         self.seconds_before = 0.0
-        if self._path is None or not self._path.exists():
+        path = self._path(tasks)
+        if path is None or not path.exists():
             return 0
         try:
-            kept, step = read_tensors(self._path, torch.device("cpu"))
+            kept, step = read_tensors(path, torch.device("cpu"))
             of, seconds = kept.pop(_TASKS).tolist(), float(kept.pop(_SECONDS))
             if of != list(tasks):
-                return 0  # from before the last task was saved
-            _refuse_other(self._path, kept, state)
+                return 0
+            _refuse_other(path, kept, state)
         except CorruptBank as error:
             self.notes.append(
-                f"{str(error).split(';')[0]}; the task is learned from its start; it is now {self._aside()}"
+                f"{str(error).split(';')[0]}; the task is learned from its start; it is now {set_aside(path).name}"
             )
             return 0
         for name, tensor in state.items():
@@ -63,25 +68,32 @@ class Snapshots:
 
     def offer(self, tasks: Sequence[int], step: int, state: Mapping[str, Tensor]) -> None:
         """Keep the tensors as they are after so many steps, if it is time."""
-        now = time.monotonic()
-        if self._path is None or now - self._last < self._seconds:
+        now, path = time.monotonic(), self._path(tasks)
+        if path is None or now - self._last < self.seconds:
             return
         about = {
             _TASKS: torch.tensor(list(tasks)),
             _SECONDS: torch.tensor(self.seconds_before + now - self._begun, dtype=torch.float64),
         }
-        write_tensors(self._path, {**state, **about}, step)
+        write_tensors(path, {**state, **about}, step)
         self._last = time.monotonic()
 
-    def forget(self) -> None:
-        """Remove the file: the tasks are saved."""
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
+    def forget(self, tasks: Sequence[int]) -> None:
+        """Remove the file of these tasks: they are saved."""
+        path = self._path(tasks)
+        if path is not None:
+            path.unlink(missing_ok=True)
 
-    def _aside(self) -> str:
-        if self._path is None:
-            raise AssertionError("unreachable: there is a file")
-        return set_aside(self._path).name
+    def _path(self, tasks: Sequence[int]) -> Path | None:
+        return None if self._folder is None else self._folder / f"{_PREFIX}{tasks[0]:06d}{_SUFFIX}"
+
+
+def forget_before(folder: Path, tasks_learned: int) -> None:
+    """Remove the files of tasks that are saved: a stop between the two left them."""
+    for path in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
+        first = path.name.removeprefix(_PREFIX).removesuffix(_SUFFIX)
+        if first.isdecimal() and int(first) < tasks_learned:
+            path.unlink(missing_ok=True)
 
 
 def _refuse_other(path: Path, kept: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:

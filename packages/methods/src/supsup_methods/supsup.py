@@ -6,7 +6,7 @@ normalisation layers of its own. Learning a task changes no bit of another, and 
 the mean of earlier masks (Transfer).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,7 @@ from jaxtyping import Float
 from supsup_core import FrozenNetwork, MaskBank
 from supsup_core.bank_manifest import MANIFEST
 from supsup_core.linear_chain import LinearChain
-from supsup_core.packed_bits import row_bytes
+from supsup_core.packed_bits import pack, row_bytes, unpack
 from supsup_datasets import Batch, Task, side_by_side
 from supsup_datasets.seeds import generator
 from torch import Tensor
@@ -47,6 +47,7 @@ from supsup_methods.task_guessing import OneShot, TaskInference, infer_by
 from supsup_methods.training_loop import TrainingLoop
 
 _DTYPES = {"float16": torch.float16, "float32": torch.float32}
+_MASK = "packed mask"  # beside the statistics of layers, whose names have no space
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,16 @@ class SupSup:
         """
         for later, task in enumerate(tasks):
             check_turn(task, self.tasks_learned + later)
+        for task, own in zip(tasks, self.learn_apart(tasks, on_batch), strict=True):
+            self.adopt(task, own)
+
+    def learn_apart(self, tasks: Sequence[Task], on_batch: OnBatch) -> list[dict[str, Tensor]]:
+        """Return the packed mask of each task, several tasks trained in every step, and its running statistics.
+
+        Raises:
+            InvalidArgument: the learning rate is too high.
+            DatasetError: several tasks do not go side by side (`supsup_datasets.side_by_side`).
+        """
         images, first = len(tasks[0].train), tasks[0].index
         training, seed = self._settings.training.of_task(first), self._seed
         loop = TrainingLoop(self.net, tuple(task.index for task in tasks), training, images, on_batch, self._snapshots)
@@ -127,8 +138,18 @@ class SupSup:
 
         scores = torch.stack([self._start(task.index) for task in tasks])
         bits = train_masks(loop, training, scores if len(tasks) > 1 else scores[0], rule, batches, buffers)
-        for mask in bits.view(len(tasks), -1):
-            self.bank.append(self.net.unflatten(mask), buffers)
+        return [{_MASK: pack(mask), **buffers} for mask in bits.view(len(tasks), -1)]
+
+    def adopt(self, task: Task, own: Mapping[str, Tensor]) -> None:
+        """Append a task's mask and running statistics to the bank.
+
+        Raises:
+            InvalidArgument: the task is not the next one.
+        """
+        check_turn(task, self.tasks_learned)
+        tensors = {name: tensor.to(self.net.device) for name, tensor in own.items()}
+        mask = unpack(tensors.pop(_MASK), self.net.num_bits)
+        self.bank.append(self.net.unflatten(mask), tensors)
 
     def _start(self, task: int) -> Tensor:
         """Return the scores that a task starts from."""
@@ -167,6 +188,11 @@ def _stored_bytes(settings: SupSupSettings, net: FrozenNetwork, tasks: int) -> i
     return tasks * (row_bytes(net.num_bits) + _DTYPES[settings.statistics].itemsize * buffer_floats(net))
 
 
+def _apart(settings: SupSupSettings) -> bool:
+    """Tell whether tasks start from scores of their own: not from the mean of earlier masks (Transfer)."""
+    return not (isinstance(settings.masks, EdgePopupMasks) and settings.masks.transfer)
+
+
 def _side_by_side(settings: SupSupSettings, net: FrozenNetwork) -> bool:
     """Tell whether tasks share a step: not where each updates statistics of its own, or is ranked by itself, or convolves."""
     alike = isinstance(settings.masks, ThresholdMasks) and settings.training.first_epochs is None
@@ -179,5 +205,6 @@ KIND = MethodKind(
     _stored_bytes,
     inference=lambda settings: settings.inference,
     side_by_side=_side_by_side,
+    apart=_apart,
 )
 """As recipes and runs know the method."""

@@ -312,12 +312,8 @@ def _unsuited(net: FrozenNetwork) -> str | None:
     return "keeps no running statistics by mask, which batch norm needs" if net.task_buffers else None
 
 
+_search = attrgetter("inference")
 KIND = MethodKind(
-    UnknownTasksSettings,
-    _open,
-    _stored_bytes,
-    inference=attrgetter("inference"),
-    unsuited=_unsuited,
-    told_in_training=False,
+    UnknownTasksSettings, _open, _stored_bytes, inference=_search, unsuited=_unsuited, told_in_training=False
 )
 """As recipes and runs know the method."""

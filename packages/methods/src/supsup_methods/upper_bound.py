@@ -13,7 +13,7 @@ Table 3. On SplitCIFAR100 it trains with Adam at 1e-3 and a cosine schedule
 (Appendix D.1), as the recipes of Table 2 do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -97,6 +97,17 @@ class UpperBound:
         """Train a model for each task."""
         for task in tasks:
             check_turn(task, self.tasks_learned)
+            (own,) = self.learn_apart([task], on_batch)
+            self.adopt(task, own)
+
+    def learn_apart(self, tasks: Sequence[Task], on_batch: OnBatch) -> list[dict[str, Tensor]]:
+        """Return a model for each task: its weights and running statistics.
+
+        Raises:
+            InvalidArgument: the learning rate is too high.
+        """
+        models = []
+        for task in tasks:
             statistics = self.net.fresh_buffers()
             trained = train_weights(
                 DenseTask(self.net, task, self._settings.training, on_batch, self._snapshots),
@@ -105,7 +116,17 @@ class UpperBound:
                 self._settings.training.descent,
                 statistics,
             )
-            self.models.append({**trained, **statistics})
+            models.append({**trained, **statistics})
+        return models
+
+    def adopt(self, task: Task, own: Mapping[str, Tensor]) -> None:
+        """Keep a task's model.
+
+        Raises:
+            InvalidArgument: the task is not the next one.
+        """
+        check_turn(task, self.tasks_learned)
+        self.models.append({name: tensor.to(self.net.device) for name, tensor in own.items()})
 
     def logits(self, images: Float[Tensor, "images *input"], task: int) -> Float[Tensor, "images outputs"]:
         """Return f(x, W^task)."""
@@ -141,5 +162,5 @@ def _stored_bytes(settings: UpperBoundSettings, net: FrozenNetwork, tasks: int) 
     return FLOAT_BYTES * tasks * (net.num_bits + buffer_floats(net))
 
 
-KIND = MethodKind(UpperBoundSettings, _open, _stored_bytes)
+KIND = MethodKind(UpperBoundSettings, _open, _stored_bytes, apart=lambda settings: not settings.carry_on)
 """As recipes and runs know the method."""

@@ -1,9 +1,13 @@
-"""How a command ends: 0 done, 2 bad input in one line, 130 after Ctrl-C. Imports nothing heavy, so it guards imports too."""
+"""How a command ends: 0 done, 1 where a process that trains was lost, 2 bad input in one line, 130 after Ctrl-C.
+
+Imports nothing heavy, so it guards imports too.
+"""
 
 import os
 import sys
 from collections.abc import Callable
 
+LOST_PROCESS = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
 
@@ -39,10 +43,12 @@ def _bad_input_or_bug(error: Exception) -> int:
     from supsup_core.errors import SupsupError
     from supsup_datasets.errors import DatasetError
 
-    from supsup_methods.errors import UsageError
+    from supsup_methods.errors import UsageError, WorkerLost
 
     if isinstance(error, (UsageError, DatasetError, SupsupError)):
         return _say(f"error: {error}", BAD_INPUT)
+    if isinstance(error, WorkerLost):
+        return _say(f"error: {error}", LOST_PROCESS)
     raise error
 
 

