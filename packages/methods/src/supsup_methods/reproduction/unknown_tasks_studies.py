@@ -1,5 +1,6 @@
 """Beyond the paper, scenario NNs: tasks that come back, and what depends on ε."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -69,8 +70,9 @@ def _book(run: RunFolder, name: str) -> float:
 
 
 def _rows(label: str, runs: list[RunFolder]) -> list[Row]:
+    delays = tuple(_book(run, "delay_batches") for run in runs)
     accuracies = tuple(100 * run.summary()["checkpoints"][-1]["accuracy"] for run in runs)
-    return [
+    rows = [
         Row(f"{label}: accuracy", accuracies),
         Row(
             f"{label}: masks allocated",
@@ -78,11 +80,11 @@ def _rows(label: str, runs: list[RunFolder]) -> list[Row]:
             f"for {_book(runs[0], 'tasks'):.0f} tasks",
         ),
         Row(f"{label}: purity", tuple(100 * _book(run, "purity") for run in runs)),
-        Row(
-            f"{label}: found after, decisions every 100", tuple(_book(run, "delay_batches") for run in runs), "batches"
-        ),
         Row(f"{label}: never found", tuple(_book(run, "missed") for run in runs), "beginnings"),
     ]
+    if all(math.isfinite(delay) for delay in delays):  # where none was found there is none
+        rows.insert(-1, Row(f"{label}: found after, decisions every 100", delays, "batches"))
+    return rows
 
 
 def _decisions(run: RunFolder, bench: Bench) -> pd.DataFrame:
