@@ -20,5 +20,7 @@ def bench(tmp_path):
             folder.begin(recipe, describe_environment(torch.device("cpu"), embedded_mnist(), None))
         execute(folder, recipe, embedded_mnist(), torch.device("cpu"), Watcher())
 
-    bench = Bench(tmp_path / "runs", 2, False, None, embedded_mnist().digest, "cpu", carry_out, said.append)
+    bench = Bench(
+        tmp_path / "runs", 2, False, None, lambda stream: embedded_mnist().digest, "cpu", carry_out, said.append
+    )
     return bench, carried, said

@@ -41,7 +41,7 @@ def test_what_was_run_is_not_run_again_and_other_settings_are_refused(bench):
     with pytest.raises(UsageError, match="figure7-hopsupsup-seed-0: this run was made with other settings"):
         list(bench.each_seed(replace(recipe, tasks=1)))
     with pytest.raises(UsageError, match=r"seed-0: this run was made with another data \(MNIST-5k\); name it again"):
-        list(replace(bench, data_digest="another").each_seed(recipe))
+        list(replace(bench, digest_of=lambda stream: "another").each_seed(recipe))
     with pytest.raises(UsageError, match=r"seed-0: this run was made with another device \(cpu\); name it again"):
         list(replace(bench, device="cuda:0").each_seed(recipe))
 

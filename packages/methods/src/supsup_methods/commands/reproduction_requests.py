@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from supsup_methods.commands.session import run_launch
 from supsup_methods.data_assembly import load_dataset
 from supsup_methods.devices import resolve_device
 from supsup_methods.errors import UsageError
-from supsup_methods.experiment import PermutedMnist, Recipe
+from supsup_methods.experiment import Recipe, Stream
 from supsup_methods.run_folder import RunFolder
 
 _LIST, _REPORT = "list", "report"
@@ -37,6 +38,8 @@ class Request:
     """How many seeds, from 0 on; without it, as many as the paper has, or with --quick two."""
     tasks: int | None = None
     """Tasks that each run of a table learns at most; without it, as many as the paper has."""
+    epochs: int | None = None
+    """Passes over a task's images at most, in runs that count them (Table 2); without it, as many as the paper has."""
     device: str = "auto"
     """auto (a GPU if there is one), cpu, cuda, or cuda:N."""
     data_root: Path | None = None
@@ -74,6 +77,8 @@ def parse_request(argv: list[str]) -> Request:
         raise UsageError(f"--seeds {request.seeds}: it should be 1 to 10000; choose another value")
     if request.tasks is not None and request.tasks < 1:
         raise UsageError(f"--tasks {request.tasks}: at least one task is learned; choose 1 or more")
+    if request.epochs is not None and request.epochs < 1:
+        raise UsageError(f"--epochs {request.epochs}: images are seen at least once; choose 1 or more")
     if request.out.exists() and not request.out.is_dir():
         raise UsageError(f"--out {request.out}: it is a file; choose another folder")
     return request
@@ -101,7 +106,11 @@ def reproduce(request: Request, command: str) -> None:
         write_report(request.out / _RECORDS, _REPORT_FILE)
         console.print(f"written to [bold]{_REPORT_FILE}[/]")
         return
-    device, digest = str(resolve_device(request.device)), load_dataset(PermutedMnist(), request.data_root).digest
+    device = str(resolve_device(request.device))
+
+    @cache
+    def digest_of(stream: Stream) -> str:
+        return load_dataset(stream, request.data_root).digest
 
     def say(line: str) -> None:
         console.print(escape(line), soft_wrap=True)
@@ -119,7 +128,18 @@ def reproduce(request: Request, command: str) -> None:
         target = TARGETS[name]
         seeds = request.seeds or (min(2, target.seeds) if request.quick else target.seeds)
         runs = request.out / "runs"
-        bench = Bench(runs, seeds, request.quick, request.data_root, digest, device, carry_out, say, request.tasks)
+        bench = Bench(
+            runs,
+            seeds,
+            request.quick,
+            request.data_root,
+            digest_of,
+            device,
+            carry_out,
+            say,
+            request.tasks,
+            request.epochs,
+        )
         if target.seeds == 1 and seeds > 1 and not target.many_seeds:
             say(f"{name}: it is measured with one seed")
         try:

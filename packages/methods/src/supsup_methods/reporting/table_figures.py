@@ -37,3 +37,23 @@ def accuracy_against_tasks(results: pd.DataFrame) -> go.Figure:
             marker={"symbol": symbol, "size": 7},
         )
     return figure.update_layout(xaxis_title="tasks learned", yaxis_title="accuracy, mean over tasks (%)")
+
+
+def accuracy_against_bytes(results: pd.DataFrame) -> go.Figure:
+    """Draw accuracy against the bytes that all tasks take (Figure 2, right).
+
+    Args:
+        results: columns `row` (its label), `bytes` and `accuracy` (percent), a line for each seed.
+    """
+    figure = go.Figure()
+    for number, (label, lines) in enumerate(results.groupby("row", sort=False)):
+        marker = {
+            "color": _COLOURS[number % len(_COLOURS)],
+            "symbol": _SYMBOLS[number // 2 % len(_SYMBOLS)],
+            "size": 10,
+        }
+        mean = lines[["bytes", "accuracy"]].mean()
+        figure.add_scatter(x=[mean["bytes"]], y=[mean["accuracy"]], mode="markers", name=str(label), marker=marker)
+    return figure.update_layout(
+        xaxis_title="bytes of all tasks", xaxis_type="log", yaxis_title="accuracy, mean over tasks (%)"
+    )

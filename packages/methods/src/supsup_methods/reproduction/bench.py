@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from supsup_methods.errors import UsageError
-from supsup_methods.experiment import Recipe
+from supsup_methods.experiment import Recipe, Stream
 from supsup_methods.run_folder import RunFolder
 
 CarryOut: TypeAlias = Callable[[Recipe, Path], None]
@@ -22,22 +22,24 @@ class Bench:
         seeds: how many, from 0 on.
         quick: whether a small version is asked for.
         data_root: of full data; None for the digits that ship with a dependency.
-        data_digest: of that data.
+        digest_of: the data of a stream there.
         device: by its name.
         carry_out: runs a recipe.
         say: tells one line of progress.
         tasks: learned in each run at most; None for as many as the recipe has.
+        epochs: of each task at most, where a recipe counts them; None for as many as it has.
     """
 
     runs: Path
     seeds: int
     quick: bool
     data_root: Path | None
-    data_digest: str
+    digest_of: Callable[[Stream], str]
     device: str
     carry_out: CarryOut
     say: Callable[[str], None]
     tasks: int | None = None
+    epochs: int | None = None
 
     def each_seed(self, recipe: Recipe) -> Iterator[RunFolder]:
         """Yield a run of the recipe for each seed, having run what is missing.
@@ -68,7 +70,7 @@ class Bench:
         made = folder.environment()
         data = f"{made.data_name} in {made.data_root}" if made.data_root else made.data_name
         for what, then, now in (
-            (f"data ({data})", made.data_digest, self.data_digest),
+            (f"data ({data})", made.data_digest, self.digest_of(folder.recipe().stream)),
             (f"device ({made.device})", made.device, self.device),
         ):
             if then != now:

@@ -9,6 +9,7 @@ from supsup_methods.reproduction.bench import Bench
 from supsup_methods.reproduction.figures_7_and_8 import figure7, figure8
 from supsup_methods.reproduction.findings import Findings
 from supsup_methods.reproduction.reservoir_capacity import reservoir_capacity
+from supsup_methods.reproduction.table2 import measure_table2
 from supsup_methods.reproduction.tables import measure_table
 from supsup_methods.reproduction.unknown_tasks_studies import epsilon, recurring
 
@@ -30,6 +31,12 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
     {
         "figure7": Target("HopSupSup: distance to the right mask during recovery", figure7, 20),
         "figure8": Target("HopSupSup: accuracy with the recovered and the right mask", figure8, 20),
+        "table2": Target("SplitCIFAR100, ResNet-18: accuracy and bytes", partial(measure_table2, "table2"), 5),
+        "tiny-table2": Target(
+            "Table 2 on Tiny-ImageNet-32, which is not the paper's data: accuracy and bytes",
+            partial(measure_table2, "tiny"),
+            1,
+        ),
         **{
             f"table{number}": Target(about, partial(measure_table, number), seeds)
             for number, about, seeds in (

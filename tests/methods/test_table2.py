@@ -1,0 +1,89 @@
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+from supsup_methods.byte_accounts import mask_account
+from supsup_methods.data_assembly import load_dataset
+from supsup_methods.recipes import RECIPES
+from supsup_methods.reporting.table_figures import accuracy_against_bytes
+from supsup_methods.reproduction import table2
+from supsup_methods.reproduction.bench import Bench
+from supsup_methods.run_folder import RunFolder
+from supsup_methods.running import describe_environment, execute
+from supsup_methods.runs import open_run
+
+from ..datasets.folders import make_folder
+from .test_running import Watcher
+
+
+@pytest.fixture
+def bench(tmp_path):
+    """Ten classes of noise, two tasks of them: what is found is of no interest."""
+    classes = [f"class{number}" for number in range(10)]
+    make_folder(tmp_path / "tiny-imagenet-32", classes=classes, images=3, width=32, height=32)
+
+    def carry_out(recipe, path):
+        data, folder = load_dataset(recipe.stream, tmp_path), RunFolder(path)
+        path.mkdir(parents=True)
+        folder.begin(recipe, describe_environment(torch.device("cpu"), data, tmp_path))
+        execute(folder, recipe, data, torch.device("cpu"), Watcher())
+
+    def digest_of(stream):
+        return load_dataset(stream, tmp_path).digest
+
+    return Bench(tmp_path / "runs", 1, True, tmp_path, digest_of, "cpu", carry_out, lambda line: None)
+
+
+def test_every_row_of_the_paper_is_measured_on_both_data_and_in_its_order():
+    rows = list(table2._rows())
+    assert len(rows) == 18
+    assert [row.paper.bytes for row in rows[:6]] == [408432, 508432, 695592, 1035792, 1630032, 2487472]
+    assert [row.paper.accuracy_percent for row in rows[6:12]] == [79.53, 85.33, 88.52, 90.12, 91.31, 91.66]
+    for prefix in ("table2", "tiny"):
+        assert {row.suffix for row in rows} == {
+            name.removeprefix(f"{prefix}-")
+            for name in RECIPES
+            if name.startswith(f"{prefix}-") and "figure11" not in name
+        }
+
+
+def test_accuracy_and_bytes_stand_beside_the_papers_and_other_data_reproduces_nothing(bench, monkeypatch):
+    wanted = {"supsup-c1", "upper-bound", "lower-bound"}
+    rows = [row for row in table2._rows() if row.suffix in wanted]
+    monkeypatch.setattr(table2, "_rows", lambda: iter(rows))
+    found = table2.measure_table2("tiny", bench)
+    assert [row.what for row in found.rows] == [
+        f"{label}: {what}"
+        for label in ("SupSup, c = 1", "Upper Bound", "Lower Bound")
+        for what in ("accuracy", "bytes")
+    ]
+    assert found.rows[0].paper == "77.56 on CIFAR-100"
+    assert {row.status for row in found.rows} == {""}
+    run = open_run(bench.runs / "tiny-supsup-c1-quick-seed-0")
+    ledger = mask_account(run.network, run.bank).coded[torch.float16]
+    assert found.rows[1].ours == (float(ledger.total - ledger.manifest),)
+    weights, channels = run.network.num_bits, sum(entry.size for entry in run.network.task_buffers)
+    assert found.rows[3].ours == (float(4 * 2 * weights + 2 * 2 * 2 * channels),)
+    assert len(found.figures["frontier"].data) == 3
+
+
+def test_on_the_papers_data_a_row_is_reproduced_where_it_is_near():
+    row = next(iter(table2._rows()))
+    near, far = (table2._both(row, (value,), (1.0,), comparable=True)[0].status for value in (76.0, 75.0))
+    assert (near, far) == ("reproduced", "deviates")
+
+
+def test_fewer_tasks_and_epochs_are_other_runs_with_names_that_say_so(bench):
+    recipe, whole = RECIPES["table2-supsup-c4"], replace(bench, quick=False)
+    assert table2.sized(recipe, whole) == recipe
+    assert table2.sized(recipe, replace(whole, tasks=50, epochs=1000)) == recipe
+    small = table2.sized(recipe, replace(whole, tasks=5, epochs=50))
+    assert (small.name, small.tasks, small.method.training.epochs) == ("table2-supsup-c4-5-tasks-50-epochs", 5, 50)
+
+
+def test_the_frontier_is_a_point_for_each_row():
+    lines = pd.DataFrame({"row": ["a", "a", "b"], "bytes": [10.0, 20.0, 5.0], "accuracy": [50.0, 70.0, 40.0]})
+    first, second = accuracy_against_bytes(lines).data
+    assert (list(first.x), list(first.y)) == ([15.0], [60.0])
+    assert (list(second.x), list(second.y)) == ([5.0], [40.0])
