@@ -21,7 +21,7 @@ def asked(monkeypatch, capsys, *argv):
         (
             (),
             "targets: none is named; choose from figure7, figure8, table2, tiny-table2, table3, table4, table5, table6, "
-            "table7, table8, table9, nns-recurring, nns-epsilon, reservoir-capacity, list, report",
+            "table7, table8, table9, figure10, figure11-left, nns-recurring, nns-epsilon, reservoir-capacity, list, report",
         ),
         (("figure7", "list"), "targets figure7 list: list measures nothing; ask for it alone"),
         (("figure99",), "target figure99: not known; there are: figure7"),

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 import torch
 from supsup_datasets import embedded_mnist
+from supsup_methods.batch_ensemble import BatchESettings
 from supsup_methods.errors import UsageError
 from supsup_methods.experiment import Evaluation, FullyConnected, Recipe
 from supsup_methods.mask_training import MaskTraining
@@ -11,7 +12,7 @@ from supsup_methods.psp import PspSettings
 from supsup_methods.recipes import RECIPES
 from supsup_methods.registry import inference_of
 from supsup_methods.reporting.table_figures import accuracy_against_tasks
-from supsup_methods.reproduction import tables
+from supsup_methods.reproduction import searches, tables
 from supsup_methods.reproduction.asked_again import accuracies_under
 from supsup_methods.reproduction.findings import Row
 from supsup_methods.reproduction.paper_numbers import curve, paper_numbers
@@ -19,7 +20,8 @@ from supsup_methods.reproduction.targets import TARGETS
 from supsup_methods.run_folder import RunFolder
 from supsup_methods.running import describe_environment, execute
 from supsup_methods.supsup import SupSupSettings
-from supsup_methods.task_guessing import OneShot
+from supsup_methods.task_guessing import EveryTask, Gamma, OneShot
+from supsup_methods.training_length import TaskTraining
 
 from .test_running import Watcher
 
@@ -122,6 +124,39 @@ def test_fewer_tasks_are_another_run_with_a_name_that_says_so(bench, monkeypatch
     tables.measure_table("3", replace(bench, tasks=2, seeds=1))
     tables.measure_table("3", replace(bench, tasks=10, seeds=1))
     assert carried == [(f"{TINY.name}-2-tasks", 0), (TINY.name, 0)]
+
+
+def test_figure_10_asks_one_run_for_every_number_of_images_and_both_objectives(bench, monkeypatch):
+    bench, carried, _ = bench
+    batche = replace(TINY, method=BatchESettings(training=TaskTraining(batches=40, batch_size=64)))
+    monkeypatch.setitem(searches.RECIPES, TINY.name, batche)
+    monkeypatch.setattr(searches, "_ABATCHE", {"LeNet": TINY.name})
+    found = searches.figure10(replace(bench, seeds=1))
+    assert carried == [(TINY.name, 0)]
+    assert [row.what for row in found.rows] == [
+        f"LeNet, {objective}, b = {images}, {tasks} tasks"
+        for objective in "HM"
+        for images in (1, 2, 4, 8, 16)
+        for tasks in (2, 3)
+    ]
+    run = RunFolder(bench.runs / f"{TINY.name}-seed-0")
+    asked = accuracies_under(bench, run, EveryTask(objective="M", images_per_guess=4))
+    values = {row.what: row.ours for row in found.rows}
+    assert values["LeNet, M, b = 4, 3 tasks"] == (100 * asked[-1]["accuracy"],)
+
+
+def test_figure_11_goes_from_one_shot_to_binary(bench, monkeypatch):
+    bench, carried, _ = bench
+    monkeypatch.setitem(searches.RECIPES, TINY.name, TINY)
+    monkeypatch.setattr(searches, "_ROTATED", TINY.name)
+    found = searches.figure11_left(replace(bench, seeds=1))
+    assert carried == [(TINY.name, 0)]
+    assert [row.what for row in found.rows] == ["γ = 1/3, One-Shot: accuracy", "γ = 0.4: accuracy", "γ = 0.5: accuracy"]
+    run = RunFolder(bench.runs / f"{TINY.name}-seed-0")
+    binary = accuracies_under(bench, run, Gamma(share=0.5, images_per_guess=128))
+    assert found.rows[-1].ours == (100 * binary[-1]["accuracy"],)
+    (curve_of_shares,) = found.figures["gamma"].data
+    assert list(curve_of_shares.x) == pytest.approx([1 / 3, 0.4, 0.5])
 
 
 @pytest.mark.parametrize(

@@ -57,3 +57,17 @@ def accuracy_against_bytes(results: pd.DataFrame) -> go.Figure:
     return figure.update_layout(
         xaxis_title="bytes of all tasks", xaxis_type="log", yaxis_title="accuracy, mean over tasks (%)"
     )
+
+
+def accuracy_against_share(results: pd.DataFrame) -> go.Figure:
+    """Draw accuracy against the share γ of the tasks that a round of the search keeps (Figure 11, left).
+
+    Args:
+        results: columns `share` (a fraction) and `accuracy` (percent), a line for each seed.
+    """
+    mean = results.groupby("share")["accuracy"].mean()
+    figure = go.Figure()
+    figure.add_scatter(x=mean.index, y=mean, mode="lines+markers", line_color=_COLOURS[0], name="accuracy")
+    return figure.update_layout(
+        xaxis_title="share γ of the tasks that a round keeps", yaxis_title="accuracy, mean over tasks (%)"
+    )

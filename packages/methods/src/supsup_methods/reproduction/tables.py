@@ -55,7 +55,7 @@ def measure_table(table: str, bench: Bench) -> Findings:
     lines: list[dict[str, Any]] = []
     runs: dict[str, list[RunFolder]] = {}
     for row in ROWS[table]:
-        found = list(bench.each_seed(_sized(RECIPES[row.recipe], bench)))
+        found = list(bench.each_seed(shortened(RECIPES[row.recipe], bench)))
         runs[row.recipe] = found
         by_seed = [_accuracies(row, run, bench) for run in found]
         for at in sorted({each["tasks_learned"] for each in by_seed[0]}):
@@ -76,7 +76,7 @@ def _accuracies(row: TableRow, run: RunFolder, bench: Bench) -> Sequence[Accurac
     return accuracies_under(bench, run, row.inference)
 
 
-def _sized(recipe: Recipe, bench: Bench) -> Recipe:
+def shortened(recipe: Recipe, bench: Bench) -> Recipe:
     """Return the recipe, cut to what was asked for, under a name that says so."""
     training = recipe.method.training
     if bench.quick and isinstance(training, TrainingLength):

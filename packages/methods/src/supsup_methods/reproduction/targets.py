@@ -9,6 +9,7 @@ from supsup_methods.reproduction.bench import Bench
 from supsup_methods.reproduction.figures_7_and_8 import figure7, figure8
 from supsup_methods.reproduction.findings import Findings
 from supsup_methods.reproduction.reservoir_capacity import reservoir_capacity
+from supsup_methods.reproduction.searches import figure10, figure11_left
 from supsup_methods.reproduction.table2 import measure_table2
 from supsup_methods.reproduction.tables import measure_table
 from supsup_methods.reproduction.unknown_tasks_studies import epsilon, recurring
@@ -49,6 +50,8 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
                 ("9", "how many outputs SupSup needs, FC 1024-1024", 1),
             )
         },
+        "figure10": Target("ABatchE: accuracy by images a guess and objective", figure10, 1),
+        "figure11-left": Target("RotatedMNIST: accuracy between One-Shot and Binary", figure11_left, 1),
         "nns-recurring": Target("beyond the paper: NNs, tasks that come back in random order", recurring, 1),
         "nns-epsilon": Target("beyond the paper: NNs, masks and accuracy against ε", epsilon, 1),
         "reservoir-capacity": Target(
