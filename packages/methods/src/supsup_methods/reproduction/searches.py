@@ -22,7 +22,7 @@ _ROTATED = "table6-supsup-h"
 
 
 def figure10(bench: Bench) -> Findings:
-    """Measure ABatchE: every task's vectors tried on b images, the surest by H or M; in the paper H leads, and b = 16 is needed."""
+    """Measure ABatchE: every task's vectors tried on b images, the surest by H or M (in the paper H leads, and b = 16 helps)."""
     rows: list[Row] = []
     lines: list[dict[str, Any]] = []
     runs: list[RunFolder] = []
