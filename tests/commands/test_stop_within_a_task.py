@@ -9,8 +9,9 @@ import torch
 from supsup_datasets import embedded_mnist
 from supsup_methods.commands.launch import parse_launch
 from supsup_methods.errors import UsageError
-from supsup_methods.run_folder import SNAPSHOT, RunFolder
+from supsup_methods.run_folder import RunFolder
 from supsup_methods.running import describe_environment, execute
+from supsup_methods.snapshots import snapshot_path
 from supsup_methods.state_files import read_tensors, write_tensors
 
 from ..methods.test_running import Watcher
@@ -27,7 +28,7 @@ OPTIONS = (
 
 def kill_within_the_task(folder):
     """Start a run that keeps its task after each step, and kill it once some steps are kept."""
-    path = folder / "run" / SNAPSHOT
+    path = snapshot_path(folder / "run", 0)
     with subprocess.Popen(
         [*COMMAND, *OPTIONS, "--snapshot-seconds", "0"],
         cwd=folder,

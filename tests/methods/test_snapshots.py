@@ -14,10 +14,10 @@ from supsup_methods.experiment import Evaluation, FullyConnected, Recipe
 from supsup_methods.lower_bound import LowerBoundSettings
 from supsup_methods.mask_training import MaskTraining
 from supsup_methods.psp import PspSettings
-from supsup_methods.run_folder import SNAPSHOT, RunFolder
+from supsup_methods.run_folder import RunFolder
 from supsup_methods.running import describe_environment, execute
 from supsup_methods.separate_heads import HeadTraining, SeparateHeadsSettings
-from supsup_methods.snapshots import Snapshots
+from supsup_methods.snapshots import Snapshots, snapshot_path
 from supsup_methods.state_files import read_tensors, write_tensors
 from supsup_methods.supsup import SupSupSettings
 from supsup_methods.training_length import Schedule, TaskTraining
@@ -75,18 +75,22 @@ class Counted:
             yield batch
 
 
+def kept_in(folder: Path) -> list[Path]:
+    return sorted(folder.glob("in-training-*"))
+
+
 class Run:
     """A method over a folder, with one task after the other in training, each kept after every step."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.kind, self.settings, self.backbone = METHODS[name]
-        self.bank, self.file = folder / "bank", folder / "in-training"
+        self.bank, self.folder = folder / "bank", folder
         self.told = self.made = 0
         self.notes: list[str] = []
 
     def learn(self, tasks: int, stop_after: int | None = None) -> "Run":
         """Learn what is left of some tasks in a process of its own, which ends behind its so many-th step."""
-        kept = Snapshots(self.file, 0.0)
+        kept = Snapshots(self.folder, 0.0)
         problem = replace(dense_problems.problem(backbone=self.backbone), snapshots=kept)
         method = self.kind.open(self.bank, self.settings, problem, lambda tasks: tasks).method
         while method.tasks_learned < tasks:
@@ -99,7 +103,7 @@ class Run:
                 self.notes += kept.notes
                 kept.notes.clear()
             method.save(self.bank)
-            kept.forget()
+            kept.forget((task.index,))
         return self
 
     def _tell(self, stop_after):
@@ -119,7 +123,7 @@ def whole(tmp_path_factory):
             for learned in (1, 2):
                 run = Run(name, ends[name] / f"{learned}").learn(learned)
                 assert run.told == run.made == learned * STEPS
-                assert not run.file.exists()
+                assert kept_in(run.folder) == []
         return ends[name] / f"{tasks}"
 
     return of
@@ -135,13 +139,13 @@ def test_a_task_stopped_behind_any_step_goes_on_from_there_to_the_same_bits(name
         with pytest.raises(Stop):
             Run(name, folder).learn(task + 1, stop_after=done + 1)
         if done:
-            assert read_tensors(folder / "in-training", CPU)[1] == done
+            assert read_tensors(snapshot_path(folder, task), CPU)[1] == done
         run = Run(name, folder).learn(task + 1)
         assert files(run.bank) == files(whole(name, task + 1) / "bank")
         assert run.made == STEPS - done, "batches that were seen are not made again"
         assert run.told == STEPS, "but they are told, so that a bar stands where it stood"
         assert run.notes == []
-        assert not run.file.exists()
+        assert kept_in(run.folder) == []
 
 
 @pytest.mark.parametrize("name", ["supsup, edge-popup", "lower bound"])
@@ -149,7 +153,7 @@ def test_a_task_stopped_again_and_again_ends_with_the_same_bits(name, whole, tmp
     for done in range(STEPS - 1):
         with pytest.raises(Stop):
             Run(name, tmp_path).learn(1, stop_after=done + 2)
-        assert read_tensors(tmp_path / "in-training", CPU)[1] == done + 1
+        assert read_tensors(snapshot_path(tmp_path, 0), CPU)[1] == done + 1
     run = Run(name, tmp_path).learn(1)
     assert (files(run.bank), run.made) == (files(whole(name, 1) / "bank"), 1)
 
@@ -157,7 +161,7 @@ def test_a_task_stopped_again_and_again_ends_with_the_same_bits(name, whole, tmp
 def stopped(name, folder, steps):
     with pytest.raises(Stop):
         Run(name, folder).learn(2, stop_after=steps)
-    return folder / "in-training"
+    return snapshot_path(folder, (steps - 1) // STEPS)
 
 
 def flip(position):
@@ -190,9 +194,9 @@ def test_what_was_kept_and_damaged_is_set_aside_and_the_task_learned_from_its_st
     assert run.made == STEPS
     (note,) = run.notes
     assert note.startswith(f"{path}: it")
-    assert note.endswith("; the task is learned from its start; it is now in-training.damaged-1")
+    assert note.endswith("; the task is learned from its start; it is now in-training-000001.safetensors.damaged-1")
     assert "\n" not in note
-    assert (tmp_path / "in-training.damaged-1").read_bytes() == damaged
+    assert path.with_name(f"{path.name}.damaged-1").read_bytes() == damaged
     assert not path.exists()
 
 
@@ -203,7 +207,7 @@ def test_what_was_kept_of_another_task_is_passed_over(name, whole, tmp_path):
     content = path.read_bytes()
     with pytest.raises(Stop):
         Run(name, tmp_path / "b").learn(2, stop_after=STEPS + 1)
-    (tmp_path / "b" / "in-training").write_bytes(content)
+    snapshot_path(tmp_path / "b", 1).write_bytes(content)
     run = Run(name, tmp_path / "b").learn(2)
     assert files(run.bank) == files(whole(name) / "bank")
     assert (run.made, run.notes) == (STEPS, [])
@@ -216,25 +220,25 @@ def kept_values(path, tasks=(0,), seconds=0.0, **values):
 
 
 def test_tensors_are_written_in_place_with_their_step(tmp_path):
-    store, state, step = kept_values(tmp_path / "file")
+    store, state, step = kept_values(tmp_path)
     assert step == 0
     state["x"] += torch.tensor([1.5, -2.0])
     state["steps"] += 7
     store.offer((0,), 7, state)
-    _, again, step = kept_values(tmp_path / "file")
+    _, again, step = kept_values(tmp_path)
     assert step == 7
     assert again["x"].tolist() == [1.5, -2.0]
     assert int(again["steps"]) == 7
 
 
-@pytest.mark.parametrize("others", [(1,), (0, 1), (1, 0), ()])
+@pytest.mark.parametrize("others", [(1,), (0, 1), (1, 0)])
 def test_they_are_those_of_exactly_these_tasks(others, tmp_path):
-    store, state, _ = kept_values(tmp_path / "file", tasks=(0,))
+    store, state, _ = kept_values(tmp_path, tasks=(0,))
     state["x"] += 1
     store.offer((0,), 7, state)
-    other, untouched, step = kept_values(tmp_path / "file", tasks=others)
+    other, untouched, step = kept_values(tmp_path, tasks=others)
     assert (step, untouched["x"].tolist(), other.seconds_before, other.notes) == (0, [0.0, 0.0], 0.0, [])
-    assert (tmp_path / "file").exists()
+    assert snapshot_path(tmp_path, 0).exists()
 
 
 @pytest.mark.parametrize(
@@ -246,28 +250,28 @@ def test_they_are_those_of_exactly_these_tasks(others, tmp_path):
     ],
 )
 def test_tensors_of_another_training_are_set_aside_and_none_is_written(state, tmp_path):
-    store, kept, _ = kept_values(tmp_path / "file")
+    store, kept, _ = kept_values(tmp_path)
     kept["x"] += 1
     store.offer((0,), 7, kept)
-    other = Snapshots(tmp_path / "file", 0.0)
+    other = Snapshots(tmp_path, 0.0)
     assert other.restore((0,), state) == 0
     assert not state["x"].any()
     (note,) = other.notes
-    assert note.startswith(f"{tmp_path / 'file'}: it holds ")
-    assert note.endswith("; the task is learned from its start; it is now file.damaged-1")
+    assert note.startswith(f"{snapshot_path(tmp_path, 0)}: it holds ")
+    assert note.endswith("; the task is learned from its start; it is now in-training-000000.safetensors.damaged-1")
     assert other.seconds_before == 0.0
 
 
 def test_a_file_is_forgotten_once_and_again_and_nothing_is_kept_without_a_place(tmp_path):
-    store, state, _ = kept_values(tmp_path / "file")
+    store, state, _ = kept_values(tmp_path)
     store.offer((0,), 1, state)
-    store.forget()
-    store.forget()
-    assert not (tmp_path / "file").exists()
-    assert kept_values(tmp_path / "file")[2] == 0
+    store.forget((0,))
+    store.forget((0,))
+    assert kept_in(tmp_path) == []
+    assert kept_values(tmp_path)[2] == 0
     nowhere, state, step = kept_values(None)
     nowhere.offer((0,), 1, state)
-    nowhere.forget()
+    nowhere.forget((0,))
     assert (step, list(tmp_path.iterdir())) == (0, [])
 
 
@@ -279,30 +283,31 @@ class Clock:
 
 def test_the_file_is_written_when_its_seconds_are_over_and_not_before(tmp_path, monkeypatch):
     clock = Clock(monkeypatch)
-    store, state, _ = kept_values(tmp_path / "file", seconds=300.0)
+    store, state, _ = kept_values(tmp_path, seconds=300.0)
     steps = {}
     for step in range(1, 101):
         clock.now += 10
         store.offer((0,), step, state)
-        if (tmp_path / "file").exists():
-            steps[step] = read_tensors(tmp_path / "file", CPU)[1]
+        if kept_in(tmp_path):
+            steps[step] = read_tensors(snapshot_path(tmp_path, 0), CPU)[1]
     assert sorted(set(steps.values())) == [30, 60, 90]
     assert min(steps) == 30
     clock.now += 10_000
     store.restore((1,), state)  # the next task begins, and with it the time
     store.offer((1,), 1, state)
-    assert read_tensors(tmp_path / "file", CPU)[1] == 90
+    assert read_tensors(snapshot_path(tmp_path, 0), CPU)[1] == 90
+    assert len(kept_in(tmp_path)) == 1
 
 
 def test_seconds_of_all_processes_add_up(tmp_path, monkeypatch):
     clock = Clock(monkeypatch)
-    store, state, _ = kept_values(tmp_path / "file")
+    store, state, _ = kept_values(tmp_path)
     for pause, total in ((10.0, 10.0), (5.0, 15.0), (2.5, 17.5)):
         clock.now += pause
         store.offer((0,), 1, state)
         store.offer((0,), 2, state)
         clock.now += 1e6  # nobody trains
-        store, state, _ = kept_values(tmp_path / "file")
+        store, state, _ = kept_values(tmp_path)
         assert store.seconds_before == total
     store.restore((1,), state)
     assert store.seconds_before == 0.0
@@ -328,7 +333,7 @@ def carried_out(path, observer):
 def test_a_run_counts_the_seconds_before_its_stop(tmp_path):
     with pytest.raises(Stop):
         carried_out(tmp_path / "run", Watcher(stop_at=6))
-    path = tmp_path / "run" / SNAPSHOT
+    path = snapshot_path(tmp_path / "run", 0)
     kept, step = read_tensors(path, CPU)
     assert step == 4
     kept["seconds in training"] += 1e6
@@ -342,14 +347,14 @@ def test_a_run_counts_the_seconds_before_its_stop(tmp_path):
 def test_a_run_tells_of_a_damaged_file_and_ends_as_if_there_had_been_none(tmp_path):
     with pytest.raises(Stop):
         carried_out(tmp_path / "run", Watcher(stop_at=6))
-    flip(-9)(tmp_path / "run" / SNAPSHOT)
+    flip(-9)(snapshot_path(tmp_path / "run", 0))
     watcher = Watcher()
     summary = carried_out(tmp_path / "run", watcher)
     (note,) = [call[1] for call in watcher.calls if call[0] == "noted"]
-    assert note.endswith(f"; the task is learned from its start; it is now {SNAPSHOT}.damaged-1")
+    assert note.endswith("; the task is learned from its start; it is now in-training-000000.safetensors.damaged-1")
     assert results(summary) == results(carried_out(tmp_path / "whole", Watcher()))
     assert files(tmp_path / "run" / "bank") == files(tmp_path / "whole" / "bank")
-    assert not (tmp_path / "run" / SNAPSHOT).exists()
+    assert [path.name for path in kept_in(tmp_path / "run")] == ["in-training-000000.safetensors.damaged-1"]
 
 
 def test_tasks_side_by_side_are_kept_together(tmp_path):
@@ -363,7 +368,7 @@ def test_tasks_side_by_side_are_kept_together(tmp_path):
             if len(told) == stop_after:
                 raise Stop
 
-        problem = replace(dense_problems.problem(backbone=backbone), snapshots=Snapshots(folder / "in-training", 0.0))
+        problem = replace(dense_problems.problem(backbone=backbone), snapshots=Snapshots(folder, 0.0))
         method = kind.open(folder / "bank", settings, problem, lambda tasks: tasks).method
         tasks = stream(IMAGES)
         method.learn([tasks[task] for task in range(2)], tell)

@@ -25,7 +25,7 @@ from supsup_methods.experiment import (
 )
 from supsup_methods.mask_rules import EdgePopupMasks, ThresholdMasks, fresh_scores
 from supsup_methods.mask_training import MaskTraining
-from supsup_methods.run_folder import SNAPSHOT, RunFolder
+from supsup_methods.run_folder import RunFolder
 from supsup_methods.running import describe_environment, execute
 from supsup_methods.runs import open_run
 from supsup_methods.supsup import KIND, SupSupSettings
@@ -271,7 +271,7 @@ def test_a_run_over_image_files_says_what_it_learned_and_what_that_takes(whole):
     assert [len(checkpoint.scores) for checkpoint in opened.checkpoints] == [1, 3]
     assert [score.images for score in opened.checkpoints[-1].scores] == [10] * 3
     assert calls.count("batch trained") == (3 + 2 + 2) * EPOCH
-    assert not (path / SNAPSHOT).exists()
+    assert not list(path.glob("in-training-*"))
     assert stored_bytes(RECIPE, opened.dataset) == masks + statistics
 
 
@@ -301,7 +301,7 @@ def test_a_run_stopped_anywhere_ends_with_the_same_files(stop_at, whole, picture
     watcher = Watcher()
     assert results(run(tmp_path / "run", pictures, watcher)) == results(summary)
     assert files(tmp_path / "run" / "bank") == files(path / "bank")
-    assert not (tmp_path / "run" / SNAPSHOT).exists()
+    assert not list((tmp_path / "run").glob("in-training-*"))
     assert not [call for call in watcher.calls if call[0] == "noted"]
     assert set(map(str, watcher.calls)) <= {*map(str, calls), *(f"('begun', {tasks})" for tasks in range(4))}
 
@@ -379,7 +379,7 @@ def test_tasks_side_by_side_are_refused_where_each_has_statistics_ranks_or_a_len
 ):
     recipe, data = replace(RECIPE, method=method, backbone=backbone), load_dataset(RECIPE.stream, pictures)
     refuse_impossible(recipe, data)
-    assert default_tasks_at_once(recipe, data, CPU) == 1
+    assert default_tasks_at_once(recipe, data, [CPU]) == 1
     with pytest.raises(UsageError) as refused:
         refuse_impossible(recipe, data, tasks_at_once=2)
     assert str(refused.value) == "--tasks-at-once 2: supsup learns one task after the other here; choose 1"

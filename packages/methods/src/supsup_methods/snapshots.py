@@ -85,7 +85,12 @@ class Snapshots:
             path.unlink(missing_ok=True)
 
     def _path(self, tasks: Sequence[int]) -> Path | None:
-        return None if self._folder is None else self._folder / f"{_PREFIX}{tasks[0]:06d}{_SUFFIX}"
+        return None if self._folder is None else snapshot_path(self._folder, tasks[0])
+
+
+def snapshot_path(folder: Path, first_task: int) -> Path:
+    """Return the file of the group that begins with a task."""
+    return folder / f"{_PREFIX}{first_task:06d}{_SUFFIX}"
 
 
 def forget_before(folder: Path, tasks_learned: int) -> None:

@@ -83,10 +83,9 @@ def _print_totals(console: Console, summary: Summary) -> None:
 def _allocation(books: dict[str, float | None]) -> str:
     delay = books["delay_batches"]
     found = "" if delay is None else f"found after {delay:.0f} batches, "
-    counts = (
-        f"{books['masks']} for {books['tasks']} tasks; purity {books['purity']:.2%}, {books['duplicates']} duplicates"
-    )
-    return f"{counts}, {found}{books['missed']} beginnings missed"
+    # JSON read as numbers has 20.0 for 20.
+    masks, tasks, duplicates, missed = (f"{books[name]:g}" for name in ("masks", "tasks", "duplicates", "missed"))
+    return f"{masks} for {tasks} tasks; purity {books['purity']:.2%}, {duplicates} duplicates, {found}{missed} beginnings missed"
 
 
 def _bytes(summary: Summary) -> tuple[str, str]:
