@@ -219,39 +219,36 @@ def _chain_slopes(
     groups: Shaped[Tensor, "groups shown *input"],
     beliefs: Float[Tensor, " tasks"],
 ) -> Float[Tensor, "groups tasks"] | None:
-    """Return the slopes of each group: of one image without its gradient, of several from the gradient of their mean."""
-    if groups.shape[1] > 1:
-        return _mean_slopes(objective, chain, store, groups, beliefs)
+    """Return the slopes of each group: of one image without forming its gradient, of several from the gradient of their mean."""
     weights, parts = store.blend(beliefs), []
-    for images in groups.squeeze(1).split(max(1, _ACTIVATION_FLOATS // chain.floats_an_image)):
-        gradients = chain.outer_products(objective, weights, images)
-        if gradients is None:
-            return None
-        parts.append(store.outer_slopes(gradients))
-    return torch.cat(parts)
-
-
-def _mean_slopes(
-    objective: Objective,
-    chain: LinearChain,
-    store: OuterProductStore,
-    groups: Shaped[Tensor, "groups shown *input"],
-    beliefs: Float[Tensor, " tasks"],
-) -> Float[Tensor, "groups tasks"] | None:
-    """Return the slopes of groups of several images: G = mean of g aᵀ is one matrix a layer, so that k tasks cost k products."""
-    weights, parts, shown = store.blend(beliefs), [], groups.shape[1]
-    floats = sum(value.numel() for value in weights.values())
-    for some in groups.split(max(1, _GRADIENT_FLOATS // floats)):
-        mean: dict[str, Tensor] = {}
-        for images in some.split(max(1, _ACTIVATION_FLOATS // (chain.floats_an_image * len(some))), dim=1):
-            gradients = chain.outer_products(objective, weights, images.flatten(0, 1))
+    if groups.shape[1] == 1:
+        for images in groups.squeeze(1).split(max(1, _ACTIVATION_FLOATS // chain.floats_an_image)):
+            gradients = chain.outer_products(objective, weights, images)
             if gradients is None:
                 return None
-            for name, (inputs, outputs) in gradients.items():
-                a, g = (each.unflatten(0, images.shape[:2]) for each in (inputs, outputs))
-                mean[name] = torch.bmm(g.mT, a).div_(shown) + mean.get(name, 0.0)
+            parts.append(store.outer_slopes(gradients))
+        return torch.cat(parts)
+    for some in groups.split(max(1, _GRADIENT_FLOATS // sum(value.numel() for value in weights.values()))):
+        mean = _mean_gradients(objective, chain, weights, some)
+        if mean is None:
+            return None
         parts.append(store.slopes(mean))
     return torch.cat(parts)
+
+
+def _mean_gradients(
+    objective: Objective, chain: LinearChain, weights: Weights, groups: Shaped[Tensor, "groups shown *input"]
+) -> dict[str, Tensor] | None:
+    """Return the mean of g aᵀ of each group: one matrix a layer, so that k tasks cost k products whatever the images."""
+    mean: dict[str, Tensor] = {}
+    for images in groups.split(max(1, _ACTIVATION_FLOATS // (chain.floats_an_image * len(groups))), dim=1):
+        gradients = chain.outer_products(objective, weights, images.flatten(0, 1))
+        if gradients is None:
+            return None
+        for name, (inputs, outputs) in gradients.items():
+            a, g = (each.unflatten(0, images.shape[:2]) for each in (inputs, outputs))
+            mean[name] = torch.bmm(g.mT, a).div_(groups.shape[1]) + mean.get(name, 0.0)
+    return mean
 
 
 _Keep: TypeAlias = Callable[[int], int]

@@ -153,10 +153,9 @@ class SupSup:
 
     def _start(self, task: int) -> Tensor:
         """Return the scores that a task starts from."""
-        masks = self._settings.masks
-        if isinstance(masks, EdgePopupMasks) and masks.transfer and task > 0:
-            return transferred_scores(self.net, self.bank)
-        return fresh_scores(self.net, self._seed, task)
+        if task == 0 or _apart(self._settings):
+            return fresh_scores(self.net, self._seed, task)
+        return transferred_scores(self.net, self.bank)
 
     def logits(self, images: Float[Tensor, "images *input"], task: int) -> Float[Tensor, "images outputs"]:
         """Return f(x, W ⊙ M^task)."""

@@ -91,7 +91,6 @@ def reproduce(request: Request, command: str) -> None:
         request: what to do.
         command: how it was asked for, to go on with after a stop.
     """
-    from supsup_methods.reproduction.bench import Bench
     from supsup_methods.reproduction.findings import write_findings
     from supsup_methods.reproduction.report import write_report
     from supsup_methods.reproduction.targets import TARGETS
@@ -106,7 +105,28 @@ def reproduce(request: Request, command: str) -> None:
         write_report(request.out / _RECORDS, _REPORT_FILE)
         console.print(f"written to [bold]{_REPORT_FILE}[/]")
         return
-    device = str(resolve_device(request.device))
+    for name in request.targets:
+        target = TARGETS[name]
+        bench = _bench(request, target, console)
+        if target.seeds == 1 and bench.seeds > 1 and not target.many_seeds:
+            bench.say(f"{name}: it is measured with one seed")
+        try:
+            findings = target.measure(bench)
+        except (KeyboardInterrupt, Interrupted):
+            raise Interrupted(
+                f"stopped; what is done is kept in {request.out}; go on with: supsup-reproduce {command}"
+            ) from None
+        console.print(_table(f"{name}: {target.about}", request.quick, findings))
+        for title, lines in findings.tables.items():
+            if lines and len(lines) <= 40:
+                console.print(_lines(title, lines))
+        for path in write_findings(request.out / _RECORDS, name, findings, quick=request.quick):
+            bench.say(f"written to {path}")
+
+
+def _bench(request: Request, target: Any, console: Console) -> Any:
+    """Return what a target works with: the request's data, device and runs."""
+    from supsup_methods.reproduction.bench import Bench
 
     @cache
     def digest_of(stream: Stream) -> str:
@@ -117,43 +137,20 @@ def reproduce(request: Request, command: str) -> None:
 
     def carry_out(recipe: Recipe, path: Path) -> None:
         launch = Launch(recipe, request.device, request.data_root, out=path, resume=RunFolder(path).holds_run)
-        try:
-            run_launch(launch, Console(quiet=True))
-        except Interrupted:
-            raise Interrupted(
-                f"stopped; what is done is kept in {request.out}; go on with: supsup-reproduce {command}"
-            ) from None
+        run_launch(launch, Console(quiet=True))
 
-    for name in request.targets:
-        target = TARGETS[name]
-        seeds = request.seeds or (min(2, target.seeds) if request.quick else target.seeds)
-        runs = request.out / "runs"
-        bench = Bench(
-            runs,
-            seeds,
-            request.quick,
-            request.data_root,
-            digest_of,
-            device,
-            carry_out,
-            say,
-            request.tasks,
-            request.epochs,
-        )
-        if target.seeds == 1 and seeds > 1 and not target.many_seeds:
-            say(f"{name}: it is measured with one seed")
-        try:
-            findings = target.measure(bench)
-        except KeyboardInterrupt:
-            raise Interrupted(
-                f"stopped; what is done is kept in {request.out}; go on with: supsup-reproduce {command}"
-            ) from None
-        console.print(_table(f"{name}: {target.about}", request.quick, findings))
-        for title, lines in findings.tables.items():
-            if lines and len(lines) <= 40:
-                console.print(_lines(title, lines))
-        for path in write_findings(request.out / _RECORDS, name, findings, quick=request.quick):
-            console.print(f"written to [bold]{escape(str(path))}[/]", soft_wrap=True)
+    return Bench(
+        request.out / "runs",
+        request.seeds or (min(2, target.seeds) if request.quick else target.seeds),
+        request.quick,
+        request.data_root,
+        digest_of,
+        str(resolve_device(request.device)),
+        carry_out,
+        say,
+        request.tasks,
+        request.epochs,
+    )
 
 
 def _table(title: str, quick: bool, findings: Any) -> Table:

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import TaskScore
-from supsup_methods.experiment import SplitMnist
+from supsup_methods.experiment import SplitCifar100, SplitImageFolder, SplitImageNet, SplitMnist
 from supsup_methods.registry import inference_of
 from supsup_methods.result_records import Summary
 from supsup_methods.run_folder import RunFolder
@@ -22,7 +22,10 @@ def print_results(console: Console, folder: RunFolder, summary: Summary) -> None
     console.print(f"Saved in [bold]{path}[/]: recipe, what was learned (bank/), summary.json", soft_wrap=True)
     recipe = folder.recipe()
     more = "--seed 1" if isinstance(recipe.stream, SplitMnist) else "--tasks 50"
-    hints = [f"supsup-train {summary['recipe']} {more}", "--data-root DIR for full MNIST"]
+    if isinstance(recipe.stream, SplitCifar100 | SplitImageNet | SplitImageFolder):
+        hints = [f"supsup-eval {path} --bytes for what it stores"]
+    else:
+        hints = [f"supsup-train {summary['recipe']} {more}", "--data-root DIR for full MNIST"]
     if summary["method"] == "supsup-unknown-tasks":
         hints.append(f"supsup-eval {path} --unknown-tasks 10 --merge")
     elif inference_of(recipe.method) is not None:
