@@ -1,8 +1,11 @@
 import json
 import sys
+from pathlib import Path
 
+import plotly.graph_objects as go
 import pytest
 from supsup_methods.commands import reproduce, reproduction_requests
+from supsup_methods.reporting import images
 from supsup_methods.reproduction import targets
 from supsup_methods.reproduction.findings import Findings, Row
 
@@ -21,7 +24,8 @@ def asked(monkeypatch, capsys, *argv):
         (
             (),
             "targets: none is named; choose from figure7, figure8, table2, tiny-table2, table3, table4, table5, table6, "
-            "table7, table8, table9, figure10, figure11-left, nns-recurring, nns-epsilon, reservoir-capacity, list, report",
+            "table7, table8, table9, figure10, figure11-left, nns-recurring, nns-epsilon, reservoir-capacity, "
+            "figure2, figure3, figure4, figure5, figure6, list, report",
         ),
         (("figure7", "list"), "targets figure7 list: list measures nothing; ask for it alone"),
         (("figure99",), "target figure99: not known; there are: figure7"),
@@ -52,7 +56,56 @@ def test_without_the_libraries_of_figures_it_says_what_to_install(monkeypatch, c
 def test_list_names_every_target(monkeypatch, capsys):
     code, out, _ = asked(monkeypatch, capsys, "list")
     assert code == 0
-    assert all(name in out for name in targets.TARGETS)
+    assert all(f"{name}: " in out for name in (*targets.TARGETS, *targets.FIGURES))
+
+
+def test_a_figure_measures_and_records_its_tables_once_and_is_drawn_from_them(monkeypatch, capsys, tmp_path):
+    measured = []
+
+    def measuring(name):
+        def measure(bench):
+            measured.append(name)
+            figure = go.Figure(go.Scatter(x=[1], y=[2], name=f"of {name}"))
+            return Findings((Row(f"row of {name}", (20.0,)),), {"accuracy": figure}, data="MNIST-5k", seconds=3.0)
+
+        return targets.Target(f"about {name}", measure, 1)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BROWSER_PATH", "/nowhere/chromium")
+    monkeypatch.setattr(targets, "TARGETS", {name: measuring(name) for name in ("table2", "table3", "table4")})
+    code, out, err = asked(monkeypatch, capsys, "figure3", "table3", "figure2", "--out", "here")
+    assert (code, err) == (0, "")
+    assert measured == ["table3", "table4", "table2"]
+    records = tmp_path / "here" / "records"
+    assert sorted(path.name for path in records.iterdir()) == [
+        "figure2-right.html", "figure3-left.html", "figure3-right.html", "table2-accuracy.html", "table2.json",
+        "table3-accuracy.html", "table3.json", "table4-accuracy.html", "table4.json",
+    ]  # fmt: skip
+    assert "of table4" in (records / "figure3-right.html").read_text()
+    assert "figure2, left: SplitImageNet is measured by no target" in out
+    assert out.count("HTML only: no Chromium at BROWSER_PATH=/nowhere/chromium; correct it") == 1
+    assert asked(monkeypatch, capsys, "figure3", "--quick", "--out", "here")[0] == 0
+    assert (records / "figure3-quick-left.html").exists()
+    assert (records / "table3-quick.json").exists()
+
+
+def test_images_are_written_beside_the_pages_where_there_is_a_chromium(monkeypatch, capsys, tmp_path):
+    written = []
+
+    def draw(figures):
+        written.extend(figures)
+        return [Path(f"{stem}.png") for stem in figures]
+
+    def measure(bench):
+        return Findings((), {"seeds": go.Figure()}, data="MNIST-5k", seconds=3.0)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(images, "write_all_images", draw)
+    monkeypatch.setattr(targets, "TARGETS", {"figure7": targets.Target("distance", measure, 1)})
+    code, out, _ = asked(monkeypatch, capsys, "figure7", "--out", "here")
+    assert code == 0
+    assert [stem.as_posix() for stem in written] == ["here/records/figure7-seeds"]
+    assert "written to here/records/figure7-seeds.png" in out
 
 
 def test_ours_is_printed_beside_the_papers_and_recorded(monkeypatch, capsys, tmp_path):

@@ -1,53 +1,588 @@
+"""The page of runs, on real runs and on written ones; processes that hold a run's lock are real."""
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
+from supsup_dashboard import run_removal
+from supsup_dashboard.jobs import Job, JobQueue, queue
+from supsup_dashboard.run_comparison import differences, settings_of
+from supsup_dashboard.run_removal import remove_run
+from supsup_dashboard.run_rows import jobs_to_show, run_rows
+from supsup_dashboard.run_units import spoken_bytes, spoken_seconds
 from supsup_datasets import embedded_mnist
-from supsup_methods.recipes import RECIPES
+from supsup_methods.errors import UsageError
+from supsup_methods.mask_training import MaskTraining
+from supsup_methods.psp import PspSettings
+from supsup_methods.run_folder import RUNS, RunFolder
 from supsup_methods.running import execute
+from supsup_methods.runs import find_runs
+from supsup_methods.supsup import SupSupSettings
+from supsup_methods.tracked_runs import TrackingServer
 
+from ..methods.test_run_listing import write_run
 from ..methods.test_running import CPU, RECIPE, Watcher, begin
 
 APP = str(Path(__file__).parents[2] / "apps" / "dashboard.py")
+HOLDER = """
+import signal, sys, time
+from pathlib import Path
+from supsup_methods.run_lock import holding
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+run = Path(sys.argv[1])
+with holding(run / "lock", run):
+    print("held", flush=True)
+    time.sleep(120)
+"""
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
+    """A folder to work in, with a place for runs, no tracking server, and a queue in which jobs wait for ever."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(JobQueue, "ensure_runner", lambda self: None)
+    (tmp_path / "runs").mkdir()
     return tmp_path
 
 
-def opened():
-    page = AppTest.from_file(APP, default_timeout=60).run()
+def opened(*chosen):
+    page = AppTest.from_file(APP, default_timeout=60)
+    if chosen:
+        page.query_params["run"] = list(chosen)
+    page.run()
     assert not page.exception
     return page
+
+
+def runs_table(page):
+    (found,) = (each.value for each in page.dataframe if "progress" in each.value)
+    return found.set_index("run")
+
+
+def told(page):
+    """Return what the page says in boxes and captions."""
+    return "\n".join(each.value for kind in (page.info, page.error, page.warning, page.caption) for each in kind)
+
+
+def buttons(page):
+    return {each.key for each in page.button}
+
+
+@contextlib.contextmanager
+def held(folder):
+    """Have another process hold a run's lock, as a training process does."""
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder.path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "held\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
 
 
 def test_without_runs_it_says_how_to_start_one(here):
     page = opened()
     assert "poetry run supsup-train" in page.info[0].value
+    (here / "runs").rmdir()
+    assert "poetry run supsup-train" in opened().info[0].value
 
 
-def test_it_shows_runs_and_the_accuracy_of_the_last(here):
-    (here / "runs").mkdir()
+def test_a_real_run_and_its_figures(here):
     folder = begin(here / "runs" / "demo-1")
-    execute(folder, RECIPE, embedded_mnist(), CPU, Watcher())
+    summary = execute(folder, RECIPE, embedded_mnist(), CPU, Watcher())
     begin(here / "runs" / "demo-2")
     page = opened()
-    table = page.dataframe[0].value.set_index("run")
-    assert table.loc["demo-1", "status"] == "done"
-    assert table.loc["demo-2", "status"] == "stopped"
-    assert table.loc["demo-1", "accuracy"] == folder.progress().checkpoints[-1].accuracy
-    assert "Nothing is tested yet" in page.info[0].value
-    page.selectbox[0].select("demo-1").run()
-    assert not page.exception
-    assert len(page.get("plotly_chart")) == 1
-    assert RECIPES["demo"].name == table.loc["demo-1", "recipe"]
+    rows = runs_table(page)
+    assert rows.loc["demo-1", "state"] == "done"
+    assert rows.loc["demo-2", "state"] == "stopped"
+    assert rows.loc["demo-1", "accuracy"] == folder.progress().checkpoints[-1].accuracy
+    assert rows.loc["demo-1", "bytes"] == 3 * 34_400
+    assert list(rows.loc[["demo-1", "demo-2"], "progress"]) == [1.0, 0.0]
+    assert "2 runs. Choose one" in told(page)
+    assert buttons(page) == set()
+    page = opened("demo-1")
+    figures = {each.label: each.value for each in page.metric}
+    assert figures["Accuracy"] == f"{summary['checkpoints'][-1]['accuracy']:.2%}"
+    assert figures["Task inference accuracy"] == f"{summary['checkpoints'][-1]['task_inference_accuracy']:.2%}"
+    assert figures["Stored"] == "103.2 kB"
+    assert figures["Training"] == spoken_seconds(summary["seconds"]["train"])
+    assert "started in a terminal" in told(page)
+    assert buttons(page) == {"ask-to-delete"}
+    page = opened("demo-2")
+    assert "Nothing is tested yet" in told(page)
+    assert {each.label for each in page.metric} == {"Training"}
 
 
-def test_a_damaged_run_says_so(here):
-    (here / "runs").mkdir()
-    folder = begin(here / "runs" / "demo-1")
+def test_a_damaged_run_says_so_and_the_others_are_there(here):
+    write_run(here / "runs" / "demo-1", seconds=(2.0,) * 3, checkpoints=[(3, 900, 8)], done=True)
+    folder = begin(here / "runs" / "demo-2")
     (folder.path / "recipe.json").write_text("{")
+    rows = runs_table(opened())
+    assert rows.loc["demo-2", "state"] == "damaged"
+    assert "runs/demo-2/recipe.json: not JSON" in rows.loc["demo-2", "problem"]
+    assert rows.loc["demo-1", "state"] == "done"
+    page = opened("demo-2")
+    assert "recipe.json: not JSON" in page.error[0].value
+    assert buttons(page) == {"ask-to-delete"}, "there is no recipe to go on with"
+    page = opened("demo-1", "demo-2")
+    assert "recipe.json: not JSON" in page.error[0].value
+
+
+def test_a_run_with_damaged_results_can_be_resumed(here):
+    folder = write_run(here / "runs" / "demo-1", seconds=(2.0,) * 3, checkpoints=[(3, 900, 8)], done=True)
+    (folder.path / "summary.json").write_text("{}")
+    page = opened("demo-1")
+    assert "go on with supsup-train --resume" in page.error[0].value
+    assert "resume-runs" in buttons(page)
+
+
+def test_a_link_to_what_is_no_run_chooses_nothing(here):
+    write_run(here / "runs" / "demo-1", seconds=(2.0,))
+    page = opened("../../etc", "demo-9")
+    assert "Choose one" in told(page)
+    assert "run" not in page.query_params
+
+
+def test_filters(here):
+    psp = dataclasses.replace(RECIPE, name="other", method=PspSettings())
+    write_run(here / "runs" / "demo-1", seconds=(2.0,) * 3, checkpoints=[(3, 900, 8)], done=True)
+    write_run(here / "runs" / "demo-2", seconds=(2.0,), ended="", device="cuda:1")
+    write_run(here / "runs" / "other-1", recipe=psp, seconds=(2.0,), ended="OSError: no space left")
+
+    def shown(page):
+        return set(runs_table(page).index)
+
     page = opened()
-    assert page.dataframe[0].value["status"][0].startswith("damaged: ")
+    assert shown(page) == {"demo-1", "demo-2", "other-1"}
+    assert shown(page.text_input(key="runs-filter").set_value("DEMO cuda").run()) == {"demo-2"}
+    page.text_input(key="runs-filter").set_value("no space")
+    assert shown(page.run()) == {"other-1"}
+    page.text_input(key="runs-filter").set_value("")
+    assert shown(page.multiselect(key="runs-methods").set_value(["psp"]).run()) == {"other-1"}
+    page.multiselect(key="runs-methods").set_value([])
+    assert shown(page.multiselect(key="runs-recipes").set_value(["demo"]).run()) == {"demo-1", "demo-2"}
+    assert "2 of 3 runs" in told(page)
+    assert shown(page.multiselect(key="runs-states").set_value(["died"]).run()) == {"demo-2"}
+    assert list(page.multiselect(key="runs-states").options) == ["done", "failed", "died"]
+    page.text_input(key="runs-filter").set_value("nothing is called so").run()
+    assert "None of the 3 runs is like that" in told(page)
+
+
+def test_a_run_that_goes_on_a_stop_and_a_death(here):
+    folder = write_run(here / "runs" / "demo-1", seconds=(2.0, 4.0))
+    write_run(here / "runs" / "newer", seconds=(2.0,))
+    with held(folder) as process:
+        page = opened("demo-1")
+        rows = runs_table(page)
+        assert rows.index[0] == "demo-1", "what goes on is on top"
+        assert rows.loc["demo-1", "state"] == "running"
+        assert rows.loc["demo-1", "steps/s"] == pytest.approx(10 / 3.0)
+        (bar,) = page.get("progress")
+        assert "running · 2 of 3 tasks learned · 3 steps/s · 3.0 s a task" in bar.proto.text
+        assert bar.proto.value == 66
+        assert page.button(key="ask-to-delete").disabled
+        page.button(key="stop-runs").click().run()
+        assert not page.exception
+        assert process.wait(timeout=30) != 0
+        assert "asked to stop" in page.toast[0].value
+    page.run()
+    assert runs_table(page).loc["demo-1", "state"] == "stopped"
+    assert "stop-runs" not in buttons(page)
+    with held(folder) as process:
+        process.kill()
+        process.wait()
+        assert runs_table(opened()).loc["demo-1", "state"] == "died"
+
+
+def test_it_is_looked_at_again_only_while_something_goes_on(here, monkeypatch):
+    seen = []
+
+    def fragment(function, run_every=None):
+        seen.append(run_every)
+        return function
+
+    monkeypatch.setattr(st, "fragment", fragment)
+    folder = write_run(here / "runs" / "demo-1", seconds=(2.0,))
+    opened()
+    assert seen == [None]
+    with folder.locked():
+        opened()
+    assert seen == [None, 2]
+    queue().submit(("supsup-reproduce", "table3"), "table 3", None, "cpu", "token")
+    opened()
+    assert seen == [None, 2, 2]
+
+
+def test_resume_puts_a_job_in_the_queue_once(here):
+    write_run(here / "runs" / "demo-1", seconds=(2.0,), ended="stopped", device="cuda:1")
+    page, other_tab = opened("demo-1"), opened("demo-1")
+    page.button(key="resume-runs").click().run()
+    other_tab.button(key="resume-runs").click().run()
+    assert not page.exception
+    assert not other_tab.exception
+    (job,) = queue().jobs()
+    assert job.command == ("supsup-train", "--resume", "--out", "runs/demo-1")
+    assert (job.place, job.device, job.state) == (Path("runs/demo-1"), "cuda:1", "waiting")
+    page.run()
+    assert runs_table(page).loc["demo-1", "state"] == "waiting"
+    assert "resume-runs" not in buttons(page)
+    assert page.button(key="ask-to-delete").disabled
+    assert "has not written anything yet" in told(page)
+    queue().note(job.number, "state = 'running'", "state = 'waiting'")
+    queue().log_path(job.number).write_text("\n".join(f"line {number}" for number in range(100)))
+    with open(queue().lock_path(job.number), "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        page = opened("demo-1")
+        assert runs_table(page).loc["demo-1", "state"] == "starting"
+        assert any(each.value.splitlines() == [f"line {number}" for number in range(60, 100)] for each in page.code)
+
+
+def test_a_job_that_let_go_of_its_run_is_not_starting(here):
+    folder = write_run(here / "runs" / "demo-1", seconds=(2.0,), ended="stopped")  # by process 1
+
+    def state(pid):
+        mine = dataclasses.replace(job(1, "running", None, Path("runs/demo-1")), pid=pid)
+        (row,) = run_rows([mine])
+        return row.state
+
+    assert state(2) == "starting"
+    assert state(None) == "starting"
+    assert state(1) == "stopped"
+    with folder.locked():
+        assert state(2) == "running"
+
+
+def test_a_job_that_waits_is_cancelled_by_stop(here):
+    write_run(here / "runs" / "demo-1", seconds=(2.0,), ended="stopped")
+    page = opened("demo-1")
+    page.button(key="resume-runs").click().run()
+    page.run()
+    page.button(key="stop-runs").click().run()
+    assert [job.state for job in queue().jobs()] == ["cancelled"]
+    page.run()
+    assert runs_table(page).loc["demo-1", "state"] == "stopped"
+
+
+def test_a_job_for_the_same_run_that_came_in_between_is_told(here, monkeypatch):
+    write_run(here / "runs" / "demo-1", seconds=(2.0,), ended="stopped")
+    page = opened("demo-1")
+    queue().submit(("supsup-eval", "runs/demo-1"), "asked again", Path("runs/demo-1"), "cpu", "token")
+    page.button(key="resume-runs").click().run()
+    assert "a job for it waits or runs already" in page.error[0].value
+    assert len(queue().jobs()) == 1
+
+
+def asked_to_delete(*names):
+    """Return the dialog. The button that opens it belongs to another part of the page, which here would run again without it."""
+    script = f"from supsup_dashboard.run_removal import ask_to_delete\nask_to_delete({list(names)!r})"
+    return AppTest.from_string(script, default_timeout=60).run()
+
+
+def test_deleting_asks_once_more(here):
+    for name in ("demo-1", "demo-2", "demo-3"):
+        write_run(here / "runs" / name, seconds=(2.0,))
+    page = opened("demo-1", "demo-2")
+    page.button(key="ask-to-delete").click().run()
+    assert any("Delete 2 runs (" in each.value for each in page.markdown)
+    assert {"keep-runs", "delete-runs"} <= buttons(page)
+    dialog = asked_to_delete("demo-1", "demo-2")
+    dialog.button(key="keep-runs").click().run()
+    assert not dialog.exception
+    assert len(run_rows([])) == 3
+    dialog.button(key="delete-runs").click().run()
+    assert not dialog.exception
+    assert [entry.name for entry in (here / "runs").iterdir()] == ["demo-3"]
+    assert list(runs_table(page.run()).index) == ["demo-3"]
+
+
+def test_what_began_meanwhile_is_not_deleted(here):
+    folder = write_run(here / "runs" / "demo-1", seconds=(2.0,))
+    dialog = asked_to_delete("demo-1")
+    with folder.locked():
+        dialog.button(key="delete-runs").click().run()
+        assert dialog.error[0].value == "runs/demo-1: a process works on it; stop it first"
+    assert folder.holds_run
+
+
+def test_nobody_sees_half_a_run(here, monkeypatch):
+    folder = write_run(here / "runs" / "demo-1", seconds=(2.0,))
+    write_run(here / "runs" / "demo-2", seconds=(2.0,))
+    seen, remove = [], run_removal.shutil.rmtree
+
+    def rmtree(path, ignore_errors):
+        seen.append([found.path.name for found in find_runs(RUNS)])
+        seen.append([row.name for row in run_rows([])])
+        (path / "demo-1" / "recipe.json").unlink()
+        remove(path, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr(run_removal.shutil, "rmtree", rmtree)
+    remove_run(RunFolder(Path("runs/demo-1")), queue())
+    assert seen == [["demo-2"], ["demo-2"]]
+    assert not folder.path.exists()
+
+
+def test_what_a_stop_midway_left_is_removed_with_the_next(here):
+    write_run(here / "runs" / ".deleted-0123456789abcdef" / "demo-7", seconds=(2.0,))
+    write_run(here / "runs" / "demo-1", seconds=(2.0,))
+    remove_run(RunFolder(Path("runs/demo-1")), queue())
+    assert list((here / "runs").iterdir()) == []
+
+
+def test_nothing_outside_of_runs_is_deleted(here):
+    outside = write_run(here / "outside" / "demo-1", seconds=(2.0,))
+    (here / "runs" / "link").symlink_to(outside.path)
+    bank = outside.path / "bank"
+    inside = write_run(here / "runs" / "demo-2")
+    inside.bank.symlink_to(bank)
+    for path in ("runs/link", "runs/../outside/demo-1", "outside/demo-1", "runs/nothing", "runs/..", str(outside.path)):
+        with pytest.raises(UsageError, match=r"no run in runs/|it is a link to"):
+            remove_run(RunFolder(Path(path)), queue())
+    dialog = asked_to_delete("link")
+    dialog.button(key="delete-runs").click().run()
+    assert "runs/link: it is a link to" in dialog.error[0].value
+    remove_run(RunFolder(Path("runs/demo-2")), queue())
+    assert not inside.path.exists()
+    assert (bank / "manifest.json").exists()
+    assert outside.holds_run
+
+
+def test_runs_may_themselves_be_a_link_to_a_larger_disk(here):
+    (here / "runs").rmdir()
+    (here / "disk").mkdir()
+    (here / "runs").symlink_to(here / "disk")
+    write_run(here / "runs" / "demo-1", seconds=(2.0,))
+    remove_run(RunFolder(Path("runs/demo-1")), queue())
+    assert list((here / "disk").iterdir()) == []
+
+
+def test_a_run_with_an_open_job_is_not_deleted(here):
+    folder = write_run(here / "runs" / "demo-1", seconds=(2.0,))
+    queue().submit(("supsup-eval", "runs/demo-1"), "asked again", Path("runs/demo-1"), "cpu", "token")
+    with pytest.raises(UsageError, match="a job of the queue works on it"):
+        remove_run(RunFolder(Path("runs/demo-1")), queue())
+    assert folder.holds_run
+    (job,) = queue().jobs()
+    queue().cancel(job.number)
+    remove_run(RunFolder(Path("runs/demo-1")), queue())
+    assert not folder.path.exists()
+
+
+def test_deleting_does_not_lie_about_how_a_run_ended(here):
+    folder = write_run(here / "runs" / "demo-1", seconds=(2.0,), ended="stopped")
+    queue().submit(("supsup-eval", "runs/demo-1"), "asked again", Path("runs/demo-1"), "cpu", "token")
+    before = (folder.path / "lock").read_bytes()
+    with pytest.raises(UsageError):
+        remove_run(RunFolder(Path("runs/demo-1")), queue())
+    assert (folder.path / "lock").read_bytes() == before
+
+
+def test_chosen_runs_side_by_side(here):
+    longer = dataclasses.replace(RECIPE, seed=7, method=SupSupSettings(training=MaskTraining(batches=200)))
+    write_run(here / "runs" / "a", seconds=(2.0,) * 3, checkpoints=[(3, 900, 8)], done=True)
+    write_run(here / "runs" / "b", recipe=longer, seconds=(4.0, 6.0), ended="stopped", device="cuda:0")
+    page = opened("a", "b")
+    figures, settings = (each.value for each in page.dataframe if "a" in each.value and "b" in each.value)
+    assert dict(figures["a"]) == {
+        "state": "done",
+        "tasks learned": "3 of 3",
+        "accuracy": "90.00%",
+        "task inference accuracy": "100.00%",
+        "training": "6.0 s",
+        "training of a task": "2.0 s",
+        "stored": "103.2 kB",
+    }
+    assert dict(figures["b"]) == {
+        "state": "stopped",
+        "tasks learned": "2 of 3",
+        "accuracy": "–",
+        "task inference accuracy": "–",
+        "training": "10 s",
+        "training of a task": "5.0 s",
+        "stored": "–",
+    }
+    assert settings.to_dict("index") == {
+        "seed": {"a": "0", "b": "7"},
+        "method.training.batches": {"a": "10", "b": "200"},
+        "device": {"a": "cpu", "b": "cuda:0"},
+    }
+    write_run(here / "runs" / "c", seconds=(1.0,) * 3, checkpoints=[(3, 800, 8)], done=True)
+    assert "with the same settings" in told(opened("a", "c"))
+
+
+def test_settings_that_only_one_run_has_are_told_apart(here):
+    psp = dataclasses.replace(RECIPE, method=PspSettings())
+    one, other = write_run(here / "runs" / "a"), write_run(here / "runs" / "b", recipe=psp)
+    table = differences({"a": settings_of(one), "b": settings_of(other)})
+    assert table.loc["method.kind"].to_dict() == {"a": "supsup", "b": "psp"}
+    assert table.loc["method.inference.objective"].to_dict() == {"a": "H", "b": "–"}
+    assert "tasks" not in table.index
+    assert settings_of(one)["backbone.hidden"] == "300 100"
+
+
+def job(number, state="ended", status=0, place=None, command=("supsup-train", "demo"), days=0.0):
+    asked = datetime.now(UTC) - timedelta(days=days)
+    return Job(number, command, f"job {number}", place, "cpu", state, status, None, asked)
+
+
+def test_which_jobs_are_shown():
+    jobs = [
+        job(9, "waiting", None),
+        job(8, "running", None),
+        job(7, "ended", 2, Path("runs/a")),
+        job(6, "died", -9),
+        job(5, "ended", 130),
+        job(4, "ended", None),
+        job(3, "cancelled", None),
+        job(2, "ended", 2, Path("runs/a")),
+        job(1, "ended", 2, days=8),
+    ]
+    assert [each.number for each in jobs_to_show(jobs)] == [9, 8, 7, 6], "2 was asked for again, 1 is old"
+
+
+def test_jobs_are_listed_with_their_logs(here):
+    queue().submit(("supsup-train", "demo", "--out", "runs/demo-5"), "demo", Path("runs/demo-5"), "cpu", "one")
+    queue().submit(("supsup-reproduce", "table3"), "table 3", None, "cuda:0", "two")
+    queue().submit(("supsup-train", "demo --evil $(x)"), "odd", None, "", "three")
+    queue().note(3, "state = 'ended', status = 2", "state = 'waiting'")
+    queue().log_path(3).write_text("error: recipe demo --evil $(x): not known\n")
+    page = opened()
+    assert page.expander[0].label == "Jobs: 1 ended badly, 2 waiting"
+    jobs = page.dataframe[0].value
+    assert list(jobs["job"]) == [3, 2, 1]
+    assert list(jobs["state"]) == ["ended badly", "waiting", "waiting"]
+    assert list(jobs["status"].fillna(-1)) == [2, -1, -1]
+    page.session_state["jobs-3-3"] = {"selection": {"rows": [0]}}
+    page.run()
+    assert [each.value for each in page.code] == [
+        "poetry run supsup-train 'demo --evil $(x)'",
+        "error: recipe demo --evil $(x): not known",
+    ]
+    page.session_state["jobs-3-3"] = {"selection": {"rows": [2]}}
+    page.run()
+    page.button(key="stop-job-1").click().run()
+    assert not page.exception
+    assert queue().job(1).state == "cancelled"
+
+
+STORE = """
+CREATE TABLE experiments (experiment_id INTEGER, name TEXT);
+CREATE TABLE runs (run_uuid TEXT, name TEXT, status TEXT, start_time INTEGER, end_time INTEGER, lifecycle_stage TEXT,
+                   experiment_id INTEGER);
+CREATE TABLE params (run_uuid TEXT, key TEXT, value TEXT);
+CREATE TABLE tags (run_uuid TEXT, key TEXT, value TEXT);
+CREATE TABLE latest_metrics (run_uuid TEXT, key TEXT, value FLOAT, step INTEGER, is_nan BOOLEAN);
+INSERT INTO experiments VALUES (1, 'supsup'), (2, 'mine');
+INSERT INTO runs VALUES ('a', 'far', 'FINISHED', 1790000000000, 1790000060000, 'active', 1),
+                        ('b', 'gone', 'FINISHED', 1790000000000, NULL, 'deleted', 1),
+                        ('c', 'no run', 'FINISHED', 1790000000000, NULL, 'active', 2);
+INSERT INTO params VALUES ('a', 'name', 'demo'), ('a', 'tasks', '10'), ('a', 'seed', '3');
+INSERT INTO tags VALUES ('a', 'path', '/far/away/far');
+INSERT INTO latest_metrics VALUES ('a', 'accuracy', 0.875, 10, 0), ('a', 'odd', 0, 11, 1);
+"""
+
+
+def test_runs_elsewhere_are_shown_and_cannot_be_chosen(here):
+    write_run(here / "runs" / "demo-1", seconds=(2.0,))
+    with contextlib.closing(sqlite3.connect(here / "runs" / "mlflow.db")) as connection:
+        connection.executescript(STORE)
+    page = opened("far")
+    (far,) = (each.value for each in page.dataframe if "path" in each.value)
+    assert list(far["run"]) == ["far"]
+    row = far.iloc[0]
+    assert (row["status"], row["recipe"], row["learned"], row["tasks"]) == ("finished", "demo", 10, 10)
+    assert (row["accuracy"], row["seed"], row["path"]) == (0.875, 3, "/far/away/far")
+    assert "Choose one" in told(page)
+    with contextlib.closing(sqlite3.connect(here / "runs" / "mlflow.db")) as connection, connection:
+        connection.execute("UPDATE latest_metrics SET value = 0.5")
+    (far,) = (each.value for each in opened().dataframe if "path" in each.value)
+    assert far.iloc[0]["accuracy"] == 0.5
+
+
+def test_a_store_that_cannot_be_read_does_not_keep_runs_from_being_shown(here):
+    write_run(here / "runs" / "demo-1", seconds=(2.0,))
+    (here / "runs" / "mlflow.db").write_bytes(b"no database" * 100)
+    page = opened()
+    assert "mlflow.db: the tracking store cannot be read" in page.warning[0].value
+    assert list(runs_table(page).index) == ["demo-1"]
+
+
+def test_a_dead_server_never_blocks_the_page(here, monkeypatch):
+    write_run(here / "runs" / "demo-1", seconds=(2.0,))
+    let_go = threading.Event()
+
+    def hangs(uri, most):
+        let_go.wait(60)
+        raise ConnectionError("nobody there")
+
+    monkeypatch.setattr(TrackingServer.__init__, "__defaults__", (hangs, 0.3, 30.0))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://dead.invalid:{os.getpid()}")
+    opened()
+    start = time.monotonic()
+    page = opened()
+    assert time.monotonic() - start < 30
+    assert list(runs_table(page).index) == ["demo-1"]
+    time.sleep(0.4)
+    assert "the server does not answer" in page.run().warning[0].value
+    let_go.set()
+
+
+def test_a_thousand_runs(here, capsys):
+    for number in range(1000):
+        write_run(here / "runs" / f"demo-{number}", seconds=(2.0,) * 3, checkpoints=[(3, number % 1000, 8)], done=True)
+    opened_in = []
+    for _ in range(3):
+        start = time.perf_counter()
+        page = opened("demo-500")
+        opened_in.append(f"{time.perf_counter() - start:.2f} s")
+    with capsys.disabled():
+        print(f"\nthe page of 1,000 runs, three times: {', '.join(opened_in)}")  # noqa: T201
+    rows = runs_table(page)
+    assert len(rows) == 1000
+    assert rows.loc["demo-123", "accuracy"] == 0.123
+    assert {each.label: each.value for each in page.metric}["Accuracy"] == "50.00%"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0.0 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 0 s"),
+        (3599.4, "59 min 59 s"),
+        (3600, "1 h 0 min"),
+        (7500, "2 h 5 min"),
+        (90_000, "1 d 1 h"),
+    ],
+)
+def test_seconds_as_one_says_them(seconds, text):
+    assert spoken_seconds(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1000, "1.0 kB"),
+        (103_200, "103.2 kB"),
+        (999_900, "1.0 MB"),
+        (3 * 10**12, "3.0 TB"),
+    ],
+)
+def test_bytes_as_one_says_them(size, text):
+    assert spoken_bytes(size) == text

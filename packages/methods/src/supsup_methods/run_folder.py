@@ -9,14 +9,14 @@
 | `progress.json` | seconds and first test of each task, checkpoints so far | after each task and checkpoint |
 | `stretches.json` | in NNs, which mask each part of the stream went to, its true task, and ν | before the results |
 | `summary.json` | the results | last: a run with this file is done |
-| `lock` | held while a process works on the run | |
+| `asked-….json` | what the run answers under another search, a task after another | when asked |
+| `watched-000003.json` | what was seen of task 3 when it was trained again (`--watch-task`) | when asked |
+| `lock` | held while a process works on the run; then how that ended | |
 """
 
 import contextlib
-import fcntl
 import itertools
 import json
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -34,6 +34,7 @@ from supsup_methods.evaluation import Checkpoint, TaskScore
 from supsup_methods.experiment import Recipe
 from supsup_methods.mask_bookkeeping import Stretch
 from supsup_methods.result_records import Summary
+from supsup_methods.run_lock import holding, is_held
 from supsup_methods.state_files import stored_task_files
 
 RECIPE = "recipe.json"
@@ -42,10 +43,10 @@ PROGRESS = "progress.json"
 STRETCHES = "stretches.json"
 SUMMARY = "summary.json"
 LOCK = "lock"
+BANK = "bank"
 RUNS = Path("runs")
 """Where runs are, unless another place is named: under the folder one works in."""
 
-_LOCK_ATTEMPTS = 10
 _Content = TypeVar("_Content")
 
 
@@ -91,7 +92,7 @@ class RunFolder:
     @property
     def bank(self) -> Path:
         """Folder of what was learned."""
-        return self.path / "bank"
+        return self.path / BANK
 
     @property
     def holds_run(self) -> bool:
@@ -126,14 +127,7 @@ class RunFolder:
     @property
     def is_active(self) -> bool:
         """Whether a living process works on the run."""
-        try:
-            with open(self.path / LOCK, "rb") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        return False
+        return is_held(self.path / LOCK)
 
     def refuse_unless_new(self) -> None:
         """Check that a new run may be written here.
@@ -152,22 +146,12 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep the run to this process.
+        """Keep the run to this process, and note how the context ends (`run_lock`).
 
         Raises:
             UsageError: another process works on it.
         """
-        with open(self.path / LOCK, "ab") as file:
-            for attempt in range(_LOCK_ATTEMPTS):
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if attempt == _LOCK_ATTEMPTS - 1:
-                        raise UsageError(
-                            f"--out {self.path}: another process works on this run; wait for it, or stop it first"
-                        ) from None
-                    time.sleep(0.1)  # whoever only looks whether the run is active holds the lock for a moment
+        with holding(self.path / LOCK, self.path):
             yield
 
     def begin(self, recipe: Recipe, environment: Environment) -> None:

@@ -6,14 +6,14 @@ normalisation layers of its own. Learning a task changes no bit of another, and 
 the mean of earlier masks (Transfer).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
-from supsup_core import FrozenNetwork, MaskBank
+from supsup_core import FrozenNetwork, InvalidArgument, MaskBank
 from supsup_core.bank_manifest import MANIFEST
 from supsup_core.linear_chain import LinearChain
 from supsup_core.packed_bits import pack, row_bytes, unpack
@@ -35,6 +35,7 @@ from supsup_methods.dense_training import buffer_floats
 from supsup_methods.mask_rules import (
     EdgePopupMasks,
     MaskKind,
+    MaskRule,
     ThresholdMasks,
     fresh_scores,
     rule_of,
@@ -61,6 +62,26 @@ class SupSupSettings:
     statistics: Literal["float16", "float32"] = "float32"
     """How running statistics of normalisation layers are kept; they are rounded as soon as a task is learned."""
     inference: TaskInference = field(default_factory=OneShot)
+
+
+@dataclass(frozen=True)
+class MaskInTraining:
+    """A task's mask while it is trained. The tensors are those that steps change: look at them, and leave them as they are."""
+
+    task: int
+    training: MaskTraining
+    steps: int
+    """How many there are in all."""
+    scores: Float[Tensor, " bits"]
+    rule: MaskRule
+    buffers: Mapping[str, Tensor]
+    """Running statistics of normalisation layers."""
+
+
+Watch: TypeAlias = Callable[[MaskInTraining, int, Batch], None]
+"""Called with each step's number, from 0, and its batch just before it is taken; and after the last, with its batch again."""
+
+_Batches: TypeAlias = Callable[[int], Iterable[Batch]]
 
 
 class SupSup:
@@ -117,13 +138,22 @@ class SupSup:
         for task, own in zip(tasks, self.learn_apart(tasks, on_batch), strict=True):
             self.adopt(task, own)
 
-    def learn_apart(self, tasks: Sequence[Task], on_batch: OnBatch) -> list[dict[str, Tensor]]:
+    def learn_apart(
+        self, tasks: Sequence[Task], on_batch: OnBatch, watch: Watch | None = None
+    ) -> list[dict[str, Tensor]]:
         """Return the packed mask of each task, several tasks trained in every step, and its running statistics.
 
+        Args:
+            tasks: to learn.
+            on_batch: called after each step, once for each task.
+            watch: looks on while a single task is trained; what is learned does not depend on it.
+
         Raises:
-            InvalidArgument: the learning rate is too high.
+            InvalidArgument: the learning rate is too high, or several tasks should be watched.
             DatasetError: several tasks do not go side by side (`supsup_datasets.side_by_side`).
         """
+        if watch is not None and len(tasks) > 1:
+            raise InvalidArgument(f"watch: {len(tasks)} tasks in every step; watch one task by itself")
         images, first = len(tasks[0].train), tasks[0].index
         training, seed = self._settings.training.of_task(first), self._seed
         loop = TrainingLoop(self.net, tuple(task.index for task in tasks), training, images, on_batch, self._snapshots)
@@ -137,7 +167,10 @@ class SupSup:
             return group.shuffled(training.batch_size, loop.steps, orders, skip=skip)
 
         scores = torch.stack([self._start(task.index) for task in tasks])
-        bits = train_masks(loop, training, scores if len(tasks) > 1 else scores[0], rule, batches, buffers)
+        scores = scores if len(tasks) > 1 else scores[0]
+        mask = MaskInTraining(first, training, loop.steps, scores, rule, buffers)
+        shown = batches if watch is None else _watched(batches, watch, mask)
+        bits = train_masks(loop, training, scores, rule, shown, buffers)
         return [{_MASK: pack(mask), **buffers} for mask in bits.view(len(tasks), -1)]
 
     def adopt(self, task: Task, own: Mapping[str, Tensor]) -> None:
@@ -171,6 +204,21 @@ class SupSup:
         bank = MaskBank(self.net, self.bank.buffers.dtype)
         bank.append_rows(self.bank.rows[:tasks], self.bank.buffers[:tasks])
         return SupSup(self.net, bank, self._settings, self._num_labels, self._seed)
+
+
+def _watched(batches: _Batches, watch: Watch, mask: MaskInTraining) -> _Batches:
+    """Return the same batches. Whoever takes one is where the step before has ended, so that this is the moment to look."""
+
+    def shown(skip: int) -> Iterable[Batch]:
+        last: Batch | None = None
+        for step, batch in enumerate(batches(skip), start=skip):
+            watch(mask, step, batch)
+            yield batch
+            last = batch
+        if last is not None:
+            watch(mask, mask.steps, last)
+
+    return shown
 
 
 def _open(folder: Path, settings: SupSupSettings, problem: Problem, whole_groups: WholeGroups | None) -> Opened:

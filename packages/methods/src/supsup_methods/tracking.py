@@ -10,6 +10,7 @@ The store is `MLFLOW_TRACKING_URI` where that is set, else the SQLite file `mlfl
 import contextlib
 import fcntl
 import json
+import math
 import os
 import queue
 import sqlite3
@@ -21,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 EXPERIMENT = "supsup"
-_RUN_ID = "mlflow-run-id"
+RUN_ID = "mlflow-run-id"
+"""File in the folder of a run: under which id the store has it."""
+_PAGE_RUNS = 200  # asked for at once
 
 
 def main() -> None:
@@ -42,6 +45,54 @@ def main() -> None:
     except Exception as error:  # whatever a store can raise: a run outlives its store
         print(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", flush=True)  # noqa: T201
         sys.exit(1)
+
+
+def read_runs(uri: str, most: int) -> list[dict[str, Any]]:
+    """Return what a store knows of runs, the newest first, asked for page by page; for readers of another process's runs.
+
+    Of each: `id`, `name`, `path`, `status`, `start` and `end` in milliseconds since 1970, `parameters`, and `metrics`, for each
+    key its last value and the number of tasks then; what the store does not know is None. Numbers that are none are left out.
+
+    Args:
+        uri: of the store.
+        most: at most so many.
+
+    Raises:
+        MlflowException: the store does not answer, or something else is wrong with it.
+    """
+    client = _connect(uri)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        return []
+    runs: list[dict[str, Any]] = []
+    token = None
+    while len(runs) < most:
+        page = client.search_runs(
+            [experiment.experiment_id],
+            max_results=min(_PAGE_RUNS, most - len(runs)),
+            order_by=["attributes.start_time DESC"],
+            page_token=token,
+        )
+        runs += [_as_told(run) for run in page]
+        token = page.token
+        if not token:
+            break
+    return runs
+
+
+def _as_told(run: Any) -> dict[str, Any]:
+    return {
+        "id": run.info.run_id,
+        "name": run.info.run_name,
+        "path": run.data.tags.get("path"),
+        "status": run.info.status,
+        "start": run.info.start_time,
+        "end": run.info.end_time,
+        "parameters": dict(run.data.params),
+        "metrics": {
+            each.key: (each.value, each.step) for each in run.data.to_proto().metrics if not math.isnan(each.value)
+        },
+    }
 
 
 def _lines() -> Iterator[dict[str, Any]]:
@@ -93,7 +144,7 @@ def _local_store(folder: Path) -> str:
 
 def _begin_run(client: Any, description: dict[str, Any]) -> str:
     """Return the id of the run in the store: the one that an earlier process noted, or a new one."""
-    note = Path(description["path"]) / _RUN_ID
+    note = Path(description["path"]) / RUN_ID
     run = _noted_run(client, note) or _new_run(client, description)
     client.update_run(run, status="RUNNING")
     note.write_text(run + "\n")

@@ -1,65 +1,74 @@
-"""All runs under runs/, and how each did on every task."""
+"""All runs: how far they are, what came out, and what can be done with them."""
 
-from typing import Any
-
-import pandas as pd
 import streamlit as st
-from supsup_core import SupsupError
-from supsup_methods.errors import UsageError
-from supsup_methods.reporting.figures import task_accuracy
-from supsup_methods.run_folder import RUNS, RunFolder
-from supsup_methods.runs import find_runs
+
+from supsup_dashboard.jobs import queue
+from supsup_dashboard.run_comparison import show_comparison
+from supsup_dashboard.run_details import resume, show_run, stop
+from supsup_dashboard.run_elsewhere import show_elsewhere
+from supsup_dashboard.run_jobs import show_jobs
+from supsup_dashboard.run_removal import ask_to_delete
+from supsup_dashboard.run_rows import Row, is_open, jobs_to_show, run_rows
+from supsup_dashboard.run_table import choose_rows, filtered
+
+_LOOK_SECONDS = 2
 
 
 def show() -> None:
-    """Show a table of runs and, for the one chosen, its accuracy on each task."""
+    """Show the runs; while one goes on or a job waits, they are looked at again every two seconds."""
     st.title("Runs")
-    folders = {folder.path.name: folder for folder in find_runs(RUNS)}
-    if not folders:
-        st.info("No run yet. Start one in a terminal: `poetry run supsup-train`")
+    jobs = queue().jobs()
+    rows = run_rows(jobs)
+    is_live = any(row.is_live for row in rows) or any(is_open(job) for job in jobs)
+    st.fragment(_show_all, run_every=_LOOK_SECONDS if is_live else None)(is_live)
+    show_elsewhere([row.line for row in rows])
+
+
+def _show_all(was_live: bool) -> None:
+    jobs = queue().jobs()
+    rows = run_rows(jobs)
+    if was_live != (any(row.is_live for row in rows) or any(is_open(job) for job in jobs)):
+        st.rerun()  # to look again from now on, or no more
+    show_jobs(jobs_to_show(jobs))
+    if not rows:
+        st.info("No run yet. Start one on the page Launch, or in a terminal: `poetry run supsup-train`")
         return
-    st.dataframe(pd.DataFrame([_row(folder) for folder in folders.values()]), hide_index=True)
-    chosen = st.selectbox("Run", list(folders), index=len(folders) - 1)
-    if chosen is not None:
-        _show_run(folders[chosen])
-
-
-def _row(folder: RunFolder) -> dict[str, Any]:
-    """Return one line of the table; a run whose files are damaged says so."""
-    row: dict[str, Any] = {"run": folder.path.name}
-    try:
-        recipe, progress, learned = folder.recipe(), folder.progress(), folder.tasks_saved
-        row["status"] = _status(folder)
-    except (OSError, SupsupError, UsageError) as error:
-        return {**row, "status": f"damaged: {error}"}
-    row |= {"recipe": recipe.name, "tasks": recipe.tasks, "learned": learned, "seed": recipe.seed}
-    if progress.checkpoints:
-        last = progress.checkpoints[-1]
-        row |= {"accuracy": last.accuracy, "task inference accuracy": last.task_inference_accuracy}
-    return row
-
-
-def _status(folder: RunFolder) -> str:
-    if folder.is_done:
-        return "done"
-    return "running" if folder.is_active else "stopped"
-
-
-def _show_run(folder: RunFolder) -> None:
-    try:
-        checkpoints = folder.progress().checkpoints
-    except (OSError, UsageError) as error:
-        st.error(str(error))
+    shown = filtered(rows)
+    if not shown:
+        st.info(f"None of the {len(rows)} runs is like that. Take something out of the filter.")
         return
-    if not checkpoints:
-        st.info("Nothing is tested yet: this run tests its tasks when it has learned them.")
+    chosen = choose_rows(shown)
+    if not chosen:
+        st.caption(f"{_counted(shown, rows)}. Choose one to see its details, or several to compare them.")
         return
-    scores = pd.DataFrame(
-        {
-            "task": score.task,
-            "accuracy": score.accuracy,
-            "task inferred right": score.guesses_right / score.guesses if score.guesses else None,
-        }
-        for score in checkpoints[-1].scores
-    )
-    st.plotly_chart(task_accuracy(scores))
+    _show_actions(chosen)
+    if len(chosen) == 1:
+        show_run(chosen[0])
+    else:
+        show_comparison(chosen)
+
+
+def _counted(shown: list[Row], rows: list[Row]) -> str:
+    runs = "1 run" if len(rows) == 1 else f"{len(rows)} runs"
+    return runs if len(shown) == len(rows) else f"{len(shown)} of {runs}"
+
+
+def _show_actions(chosen: list[Row]) -> None:
+    """Show a button for each thing that can be done with at least one of the chosen runs, and do it."""
+    live, idle = [row for row in chosen if row.is_live], [row for row in chosen if row.can_go_on]
+    with st.container(horizontal=True):
+        if live and st.button("Stop", key="stop-runs", icon=":material/stop:"):
+            for row in live:
+                stop(row)
+        if idle and st.button("Resume", key="resume-runs", icon=":material/play_arrow:"):
+            going_on = [resume(row) for row in idle]
+            if all(going_on):
+                st.rerun()
+        if st.button(
+            "Delete",
+            key="ask-to-delete",
+            icon=":material/delete:",
+            disabled=bool(live),
+            help="Runs that go on, or wait for it, are stopped first" if live else None,
+        ):
+            ask_to_delete([row.name for row in chosen])

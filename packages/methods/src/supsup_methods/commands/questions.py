@@ -16,6 +16,7 @@ from supsup_core.atomic_files import replace_file
 from supsup_methods.commands.byte_questions import ask_about_bytes
 from supsup_methods.commands.mask_questions import Asked, ask_about_unknown, ask_to_merge
 from supsup_methods.commands.option_parser import parse_options
+from supsup_methods.commands.watch_questions import ask_to_watch, device_to_watch_on
 from supsup_methods.continual_method import AllocatesMasks, OverContexts
 from supsup_methods.devices import describe_machine, resolve_device
 from supsup_methods.errors import UsageError
@@ -23,6 +24,7 @@ from supsup_methods.inference_comparison import Compared, compare
 from supsup_methods.registry import inference_of
 from supsup_methods.runs import Run, open_run
 from supsup_methods.task_guessing import Descent, EveryTask, Gamma, OneShot, TaskInference
+from supsup_methods.watched_training import refuse_unwatchable
 
 Search: TypeAlias = Literal[
     "one-shot-h", "one-shot-g", "gamma-h", "gamma-g", "every-h", "every-m", "every-max-logit", "descent-h", "descent-g"
@@ -40,7 +42,7 @@ class Question:
     searches: tuple[Search, ...] | None = None
     """one-shot: a gradient of the blend; gamma: rounds that keep a share (0.5 is Binary); every: try each task; descent: on α.
     The objective is H (entropy), G (superfluous neurons), M (confidence), or the largest logit. All but those with G by default;
-    none by default where bytes are asked for."""
+    none by default where bytes or --watch-task are asked for."""
     images_per_guess: int = 1
     """Images of a test batch that infer the task of the whole batch; more than it has means all."""
     gamma: float = 0.5
@@ -63,15 +65,17 @@ class Question:
     """Folder to write the merged bank to; it must not exist."""
     bytes: bool = False
     """Whether to tell what the run stores, whatever its method: files, the paper's way of counting (Table 2), coded masks."""
+    watch_task: int | None = None
+    """Task whose mask is trained again, as it was, and looked at while it forms; the run keeps what was seen."""
     device: str = "auto"
-    """auto (a GPU if there is one), cpu, cuda, or cuda:N."""
+    """auto (a GPU if there is one; with --watch-task as the run), cpu, cuda, or cuda:N."""
     summary: Path | None = None
     """File to write the answers to, as JSON; it must not exist."""
 
     @property
     def compares(self) -> bool:
         """Whether searches are compared."""
-        return self.searches is not None or not self.bytes
+        return self.searches is not None or not (self.bytes or self.watch_task is not None)
 
 
 def parse_question(argv: list[str]) -> Question:
@@ -115,7 +119,8 @@ def parse_question(argv: list[str]) -> Question:
 def ask(question: Question) -> None:
     """Open the run, ask it, print tables, and write the answers if that was asked for."""
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that lacks a sign shows another
-    console, device = Console(highlight=False), resolve_device(question.device)
+    console, watched = Console(highlight=False), question.watch_task
+    device = resolve_device(question.device) if watched is None else device_to_watch_on(question.run, question.device)
     run = open_run(question.run, device)
     asked = _checked(question, run)
     answers: dict[str, Any] = {"run": str(question.run), "machine": describe_machine(device)}
@@ -129,6 +134,8 @@ def ask(question: Question) -> None:
         answers["merged"], bank = ask_to_merge(console, run, asked, question.epsilon)
         if question.merged_bank is not None:
             bank.save(question.merged_bank)
+    if watched is not None:
+        answers["watched"] = ask_to_watch(console, run, watched)
     if question.summary is not None:
         replace_file(question.summary, (json.dumps(answers, indent=1) + "\n").encode())
         console.print(f"written to [bold]{escape(str(question.summary))}[/]", soft_wrap=True)
@@ -151,6 +158,8 @@ def _checked(question: Question, run: Run) -> Asked:
         raise UsageError(
             f"{question.run}: no task is learned yet; go on with supsup-train --resume --out {question.run}"
         )
+    if question.watch_task is not None:
+        refuse_unwatchable(run, question.watch_task)
     shown = question.tasks or method.tasks_learned
     if shown > method.tasks_learned:
         raise UsageError(f"--tasks {shown}: the run has learned {method.tasks_learned}; choose fewer")

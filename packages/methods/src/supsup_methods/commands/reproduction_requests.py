@@ -1,8 +1,9 @@
 """What `supsup-reproduce` is asked for, and how it answers."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,14 +23,15 @@ from supsup_methods.experiment import Recipe, Stream
 from supsup_methods.run_folder import RunFolder
 
 _LIST, _REPORT = "list", "report"
-_REPORT_FILE, _RECORDS = Path("REPRODUCTION.md"), "records"
+_REPORT_FILE = Path("REPRODUCTION.md")
 
 
 @dataclass(frozen=True)
 class Request:
     """Measure a table or figure of the paper, and set ours beside the paper's.
 
-    `list` says which there are; `report` writes REPRODUCTION.md from the records in --out.
+    `list` says which there are; `report` writes REPRODUCTION.md from the records in --out. Figures 2 to 6 are drawn from their
+    tables. Figures are written as HTML, and as PNG and SVG where a Chromium is found.
     """
 
     targets: Annotated[tuple[str, ...], tyro.conf.Positional]
@@ -58,18 +60,20 @@ def parse_request(argv: list[str]) -> Request:
         SystemExit: help was asked for, and given.
     """
     try:
-        from supsup_methods.reproduction.targets import TARGETS
+        import supsup_methods.reporting.images  # noqa: F401  # needs kaleido, when the hours of measuring are over
+        from supsup_methods.reproduction.targets import FIGURES, TARGETS
     except ModuleNotFoundError as missing:
         raise UsageError(
             f"{missing.name}: not installed, and figures need it; pip install 'supsup-methods[plots]'"
         ) from None
 
     request = parse_options(Request, argv, prog="supsup-reproduce")
-    known = ", ".join((*TARGETS, _LIST, _REPORT))
+    targets = (*TARGETS, *FIGURES)
+    known = ", ".join((*targets, _LIST, _REPORT))
     if not request.targets:
         raise UsageError(f"targets: none is named; choose from {known}")
     for target in request.targets:
-        if target not in TARGETS and target not in (_LIST, _REPORT):
+        if target not in targets and target not in (_LIST, _REPORT):
             raise UsageError(f"target {target}: not known; there are: {known}")
         if target in (_LIST, _REPORT) and len(request.targets) > 1:
             raise UsageError(f"targets {' '.join(request.targets)}: {target} measures nothing; ask for it alone")
@@ -91,37 +95,88 @@ def reproduce(request: Request, command: str) -> None:
         request: what to do.
         command: how it was asked for, to go on with after a stop.
     """
-    from supsup_methods.reproduction.findings import write_findings
+    from supsup_methods.reproduction.ledger import RECORDS
     from supsup_methods.reproduction.report import write_report
-    from supsup_methods.reproduction.targets import TARGETS
+    from supsup_methods.reproduction.targets import FIGURES, TARGETS
 
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that lacks a sign shows another
     console = Console(highlight=False)
     if _LIST in request.targets:
-        for name, target in TARGETS.items():
-            console.print(f"[bold]{name}[/]: {target.about}")
+        abouts = {name: target.about for name, target in TARGETS.items()}
+        for name, about in {**abouts, **{name: figure.about for name, figure in FIGURES.items()}}.items():
+            console.print(f"[bold]{name}[/]: {about}")
         return
     if _REPORT in request.targets:
-        write_report(request.out / _RECORDS, _REPORT_FILE)
+        write_report(request.out / RECORDS, _REPORT_FILE)
         console.print(f"written to [bold]{_REPORT_FILE}[/]")
         return
+    try:
+        _measure(request, console)
+    except (KeyboardInterrupt, Interrupted):
+        raise Interrupted(
+            f"stopped; what is done is kept in {request.out}; go on with: supsup-reproduce {command}"
+        ) from None
+
+
+def _measure(request: Request, console: Console) -> None:
+    """Measure each target, and those of the panels of each figure."""
+    from supsup_methods.reproduction.findings import figure_stems, write_findings, write_pages
+    from supsup_methods.reproduction.ledger import RECORDS
+    from supsup_methods.reproduction.targets import FIGURES
+
+    folder, found, drawn = request.out / RECORDS, dict[str, Any](), dict[Path, Any]()
     for name in request.targets:
-        target = TARGETS[name]
-        bench = _bench(request, target, console)
-        if target.seeds == 1 and bench.seeds > 1 and not target.many_seeds:
-            bench.say(f"{name}: it is measured with one seed")
-        try:
-            findings = target.measure(bench)
-        except (KeyboardInterrupt, Interrupted):
-            raise Interrupted(
-                f"stopped; what is done is kept in {request.out}; go on with: supsup-reproduce {command}"
-            ) from None
-        console.print(_table(f"{name}: {target.about}", request.quick, findings))
-        for title, lines in findings.tables.items():
-            if lines and len(lines) <= 40:
-                console.print(_lines(title, lines))
-        for path in write_findings(request.out / _RECORDS, name, findings, quick=request.quick):
-            bench.say(f"written to {path}")
+        panels = FIGURES[name].panels if name in FIGURES else {"": name}
+        for part in panels.values():
+            if part not in found:
+                found[part] = _findings(part, request, console)
+                written = write_findings(folder, part, found[part], quick=request.quick)
+                drawn |= figure_stems(folder, part, found[part].figures, quick=request.quick)
+                _tell(console, written)
+        if name in FIGURES:
+            parts = {panel: next(iter(found[part].figures.values())) for panel, part in panels.items()}
+            stems = figure_stems(folder, name, parts, quick=request.quick)
+            drawn |= stems
+            _tell(console, write_pages(stems))
+            for panel, why in FIGURES[name].unmeasured.items():
+                _say(console, f"{name}, {panel}: {why}")
+    _draw_images(console, drawn)
+
+
+def _findings(name: str, request: Request, console: Console) -> Any:
+    """Measure one target, print what was found, and return it."""
+    from supsup_methods.reproduction.targets import TARGETS
+
+    target = TARGETS[name]
+    bench = _bench(request, target, console)
+    if target.seeds == 1 and bench.seeds > 1 and not target.many_seeds:
+        bench.say(f"{name}: it is measured with one seed")
+    findings = target.measure(bench)
+    console.print(_table(f"{name}: {target.about}", request.quick, findings))
+    for title, lines in findings.tables.items():
+        if lines and len(lines) <= 40:
+            console.print(_lines(title, lines))
+    return findings
+
+
+def _draw_images(console: Console, figures: Mapping[Path, Any]) -> None:
+    """Write figures as images beside their pages, or say why not."""
+    from supsup_methods.reporting.images import NoImages, write_all_images
+
+    images = write_all_images(figures)
+    if isinstance(images, NoImages):
+        _say(console, images.reason)
+    else:
+        _tell(console, images)
+
+
+def _tell(console: Console, written: Sequence[Path]) -> None:
+    for path in written:
+        _say(console, f"written to {path}")
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(escape(line), soft_wrap=True)
 
 
 def _bench(request: Request, target: Any, console: Console) -> Any:
@@ -131,9 +186,6 @@ def _bench(request: Request, target: Any, console: Console) -> Any:
     @cache
     def digest_of(stream: Stream) -> str:
         return load_dataset(stream, request.data_root).digest
-
-    def say(line: str) -> None:
-        console.print(escape(line), soft_wrap=True)
 
     def carry_out(recipe: Recipe, path: Path) -> None:
         launch = Launch(recipe, request.device, request.data_root, out=path, resume=RunFolder(path).holds_run)
@@ -147,7 +199,7 @@ def _bench(request: Request, target: Any, console: Console) -> Any:
         digest_of,
         str(resolve_device(request.device)),
         carry_out,
-        say,
+        partial(_say, console),
         request.tasks,
         request.epochs,
     )

@@ -37,21 +37,23 @@ def run_launch(launch: Launch, console: Console) -> None:
     devices, dataset, environment = _prepare(launch, folder)
     folder = folder or RunFolder(claim_run_path(RUNS, launch.recipe.name))
     make_folder(folder.path)
-    with folder.locked():
-        if launch.resume:
-            adopt_environment(folder.environment(), environment)
-        else:
-            folder.refuse_unless_new()  # again: another process may have been here since
-            folder.begin(launch.recipe, environment)
-            torch.set_num_threads(environment.threads)
-        try:
+    try:
+        with folder.locked():
+            if launch.resume:
+                adopt_environment(folder.environment(), environment)
+            else:
+                folder.refuse_unless_new()  # again: another process may have been here since
+                folder.begin(launch.recipe, environment)
+                torch.set_num_threads(environment.threads)
             _print_header(console, launch, folder, environment, devices)
             _finish(console, launch, folder, dataset, devices[0])
-        except KeyboardInterrupt:
-            raise Interrupted(
-                f"stopped; every finished task is kept in {folder.path}; "
-                f"go on with: supsup-train --resume --out {quote(str(folder.path))}"
-            ) from None
+    except KeyboardInterrupt:
+        if not folder.holds_run:
+            raise  # it came before there was anything to go on with
+        raise Interrupted(
+            f"stopped; every finished task is kept in {folder.path}; "
+            f"go on with: supsup-train --resume --out {quote(str(folder.path))}"
+        ) from None
 
 
 def _prepare(launch: Launch, folder: RunFolder | None) -> tuple[tuple[torch.device, ...], AnyDataset, Environment]:

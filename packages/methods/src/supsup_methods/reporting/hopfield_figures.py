@@ -4,21 +4,29 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-# From the Okabe-Ito palette, which colour-blind readers can tell apart.
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
-_RIGHT, _LOST = "#0072B2", "#D55E00"
+from supsup_methods.reporting.style import BLUE, COLOURS, DASHES, GREY, ORANGE, VERMILION, labelled
+
+_RIGHT, _LOST = BLUE, VERMILION
 
 
 def distance_to_right_mask(steps: pd.DataFrame) -> go.Figure:
     """Draw Figure 7: by layer, the units in which the mask of each step differs from the right one.
 
+    Of several recoveries the median, and where eight in ten of them are; of a single one its way.
+
     Args:
         steps: columns `seed`, `task`, `step` (from 1), `layer`, `distance` (units).
     """
     figure = go.Figure()
-    for colour, (layer, rows) in zip(_COLOURS, steps.groupby("layer", sort=False), strict=False):
+    several = len(steps[["seed", "task"]].drop_duplicates()) > 1
+    for number, (layer, rows) in enumerate(steps.groupby("layer", sort=False)):
+        colour, dash = COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
         by_step = rows.groupby("step")["distance"]
         low, middle, high = (by_step.quantile(share) for share in (0.1, 0.5, 0.9))
+        line = {"color": colour, "dash": dash}
+        if not several:
+            figure.add_scatter(x=middle.index, y=middle, line=line, name=str(layer), showlegend=True)
+            continue
         figure.add_scatter(x=high.index, y=high, line_width=0, showlegend=False, hoverinfo="skip", legendgroup=layer)
         figure.add_scatter(
             x=low.index,
@@ -30,10 +38,33 @@ def distance_to_right_mask(steps: pd.DataFrame) -> go.Figure:
             name=f"{layer}: 10 % to 90 %",
             legendgroup=layer,
         )
-        figure.add_scatter(x=middle.index, y=middle, line_color=colour, name=f"{layer}: median", legendgroup=layer)
-    return figure.update_layout(
-        xaxis_title="step of recovery", yaxis_title="units unlike the right mask", yaxis_rangemode="tozero"
+        figure.add_scatter(x=middle.index, y=middle, line=line, name=f"{layer}: median", legendgroup=layer)
+    figure.update_yaxes(rangemode="tozero")
+    return labelled(figure, "step of recovery", "units unlike the right mask")
+
+
+def recovery_terms(steps: pd.DataFrame, strength: float) -> go.Figure:
+    """Draw what one recovery goes down, J = γ (t/T) E + (1 - t/T) H at step t of T (Eq. 7): H and E, and the terms of J.
+
+    Args:
+        steps: columns `step` (from 1), `entropy` (H, nats), `energy` (E), `objective` (J), of all steps of one recovery.
+        strength: γ.
+    """
+    figure = make_subplots(rows=3, shared_xaxes=True, vertical_spacing=0.06)
+    share = steps["step"] / steps["step"].max()
+    lines = (
+        (1, "entropy H", steps["entropy"], BLUE, "solid"),
+        (2, "energy E", steps["energy"], VERMILION, "solid"),
+        (3, "(1 - t/T) H", (1 - share) * steps["entropy"], BLUE, "dash"),
+        (3, "γ (t/T) E", strength * share * steps["energy"], VERMILION, "dot"),
+        (3, "objective J", steps["objective"], GREY, "solid"),
     )
+    for row, name, values, colour, dash in lines:
+        figure.add_scatter(x=steps["step"], y=values, name=name, line={"color": colour, "dash": dash}, row=row, col=1)
+    for row, title in enumerate(("entropy H, nats", "energy E", "terms of J, nats"), start=1):
+        figure.update_yaxes(title_text=title, row=row, col=1)
+    figure.update_xaxes(title_text="step of recovery", row=3, col=1)
+    return figure.update_layout(height=640, legend={"orientation": "h", "yanchor": "top", "y": -0.1}, margin={"t": 40})
 
 
 def recovered_accuracy(seeds: pd.DataFrame) -> go.Figure:
@@ -43,7 +74,7 @@ def recovered_accuracy(seeds: pd.DataFrame) -> go.Figure:
         seeds: columns `seed`, `recovered`, `right` (fractions, means over tasks).
     """
     figure = go.Figure()
-    for column, colour, symbol in (("right", _COLOURS[1], "circle-open"), ("recovered", _COLOURS[0], "x")):
+    for column, colour, symbol in (("right", ORANGE, "circle-open"), ("recovered", BLUE, "x")):
         figure.add_scatter(
             x=seeds["seed"],
             y=100 * seeds[column],
@@ -51,7 +82,7 @@ def recovered_accuracy(seeds: pd.DataFrame) -> go.Figure:
             marker={"color": colour, "symbol": symbol, "size": 9},
             name=f"{column} mask",
         )
-    return figure.update_layout(xaxis_title="seed", yaxis_title="accuracy, % of test images, mean over tasks")
+    return labelled(figure, "seed", "accuracy, % of test images, mean over tasks")
 
 
 def energy_against_entropy(steps: pd.DataFrame) -> go.Figure:
@@ -88,7 +119,7 @@ def recall_against_stored(shares: pd.DataFrame) -> go.Figure:
     """
     figure = make_subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=("trained", "random"))
     dashes = dict(zip(sorted(shares["units"].unique()), ("dot", "dash", "dashdot", "solid"), strict=False))
-    colours = dict(zip(shares["rule"].unique(), _COLOURS, strict=False))
+    colours = dict(zip(shares["rule"].unique(), COLOURS, strict=False))
     for (masks, rule, units), rows in shares.groupby(["masks", "rule", "units"], sort=False):
         name = f"{rule}, d = {units}"
         figure.add_scatter(

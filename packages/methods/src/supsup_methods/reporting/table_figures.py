@@ -1,11 +1,15 @@
 """Figures of the paper's tables, from data frames to plotly figures (extra `plots`)."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 import plotly.graph_objects as go
 
-# The Okabe-Ito palette, which colour-blind readers can tell apart; symbols say the same without colours.
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#F0E442")
-_SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "star", "hexagon")
+from supsup_methods.reporting.style import BLUE, COLOURS, DASHES, GREY, SYMBOLS, labelled
+
+_TASKS, _ACCURACY = "tasks learned", "accuracy, mean over tasks (%)"
+_PAPER_DASHES = tuple(dash for dash in DASHES if dash != "solid")
 
 
 def accuracy_against_tasks(results: pd.DataFrame) -> go.Figure:
@@ -16,8 +20,7 @@ def accuracy_against_tasks(results: pd.DataFrame) -> go.Figure:
     """
     figure = go.Figure()
     for number, (label, lines) in enumerate(results.groupby("row", sort=False)):
-        colour, symbol = _COLOURS[number % len(_COLOURS)], _SYMBOLS[number % len(_SYMBOLS)]
-        spread = lines.groupby("tasks")["accuracy"].agg(["mean", "std"])
+        colour, symbol = COLOURS[number % len(COLOURS)], SYMBOLS[number % len(SYMBOLS)]
         paper = lines.dropna(subset="paper").drop_duplicates("tasks")
         figure.add_scatter(
             x=paper["tasks"],
@@ -26,37 +29,92 @@ def accuracy_against_tasks(results: pd.DataFrame) -> go.Figure:
             mode="lines+markers",
             line={"color": colour, "dash": "dot", "width": 1},
             marker={"symbol": f"{symbol}-open", "size": 10},
+            showlegend=len(paper) > 0,
         )
+        figure.add_trace(_with_spread(str(label), lines, colour, symbol))
+    return labelled(figure, _TASKS, _ACCURACY)
+
+
+def learning_curves(runs: pd.DataFrame, paper: pd.DataFrame) -> go.Figure:
+    """Draw the accuracy of runs against the number of tasks they had learned, the paper's curves behind them.
+
+    A curve of the paper has the colour of the run that it is like, and is grey where there is none.
+
+    Args:
+        runs: columns `run`, `tasks` and `accuracy` (percent).
+        paper: columns `row` (its label), `tasks`, `accuracy` (percent) and `like` (a run's name, or missing).
+    """
+    names = list(dict.fromkeys(runs["run"]))
+    colours = {name: COLOURS[number % (len(COLOURS) - 1)] for number, name in enumerate(names)}  # grey is the paper's
+    figure = go.Figure()
+    for number, (label, lines) in enumerate(paper.groupby("row", sort=False)):
+        like = lines["like"].iloc[0]
         figure.add_scatter(
-            x=spread.index,
-            y=spread["mean"],
-            error_y={"type": "data", "array": spread["std"], "visible": bool(spread["std"].notna().any())},
-            name=str(label),
+            x=lines["tasks"],
+            y=lines["accuracy"],
+            name=f"paper: {label}",
             mode="lines+markers",
-            line={"color": colour},
-            marker={"symbol": symbol, "size": 7},
+            line={"color": colours.get(like, GREY), "dash": _PAPER_DASHES[number % len(_PAPER_DASHES)], "width": 1},
+            marker={"symbol": f"{SYMBOLS[number % len(SYMBOLS)]}-open", "size": 10},
         )
-    return figure.update_layout(xaxis_title="tasks learned", yaxis_title="accuracy, mean over tasks (%)")
+    for number, name in enumerate(names):
+        figure.add_trace(_with_spread(name, runs[runs["run"] == name], colours[name], SYMBOLS[number % len(SYMBOLS)]))
+    return labelled(figure, _TASKS, _ACCURACY)
 
 
-def accuracy_against_bytes(results: pd.DataFrame) -> go.Figure:
-    """Draw accuracy against the bytes that all tasks take (Figure 2, right).
+def values_beside_paper(rows: pd.DataFrame, unit: str) -> go.Figure:
+    """Draw one value for each row, the mean and standard deviation over seeds, with the paper's beside it.
+
+    Args:
+        rows: columns `row` (its label), `value` (a line for each seed) and `paper` (or missing), all in one unit.
+        unit: of the values.
+    """
+    spread = rows.groupby("row", sort=False)["value"].agg(["mean", "std"])  # of a row that was not run they are missing
+    paper = rows.dropna(subset="paper").drop_duplicates("row")
+    figure = go.Figure()
+    if len(paper):
+        marker = {"color": GREY, "symbol": "diamond-open", "size": 12}
+        figure.add_scatter(x=paper["paper"], y=paper["row"], mode="markers", marker=marker, name="paper")
+    figure.add_scatter(
+        x=spread["mean"],
+        y=spread.index,
+        mode="markers",
+        marker={"color": BLUE, "symbol": "circle", "size": 8},
+        error_x={"type": "data", "array": spread["std"].fillna(0.0), "visible": bool(spread["std"].notna().any())},
+        name="ours",
+        showlegend=True,
+    )
+    figure.update_yaxes(categoryorder="array", categoryarray=list(spread.index)[::-1], automargin=True)
+    return labelled(figure, unit, "").update_layout(height=max(300, 120 + 24 * len(spread)))
+
+
+def accuracy_against_bytes(results: pd.DataFrame, paper: pd.DataFrame | None = None) -> go.Figure:
+    """Draw accuracy against the bytes that all tasks take (Figure 2), the paper's behind it.
 
     Args:
         results: columns `row` (its label), `bytes` and `accuracy` (percent), a line for each seed.
+        paper: columns `row`, `bytes` and `accuracy` (percent), a line for each point; points of one row are joined.
     """
     figure = go.Figure()
+    for number, (label, lines) in enumerate(() if paper is None else paper.groupby("row", sort=False)):
+        ordered = lines.sort_values("bytes")
+        figure.add_scatter(
+            x=ordered["bytes"],
+            y=ordered["accuracy"],
+            mode="lines+markers",
+            name=f"paper: {label}",
+            line={"color": GREY, "dash": _PAPER_DASHES[number % len(_PAPER_DASHES)], "width": 1},
+            marker={"symbol": f"{SYMBOLS[number % len(SYMBOLS)]}-open", "size": 10},
+        )
     for number, (label, lines) in enumerate(results.groupby("row", sort=False)):
         marker = {
-            "color": _COLOURS[number % len(_COLOURS)],
-            "symbol": _SYMBOLS[number // 2 % len(_SYMBOLS)],
+            "color": COLOURS[number % len(COLOURS)],
+            "symbol": SYMBOLS[number // 2 % len(SYMBOLS)],
             "size": 10,
         }
         mean = lines[["bytes", "accuracy"]].mean()
         figure.add_scatter(x=[mean["bytes"]], y=[mean["accuracy"]], mode="markers", name=str(label), marker=marker)
-    return figure.update_layout(
-        xaxis_title="bytes of all tasks", xaxis_type="log", yaxis_title="accuracy, mean over tasks (%)"
-    )
+    return labelled(figure, "bytes of all tasks", _ACCURACY).update_layout(xaxis_type="log")
 
 
 def accuracy_against_share(results: pd.DataFrame) -> go.Figure:
@@ -67,7 +125,25 @@ def accuracy_against_share(results: pd.DataFrame) -> go.Figure:
     """
     mean = results.groupby("share")["accuracy"].mean()
     figure = go.Figure()
-    figure.add_scatter(x=mean.index, y=mean, mode="lines+markers", line_color=_COLOURS[0], name="accuracy")
-    return figure.update_layout(
-        xaxis_title="share γ of the tasks that a round keeps", yaxis_title="accuracy, mean over tasks (%)"
+    figure.add_scatter(x=mean.index, y=mean, mode="lines+markers", line_color=BLUE, name="accuracy")
+    return labelled(figure, "share γ of the tasks that a round keeps", _ACCURACY)
+
+
+def _with_spread(name: str, lines: pd.DataFrame, colour: str, symbol: str) -> go.Scatter:
+    """Return the mean over seeds as a curve, with standard deviations where there are several."""
+    spread = lines.dropna(subset="accuracy").groupby("tasks")["accuracy"].agg(["mean", "std"])
+    error: Mapping[str, Any] = {
+        "type": "data",
+        "array": spread["std"],
+        "visible": bool(spread["std"].notna().any()),
+    }
+    return go.Scatter(
+        x=spread.index,
+        y=spread["mean"],
+        error_y=dict(error),
+        name=name,
+        mode="lines+markers",
+        line={"color": colour},
+        marker={"symbol": symbol, "size": 7},
+        showlegend=len(spread) > 0,  # a row that was not run has the paper's curve alone
     )

@@ -1,87 +1,212 @@
-"""What a finished run answers under another search: masks do not depend on how tasks are inferred, so they are learned once."""
+"""What a run answers under another search: masks do not depend on how tasks are inferred, so they are learned once.
+
+Answers are kept beside the run, in a file `asked-….json` for each search, task by task: who stops loses little, and nothing is
+measured twice, whether `supsup-reproduce` or the dashboard asks.
+"""
 
 import hashlib
 import json
 import time
-from dataclasses import asdict, replace
+from collections import deque
+from collections.abc import Generator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import torch
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from supsup_core.atomic_files import replace_file
-from supsup_datasets import Scenario, TaskStream
+from supsup_datasets import AnyDataset, Scenario
 
 from supsup_methods.assembly import build_problem, open_method
 from supsup_methods.batch_ensemble import BatchESettings
 from supsup_methods.continual_method import AnyMethod
 from supsup_methods.data_assembly import build_stream, load_dataset
 from supsup_methods.errors import UsageError
-from supsup_methods.evaluation import Checkpoint, evaluate_task
+from supsup_methods.evaluation import Checkpoint, TaskScore, evaluate_task
 from supsup_methods.experiment import Recipe
+from supsup_methods.guess_traces import owners_of_masks
 from supsup_methods.registry import inference_of
 from supsup_methods.reproduction.bench import Bench
 from supsup_methods.result_records import Accuracies
 from supsup_methods.run_folder import RunFolder
 from supsup_methods.supsup import SupSupSettings
+from supsup_methods.supsup_unknown_tasks import UnknownTasksSettings
 from supsup_methods.task_guessing import TaskInference
 
-_RECORD = TypeAdapter(list[Accuracies])
+_KEEP_SECONDS = 2.0  # from one writing of the answers to the next, at most, but for a task that takes longer
+
+
+@dataclass
+class _Test:
+    """The scores of the first tasks, as far as they were tested after so many were learned."""
+
+    tasks_learned: int
+    scores: list[TaskScore]
+
+
+@dataclass
+class _Record:
+    """What a file holds: tests of all tasks as results, and every test task by task, which older files lack."""
+
+    inference: dict[str, Any]
+    checkpoints: list[Accuracies] = field(default_factory=list)
+    tests: list[_Test] = field(default_factory=list)
+
+
+_RECORD = TypeAdapter(_Record)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A run and a search that it is asked to infer tasks by, in place of its own; and what is known of the answers.
+
+    Attributes:
+        folder: of the run.
+        inference: the search.
+    """
+
+    folder: RunFolder
+    inference: TaskInference
+
+    @property
+    def path(self) -> Path:
+        """Where the answers are kept."""
+        words = json.dumps(asdict(self.inference), sort_keys=True)
+        return self.folder.path / f"asked-{hashlib.sha256(words.encode()).hexdigest()[:12]}.json"
+
+    def scores(self, tasks_learned: int) -> tuple[TaskScore, ...]:
+        """Return the scores of the first tasks after so many were learned, as far as they are known.
+
+        Raises:
+            UsageError: the file of the answers is damaged.
+        """
+        return next((tuple(t.scores) for t in self._record().tests if t.tasks_learned == tasks_learned), ())
+
+    def accuracies(self, tasks_learned: int) -> Accuracies | None:
+        """Return the test of all tasks after so many were learned, or None where it is not complete.
+
+        Raises:
+            UsageError: the file of the answers is damaged.
+        """
+        known = self._record().checkpoints
+        return next((each for each in known if each["tasks_learned"] == tasks_learned), None)
+
+    def ask(
+        self, dataset: AnyDataset, tasks_learned: int, tasks_tested: int, device: torch.device | str = "cpu"
+    ) -> Generator[TaskScore]:
+        """Test the first tasks that are not tested yet, one after another, and yield the score of each.
+
+        The search chooses among all that were learned by then. Whoever stops asking keeps what was yielded.
+
+        Args:
+            dataset: of the run's stream.
+            tasks_learned: how many tasks (in NNs stretches of the stream) the run had learned.
+            tasks_tested: how many of them are tested, from the first on.
+            device: to test on.
+
+        Raises:
+            UsageError: the run's method infers no task, or has not learned so many, or the file of the answers is damaged.
+        """
+        scores = list(self.scores(tasks_learned))
+        if len(scores) >= tasks_tested:
+            return
+        recipe, device = self.folder.recipe(), torch.device(device)
+        dataset = dataset.to(device)
+        method = _searching(self, recipe, dataset, device, tasks_learned)
+        stream, kept = build_stream(recipe, dataset), time.monotonic()
+        owners, scenario = owners_of_masks(method, stream, recipe), asked_scenario(recipe)
+        try:
+            for task in range(len(scores), tasks_tested):
+                batch_size = recipe.evaluation.batch_size
+                scores.append(evaluate_task(method, stream[task], scenario, batch_size, owners=owners))
+                if time.monotonic() - kept > _KEEP_SECONDS:
+                    self._keep(tasks_learned, scores)
+                    kept = time.monotonic()
+                yield scores[-1]
+        finally:
+            self._keep(tasks_learned, scores)
+
+    def _record(self) -> _Record:
+        try:
+            return _RECORD.validate_python(json.loads(self.path.read_bytes()))
+        except FileNotFoundError:
+            return _Record(asdict(self.inference))
+        except (ValidationError, ValueError) as error:
+            reason = "fields are missing or wrong" if isinstance(error, ValidationError) else f"not JSON ({error})"
+            raise UsageError(f"{self.path}: {reason}; delete it, and what it held is measured again") from None
+
+    def _keep(self, tasks_learned: int, scores: list[TaskScore]) -> None:
+        """Write scores, unless as many are kept already: by another process, for example."""
+        record = self._record()
+        before = next((test for test in record.tests if test.tasks_learned == tasks_learned), _Test(tasks_learned, []))
+        if len(before.scores) >= len(scores):
+            return
+        record.tests = [test for test in record.tests if test is not before] + [_Test(tasks_learned, scores)]
+        if len(scores) == tasks_learned and self.accuracies(tasks_learned) is None:
+            record.checkpoints = sorted(
+                [*record.checkpoints, as_accuracies(tasks_learned, scores)], key=lambda each: each["tasks_learned"]
+            )
+        replace_file(self.path, (json.dumps(asdict(record)) + "\n").encode())
+
+
+def as_accuracies(tasks_learned: int, scores: list[TaskScore]) -> Accuracies:
+    """Return the means over tasks of some scores, fractions; what needs earlier tests is None."""
+    found = Checkpoint(tasks_learned, tuple(scores), seconds=0.0)
+    return Accuracies(
+        tasks_learned=tasks_learned,
+        accuracy=found.accuracy,
+        task_inference_accuracy=found.task_inference_accuracy,
+        forgetting=None,
+        backward_transfer=None,
+    )
+
+
+def asked_scenario(recipe: Recipe) -> Scenario:
+    """Return the scenario that a recipe is asked under: its own, or GNu where that gives the task and leaves nothing to infer."""
+    own = Scenario(recipe.evaluation.scenario)
+    return Scenario.GNu if own.task_given_at_test else own
 
 
 def accuracies_under(bench: Bench, run: RunFolder, inference: TaskInference) -> list[Accuracies]:
     """Return the tests of a run at its checkpoints, had it inferred tasks so; kept beside the run, and made once.
 
     Raises:
-        UsageError: the run's method infers no task.
+        UsageError: the run's method infers no task, or the file of the answers is damaged.
     """
-    name = hashlib.sha256(json.dumps(asdict(inference), sort_keys=True).encode()).hexdigest()[:12]
-    record = run.path / f"asked-{name}.json"
-    if record.exists():
-        return _RECORD.validate_json(json.dumps(json.loads(record.read_bytes())["checkpoints"]))
-    found = _measured(bench, run, inference)
-    content = {"inference": asdict(inference), "checkpoints": found}
-    replace_file(record, (json.dumps(content, indent=1) + "\n").encode())
-    return found
-
-
-def _measured(bench: Bench, run: RunFolder, inference: TaskInference) -> list[Accuracies]:
-    recipe = run.recipe()
-    if not isinstance(recipe.method, SupSupSettings | BatchESettings) or inference_of(recipe.method) is None:
-        raise UsageError(
-            f"{run.path}: {recipe.method.kind} searches no contexts for tasks, so it cannot be asked in another way"
-        )
-    changed = replace(recipe.method, inference=inference)
-    recipe, device = replace(recipe, method=changed), torch.device(bench.device)
-    dataset = load_dataset(recipe.stream, bench.data_root).to(device)
-    method = open_method(recipe, build_problem(recipe, dataset, device), run.bank, None).method
-    stream, found = build_stream(recipe, dataset), []
+    asked, found = Asked(run, inference), []
+    dataset: AnyDataset | None = None
     for checkpoint in run.progress().checkpoints:
-        tested = _tested(_first(method, checkpoint.tasks_learned), stream, recipe)
-        bench.say(
-            f"{run.path.name}, {checkpoint.tasks_learned} tasks, {inference.kind}: accuracy {tested.accuracy:.2%}"
-        )
-        found.append(
-            Accuracies(
-                tasks_learned=tested.tasks_learned,
-                accuracy=tested.accuracy,
-                task_inference_accuracy=tested.task_inference_accuracy,
-                forgetting=None,
-                backward_transfer=None,
-            )
-        )
+        learned = checkpoint.tasks_learned
+        known = asked.accuracies(learned)
+        if known is None:
+            dataset = dataset or load_dataset(run.recipe().stream, bench.data_root).to(bench.device)
+            deque(asked.ask(dataset, learned, learned, bench.device), maxlen=0)
+            known = as_accuracies(learned, list(asked.scores(learned)))
+            bench.say(f"{run.path.name}, {learned} tasks, {inference.kind}: accuracy {known['accuracy']:.2%}")
+        found.append(known)
     return found
 
 
-def _tested(method: AnyMethod, stream: TaskStream, recipe: Recipe) -> Checkpoint:
-    start, asked = time.perf_counter(), recipe.evaluation
-    scores = tuple(
-        evaluate_task(method, stream[task], Scenario(asked.scenario), asked.batch_size)
-        for task in range(method.tasks_learned)
-    )
-    return Checkpoint(method.tasks_learned, scores, time.perf_counter() - start)
-
-
-def _first(method: AnyMethod, tasks: int) -> AnyMethod:
-    then = method if tasks == method.tasks_learned else method.first(tasks)
+def _searching(
+    asked: Asked, recipe: Recipe, dataset: AnyDataset, device: torch.device, tasks_learned: int
+) -> AnyMethod:
+    """Return the run's method as it was after so many tasks, with the other search."""
+    settings, path = recipe.method, asked.folder.path
+    if (
+        not isinstance(settings, SupSupSettings | BatchESettings | UnknownTasksSettings)
+        or inference_of(settings) is None
+    ):
+        raise UsageError(
+            f"{path}: {settings.kind} searches no contexts for tasks, so it cannot be asked in another way"
+        )
+    recipe = replace(recipe, method=replace(settings, inference=asked.inference))
+    method = open_method(recipe, build_problem(recipe, dataset, device), asked.folder.bank, None).method
+    if method.tasks_learned < tasks_learned:
+        raise UsageError(
+            f"{path}: {method.tasks_learned} tasks are learned, and {tasks_learned} are asked for; choose fewer"
+        )
+    then = method if tasks_learned == method.tasks_learned else method.first(tasks_learned)
     if then is None:
         raise AssertionError("unreachable: methods over contexts keep all of their earlier states")
     return then

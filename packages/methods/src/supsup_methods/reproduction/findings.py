@@ -83,12 +83,31 @@ def findings_of(
 def write_findings(folder: Path, target: str, findings: Findings, *, quick: bool) -> list[Path]:
     """Write the record of a target and its figures, and return where they are."""
     make_folder(folder)
-    stem = f"{target}-quick" if quick else target
-    record = folder / f"{stem}.json"
+    record = record_stem(folder, target, quick=quick).with_suffix(".json")
     replace_file(record, (json.dumps(_record(target, findings, quick), indent=1) + "\n").encode())
-    written = [record]
-    for name, figure in findings.figures.items():
-        page = folder / f"{stem}-{name}.html"
+    return [record, *write_pages(figure_stems(folder, target, findings.figures, quick=quick))]
+
+
+def record_stem(folder: Path, target: str, *, quick: bool) -> Path:
+    """Return where a target's record is, without the file's ending."""
+    return folder / (f"{target}-quick" if quick else target)
+
+
+def figure_stems(folder: Path, target: str, figures: Mapping[str, go.Figure], *, quick: bool) -> dict[Path, go.Figure]:
+    """Return a target's figures by where they are, without the files' endings."""
+    stem = record_stem(folder, target, quick=quick)
+    return {stem.with_name(f"{stem.name}-{name}"): figure for name, figure in figures.items()}
+
+
+def write_pages(figures: Mapping[Path, go.Figure]) -> list[Path]:
+    """Write figures as HTML that needs no network, and return where they are.
+
+    Args:
+        figures: by where they go, without the files' endings.
+    """
+    written = []
+    for stem, figure in figures.items():
+        page = stem.with_name(f"{stem.name}.html")
         replace_file(page, figure.to_html(include_plotlyjs=True).encode())
         written.append(page)
     return written

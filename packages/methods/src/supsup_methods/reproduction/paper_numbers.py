@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+import pandas as pd
+
 
 @dataclass(frozen=True)
 class PaperNumber:
@@ -61,6 +63,22 @@ def curve(
         and (outputs is None or number.outputs == outputs)
         and (not scenario or number.scenario == scenario)
     }
+
+
+def paper_frontier(table: str) -> pd.DataFrame:
+    """Return what `table_figures.accuracy_against_bytes` draws behind ours: columns `row` (the method), `bytes`, `accuracy`.
+
+    Args:
+        table: of the paper; "2" for SplitCIFAR100, "figure 2, left" for SplitImageNet.
+    """
+    numbers = [number for number in paper_numbers() if number.table == table and number.bytes is not None]
+    return pd.DataFrame(
+        {
+            "row": [number.method for number in numbers],
+            "bytes": [number.bytes for number in numbers],
+            "accuracy": [number.accuracy_percent for number in numbers],
+        }
+    )
 
 
 def _number(line: Mapping[str, str]) -> PaperNumber:

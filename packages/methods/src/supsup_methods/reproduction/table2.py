@@ -62,6 +62,11 @@ def measure_table2(prefix: str, bench: Bench) -> Findings:
     return findings_of([run.summary() for run in runs], rows, figures)
 
 
+def expected_accuracies() -> Mapping[str, PaperNumber]:
+    """Return the paper's numbers of Table 2, and the lower bound of Section 4.1, by what a record calls ours."""
+    return {f"{row.label}: accuracy": row.paper for row in _rows() if row.paper is not None}
+
+
 def sized(recipe: Recipe, bench: Bench) -> Recipe:
     """Return the recipe, cut to the tasks and epochs that were asked for, under a name that says so."""
     name, tasks = recipe.name, min(recipe.tasks, bench.tasks or recipe.tasks)

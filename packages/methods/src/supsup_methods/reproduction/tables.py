@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
+import plotly.graph_objects as go
 
 from supsup_methods.experiment import Recipe
 from supsup_methods.recipes import RECIPES
-from supsup_methods.reporting.table_figures import accuracy_against_tasks
+from supsup_methods.registry import inference_of
+from supsup_methods.reporting.table_figures import accuracy_against_tasks, values_beside_paper
 from supsup_methods.reproduction.asked_again import accuracies_under
 from supsup_methods.reproduction.bench import Bench
 from supsup_methods.reproduction.findings import Findings, Row, findings_of
@@ -67,7 +69,40 @@ def measure_table(table: str, bench: Bench) -> Findings:
             )
             lines += [{"row": row.label, "tasks": at, "accuracy": accuracy, "paper": value} for accuracy in ours]
     summaries = [run.summary() for group in runs.values() for run in group]
-    return findings_of(summaries, rows, {"accuracy": accuracy_against_tasks(pd.DataFrame(lines))})
+    return findings_of(summaries, rows, {"accuracy": table_figure(pd.DataFrame(lines))})
+
+
+def table_figure(lines: pd.DataFrame) -> go.Figure:
+    """Draw a table as the paper does: curves over the tasks learned, or a point for each row where there is one checkpoint.
+
+    Args:
+        lines: columns `row`, `tasks`, `accuracy` (percent, a line for each seed) and `paper` (percent, or missing).
+    """
+    if lines["tasks"].nunique() > 1:
+        return accuracy_against_tasks(lines)
+    at = f"accuracy, mean over {lines['tasks'].iloc[0]} tasks (%)"
+    return values_beside_paper(lines.rename(columns={"accuracy": "value"}), at)
+
+
+def rows_like(recipe: Recipe) -> dict[str, list[TableRow]]:
+    """Return the rows, by table, that a recipe is one of in all but its number of tasks, seed and length of training.
+
+    That is on the same stream and backbone, by the same method in the same scenario, with tasks inferred by the same objective.
+    """
+    found = {
+        table: [row for row in rows if _alike(recipe, RECIPES[row.recipe], row.inference)]
+        for table, rows in ROWS.items()
+    }
+    return {table: rows for table, rows in found.items() if rows}
+
+
+def _alike(recipe: Recipe, printed: Recipe, asked: TaskInference | None) -> bool:
+    theirs, ours = asked or inference_of(printed.method), inference_of(recipe.method)
+    return (
+        (recipe.stream, recipe.backbone, recipe.method.kind) == (printed.stream, printed.backbone, printed.method.kind)
+        and recipe.evaluation.scenario == printed.evaluation.scenario
+        and (ours and ours.objective) == (theirs and theirs.objective)
+    )
 
 
 def _accuracies(row: TableRow, run: RunFolder, bench: Bench) -> Sequence[Accuracies]:
@@ -171,3 +206,14 @@ ROWS: Mapping[str, tuple[TableRow, ...]] = {
     ),
 }
 """The rows of each table."""
+
+PANELS: Mapping[str, str] = {
+    "3": "Figure 3, left",
+    "4": "Figure 3, right",
+    "5": "Figure 4",
+    "6": "Figure 5, left",
+    "7": "Figure 5, right",
+    "8": "Figure 6, left",
+    "9": "Figure 6, right",
+}
+"""The figure of the paper that shows each table (Appendix G)."""

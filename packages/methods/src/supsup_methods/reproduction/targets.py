@@ -1,7 +1,7 @@
 """Every target by its name, with what it reproduces."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
 
@@ -60,3 +60,45 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
     }
 )
 """By name."""
+
+
+@dataclass(frozen=True)
+class PaperFigure:
+    """A figure that the paper draws from its tables: their numbers are measured and recorded once, and drawn here.
+
+    Attributes:
+        about: in a line.
+        panels: the target of each, by its name.
+        unmeasured: panels whose numbers no target measures, and why.
+    """
+
+    about: str
+    panels: Mapping[str, str]
+    unmeasured: Mapping[str, str] = field(default_factory=dict)
+
+
+FIGURES: Mapping[str, PaperFigure] = MappingProxyType(
+    {
+        "figure2": PaperFigure(
+            "SplitCIFAR100: accuracy against bytes, from Table 2 (right)",
+            {"right": "table2"},
+            {
+                "left": "SplitImageNet is measured by no target; supsup-train splitimagenet-supsup-c4, -c8 or -c16 trains a row"
+            },
+        ),
+        "figure3": PaperFigure(
+            "PermutedMNIST, up to 250 tasks: LeNet 300-100 from Table 3 (left), FC 1024-1024 from Table 4 (right)",
+            {"left": "table3", "right": "table4"},
+        ),
+        "figure4": PaperFigure("PermutedMNIST, up to 2500 tasks, from Table 5", {"curves": "table5"}),
+        "figure5": PaperFigure(
+            "RotatedMNIST from Table 6 (left), BatchE with task inference from Table 7 (right)",
+            {"left": "table6", "right": "table7"},
+        ),
+        "figure6": PaperFigure(
+            "how many outputs SupSup needs: LeNet 300-100 from Table 8 (left), FC 1024-1024 from Table 9 (right)",
+            {"left": "table8", "right": "table9"},
+        ),
+    }
+)
+"""By name: each is a target, and stands for those of its panels."""

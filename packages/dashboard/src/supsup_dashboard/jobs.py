@@ -1,0 +1,244 @@
+"""What was asked for and runs as processes of their own: a queue that outlives the browser, the dashboard and a restart.
+
+Jobs are rows of an SQLite file, so that two tabs, two dashboards and the runner (`queue_runner`) agree about them. A job's
+process holds a lock as long as it lives: that is never guessed from a number, which another process may have by now.
+"""
+
+import fcntl
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, BinaryIO, Literal, TypeAlias
+
+from supsup_methods.errors import UsageError
+from supsup_methods.run_folder import RUNS
+from supsup_methods.run_lock import is_held
+
+COMMANDS: Mapping[str, str] = MappingProxyType(
+    {
+        "supsup-train": "supsup_methods.commands.train",
+        "supsup-eval": "supsup_methods.commands.evaluate",
+        "supsup-reproduce": "supsup_methods.commands.reproduce",
+    }
+)
+"""What a job may run: the commands of supsup-methods, by the module of each."""
+
+JobState: TypeAlias = Literal["waiting", "running", "ended", "died", "cancelled"]
+"""`ended`: by itself, with an exit status, or with nobody there to see how. `died`: its process was killed."""
+
+DATABASE = "queue.db"
+RUNNER_LOCK = "runner.lock"
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    command TEXT NOT NULL,
+    about TEXT NOT NULL,
+    place TEXT,
+    device TEXT NOT NULL,
+    token TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL DEFAULT 'waiting',
+    status INTEGER,
+    pid INTEGER,
+    asked TEXT NOT NULL
+);
+CREATE UNIQUE INDEX IF NOT EXISTS one_a_place ON jobs (place) WHERE state IN ('waiting', 'running');
+"""
+_FIELDS = "number, command, about, place, device, state, status, pid, asked"
+_LOG_BYTES = 65_536  # of a log's end, that are looked at
+_COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command that was asked for."""
+
+    number: int
+    command: tuple[str, ...]
+    """As it would be typed in a terminal."""
+    about: str
+    """In a few words."""
+    place: Path | None
+    """Folder that the command works on, with no other beside it."""
+    device: str
+    """Of the device that it waits for; nothing where it waits for none."""
+    state: JobState
+    status: int | None
+    """Exit status; None where it is not over, or nobody was there to see it."""
+    pid: int | None
+    asked: datetime
+
+
+class JobQueue:
+    """The jobs of one folder.
+
+    Args:
+        folder: of the queue's files; it is made when the first job comes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def submit(self, command: Sequence[str], about: str, place: Path | None, device: str, token: str) -> Job:
+        """Add a job, have somebody run it, and return it; the same token again returns the same job.
+
+        Raises:
+            UsageError: the command is none of ours, or another job for the same place waits or runs.
+        """
+        if not command or command[0] not in COMMANDS:
+            raise UsageError(f"command {' '.join(command)}: not one that is run here; there are {', '.join(COMMANDS)}")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        row = (
+            json.dumps(list(command)),
+            about,
+            None if place is None else str(place),
+            device,
+            token,
+            datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        self._settle()
+        with self._connection() as connection:
+            earlier = connection.execute("SELECT number FROM jobs WHERE token = ?", (token,)).fetchone()
+            if earlier is None:
+                try:
+                    connection.execute(
+                        "INSERT INTO jobs (command, about, place, device, token, asked) VALUES (?, ?, ?, ?, ?, ?)", row
+                    )
+                except sqlite3.IntegrityError:
+                    raise UsageError(f"{place}: a job for it waits or runs already; wait for it, or stop it") from None
+        self.ensure_runner()
+        return next(job for job in self._select("WHERE token = ?", token))
+
+    def jobs(self) -> list[Job]:
+        """Return all jobs, the newest first."""
+        self._settle()
+        return list(self._select("ORDER BY number DESC"))
+
+    def job(self, number: int) -> Job:
+        """Return one job.
+
+        Raises:
+            UsageError: there is none of that number.
+        """
+        for job in self._select("WHERE number = ?", number):
+            return job
+        raise UsageError(f"job {number}: it is not in {self.folder}; choose one that is")
+
+    def last_of(self, place: Path) -> Job | None:
+        """Return the newest job for a place, or None."""
+        self._settle()
+        return next(self._select("WHERE place = ? ORDER BY number DESC LIMIT 1", str(place)), None)
+
+    def cancel(self, number: int) -> bool:
+        """Take a job that waits out of the queue, and tell whether it still waited."""
+        return self.note(number, "state = 'cancelled'", "state = 'waiting'")
+
+    def stop(self, number: int) -> bool:
+        """Ask a job to stop, as Ctrl-C does, or take it out of the queue; tell whether there was something to stop."""
+        if self.cancel(number):
+            return True
+        job = self.job(number)
+        if job.state != "running" or job.pid is None or not self.is_alive(number):
+            return False
+        try:
+            os.kill(job.pid, signal.SIGTERM)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def is_alive(self, number: int) -> bool:
+        """Tell whether the process of a job lives."""
+        return is_held(self.lock_path(number))
+
+    def log_tail(self, number: int, lines: int = 40) -> str:
+        """Return the last lines that a job's process wrote; nothing where it wrote none yet."""
+        try:
+            with open(self.log_path(number), "rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _LOG_BYTES))
+                text = file.read().decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+        return "\n".join(_COLOUR.sub("", text).splitlines()[-lines:])
+
+    def log_path(self, number: int) -> Path:
+        """Return where a job's process writes."""
+        return self.folder / f"job-{number:06d}.log"
+
+    def lock_path(self, number: int) -> Path:
+        """Return the file whose lock a job's process holds."""
+        return self.folder / f"job-{number:06d}.lock"
+
+    def ensure_runner(self) -> None:
+        """Have a runner at work if a job waits and none is."""
+        if self._any_waiting() and not self._has_runner:
+            with open(self.folder / "runner.log", "ab") as log:
+                runner = subprocess.Popen(  # noqa: S603
+                    [sys.executable, "-P", "-m", "supsup_dashboard.queue_runner", str(self.folder)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,  # Ctrl-C in the dashboard's terminal is not for it
+                )
+            threading.Thread(target=runner.wait, daemon=True).start()  # else it would stay behind as a zombie
+
+    @property
+    def _has_runner(self) -> bool:
+        return is_held(self.folder / RUNNER_LOCK)
+
+    def _settle(self) -> None:
+        """Note which jobs ended without a runner to see it: it was killed, or the machine stopped."""
+        if self._has_runner:
+            return
+        for job in self._select("WHERE state = 'running'"):
+            if not self.is_alive(job.number):
+                self.note(job.number, "state = 'ended'", "state = 'running'")
+
+    def note(self, number: int, change: str, where: str) -> bool:
+        """Change a job's row if it is still as it should be, both in SQL, and tell whether it was; for the runner."""
+        with self._connection() as connection:
+            statement = f"UPDATE jobs SET {change} WHERE number = ? AND {where}"  # noqa: S608
+            return connection.execute(statement, (number,)).rowcount == 1
+
+    def _any_waiting(self) -> bool:
+        return next(self._select("WHERE state = 'waiting' LIMIT 1"), None) is not None
+
+    def _select(self, rest: str, *values: Any) -> Iterator[Job]:
+        if not (self.folder / DATABASE).exists():
+            return
+        with self._connection() as connection:
+            rows = connection.execute(f"SELECT {_FIELDS} FROM jobs {rest}", values).fetchall()  # noqa: S608
+        for number, command, about, place, device, state, status, pid, asked in rows:
+            path = None if place is None else Path(place)
+            when = datetime.fromisoformat(asked)
+            yield Job(number, tuple(json.loads(command)), about, path, device, state, status, pid, when)
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """Open the file for one transaction."""
+        with closing(sqlite3.connect(self.folder / DATABASE, timeout=30)) as connection, connection:
+            connection.executescript(_SCHEMA)
+            yield connection
+
+
+def queue() -> JobQueue:
+    """Return the queue beside the runs."""
+    return JobQueue(RUNS / "queue")
+
+
+def try_lock(file: BinaryIO) -> bool:
+    """Take the lock of an open file if nobody has it, and tell whether that is so."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,210 @@
+"""Accuracy of runs against the tasks they learned, the paper's curves behind it; and how each task of one run fares."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+from supsup_core import SupsupError
+from supsup_methods.errors import UsageError
+from supsup_methods.experiment import Recipe
+from supsup_methods.reporting.confusion_figures import FEW, confused, task_confusion
+from supsup_methods.reporting.figures import task_accuracy
+from supsup_methods.reporting.stream_figures import decisions_along_stream, masks_along_stream
+from supsup_methods.reporting.table_figures import learning_curves
+from supsup_methods.reproduction.tables import PANELS, ROWS, rows_like
+from supsup_methods.run_folder import RunFolder
+from supsup_methods.run_frames import TaskTests, decision_rows, read_stretches, stretch_rows, task_tests
+from supsup_methods.supsup_unknown_tasks import UnknownTasksSettings
+
+from supsup_dashboard.charts import show_chart
+from supsup_dashboard.run_choice import choose_runs, stamp
+
+_SECONDS = 5  # between two looks at runs that are going on
+_CURVE_OF = {f"Table {table}: {row.label}": (table, row) for table, rows in ROWS.items() for row in rows}
+
+
+def show() -> None:
+    """Show the curves of the chosen runs, and the tasks of one of them."""
+    st.title("Accuracy")
+    folders = choose_runs("Its accuracy against the tasks it learned is drawn here.")
+    runs = {folder.path.name: folder for folder in folders if _readable(folder)}
+    if not runs:
+        if not folders and "chosen-runs" in st.session_state:
+            st.info("Choose at least one run above.")
+        return
+    papers = _choose_papers(runs)
+    scale = "log" if st.toggle("Logarithmic axis of tasks", key="logarithmic") else "linear"
+    live = any(folder.is_active for folder in runs.values())
+    st.fragment(_show_curves, run_every=_SECONDS if live else None)(runs, papers, scale)
+    _show_one(runs)
+
+
+def _readable(folder: RunFolder) -> bool:
+    """Tell whether a run's recipe and tests can be read, having said what is wrong where they cannot."""
+    try:
+        _recipe(folder.path, stamp(folder))
+        _tests(folder.path, stamp(folder))
+    except (OSError, SupsupError, UsageError) as error:
+        st.error(f"{folder.path.name}: {error}")
+        return False
+    return True
+
+
+@st.cache_data(max_entries=200, show_spinner=False)
+def _recipe(path: Path, stamped: tuple[int, ...]) -> Recipe:
+    return RunFolder(path).recipe()
+
+
+@st.cache_data(max_entries=50, show_spinner="Reading the tests")
+def _tests(path: Path, stamped: tuple[int, ...]) -> TaskTests:
+    return task_tests(RunFolder(path).progress())
+
+
+def _choose_papers(runs: Mapping[str, RunFolder]) -> dict[str, str | None]:
+    """Let the reader choose curves of the paper; return them with the run that each is like, if one is."""
+    like: dict[str, str | None] = {}
+    for name, folder in runs.items():
+        for table, rows in rows_like(_recipe(folder.path, stamp(folder))).items():
+            for row in rows:
+                like.setdefault(f"Table {table}: {row.label}", name)
+    tables = [table for table in ROWS if any(_CURVE_OF[label][0] == table for label in like)]
+    left, right = st.columns(2)
+    shown = left.multiselect(
+        "Figures of the paper",
+        list(ROWS),
+        default=tables[:1],
+        format_func=lambda table: f"{PANELS[table]} (Table {table})",
+        key=f"figures-{'-'.join(tables)}",
+        placeholder="None",
+    )
+    labels = [label for label, (table, _) in _CURVE_OF.items() if table in shown]
+    fitting = [label for label in labels if label in like]
+    chosen = right.multiselect(
+        "Its curves, drawn behind the runs",
+        labels,
+        default=fitting or labels,
+        key=f"curves-{'-'.join(shown)}-{len(fitting)}",
+        disabled=not labels,
+        placeholder="None",
+    )
+    return {label: like.get(label) for label in chosen}
+
+
+def _show_curves(runs: Mapping[str, RunFolder], papers: Mapping[str, str | None], scale: str) -> None:
+    curves = [
+        frame.assign(run=name)
+        for name, folder in runs.items()
+        if len(frame := _tests(folder.path, stamp(folder)).checkpoints)
+    ]
+    waiting = [name for name, folder in runs.items() if not len(_tests(folder.path, stamp(folder)).checkpoints)]
+    if waiting:
+        st.info(
+            f"No test of all tasks yet: {', '.join(waiting)}. A run tests them at its checkpoints and at its end; the tests of "
+            "single tasks are below."
+        )
+    paper = _paper_rows(papers)
+    if not curves and paper.empty:
+        return
+    rows = pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=["run", "tasks", "accuracy"])
+    rows["accuracy"] = 100 * rows["accuracy"].astype(float)
+    figure = learning_curves(rows, paper).update_layout(xaxis_type=scale, uirevision=scale)
+    behind = pd.DataFrame({"run": "paper: " + paper["row"], "tasks": paper["tasks"], "accuracy": paper["accuracy"]})
+    numbers = pd.concat([rows, behind], ignore_index=True) if len(rows) else behind
+    about = "Accuracy in percent, mean over tasks, against the number of tasks learned: of the chosen runs and of the paper."
+    show_chart(figure, numbers, "accuracy-against-tasks", about)
+
+
+def _paper_rows(papers: Mapping[str, str | None]) -> pd.DataFrame:
+    lines: list[dict[str, Any]] = [
+        {"row": label, "tasks": tasks, "accuracy": number.accuracy_percent, "like": like}
+        for label, like in papers.items()
+        for tasks, number in _CURVE_OF[label][1].paper.items()
+    ]
+    return pd.DataFrame(lines, columns=["row", "tasks", "accuracy", "like"])
+
+
+def _show_one(runs: Mapping[str, RunFolder]) -> None:
+    st.header("Task by task")
+    left, right = st.columns(2)
+    folder = runs[left.selectbox("Of the run", list(runs), key="task-by-task")]
+    tests = _tests(folder.path, stamp(folder))
+    learned = [int(tasks) for tasks in tests.checkpoints["tasks"]]
+    if not learned and tests.first.empty:
+        st.info("Nothing is tested yet: a run tests each task when it has learned it.")
+        return
+    at = None
+    if learned:
+        at = right.selectbox(
+            "Tested after", learned[::-1], format_func=lambda tasks: f"{tasks} tasks learned", key="checkpoint"
+        )
+        _show_totals(tests.checkpoints.set_index("tasks").loc[at])
+    rows = tests.at(at)
+    about = "Accuracy in percent of each task, now and when it was just learned, and how often it was inferred right."
+    show_chart(task_accuracy(rows), rows, "task-by-task", about)
+    settings = _recipe(folder.path, stamp(folder)).method
+    untold = isinstance(settings, UnknownTasksSettings)
+    if at is not None:
+        _show_confusion(tests.guesses_at(at), at, masks=untold)
+    if isinstance(settings, UnknownTasksSettings):
+        _show_decisions(folder, settings)
+
+
+def _show_totals(checkpoint: pd.Series) -> None:
+    figures = {
+        "Accuracy": _percent(checkpoint["accuracy"]),
+        "Tasks inferred right": _percent(checkpoint["task inferred right"]),
+        "Forgetting": _points(checkpoint["forgetting"]),
+        "Backward transfer": _points(checkpoint["backward transfer"]),
+    }
+    for column, (name, value) in zip(st.columns(len(figures)), figures.items(), strict=True):
+        column.metric(name, value)
+
+
+def _show_confusion(guesses: pd.DataFrame, tasks: int, *, masks: bool) -> None:
+    st.subheader("Which task test batches were given to")
+    if guesses.empty:
+        st.info("The task was given with each test batch, so none was guessed (scenario GG).")
+        return
+    wrong = guesses if masks else confused(guesses)
+    if not masks:
+        share = wrong["batches"].sum() / guesses["batches"].sum()
+        st.write(
+            f"{wrong['batches'].sum():,} of {guesses['batches'].sum():,} batches went to another task ({share:.2%})."
+        )
+    if tasks > FEW and wrong.empty:
+        return
+    figure = task_confusion(guesses, tasks, masks=masks)
+    about = "For each task, the share of its test batches that each task was guessed for, in percent."
+    show_chart(figure.update_layout(height=560), guesses, "confusion", about)
+
+
+def _show_decisions(folder: RunFolder, settings: UnknownTasksSettings) -> None:
+    st.subheader("Which mask the stream was given to")
+    try:
+        parts = _stretches(folder.path, stamp(folder))
+    except (OSError, UsageError) as error:
+        st.error(str(error))
+        return
+    if parts.empty:
+        st.info("The run writes its decisions when it is done.")
+        return
+    decisions = decision_rows(parts, settings.allocation.every)
+    about = "For each decision along the stream, (k + 1) times the largest ν, and the threshold 1 + ε."
+    show_chart(decisions_along_stream(decisions, settings.allocation.epsilon), decisions, "decisions", about)
+    about = "For each part of the stream, the mask that was trained, and whether it is one of the part's own task."
+    show_chart(masks_along_stream(parts), parts, "masks-along-stream", about)
+
+
+@st.cache_data(max_entries=10, show_spinner="Reading the decisions")
+def _stretches(path: Path, stamped: tuple[int, ...]) -> pd.DataFrame:
+    return stretch_rows(read_stretches(RunFolder(path)))
+
+
+def _percent(fraction: float) -> str:
+    return "–" if pd.isna(fraction) else f"{fraction:.2%}"
+
+
+def _points(fraction: float) -> str:
+    return "–" if pd.isna(fraction) else f"{100 * fraction:+.2f} points"

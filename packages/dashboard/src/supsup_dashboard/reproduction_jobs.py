@@ -1,0 +1,127 @@
+"""Targets of `supsup-reproduce`, put into the queue from the page Reproduction, and what they say while they run."""
+
+import uuid
+from pathlib import Path
+
+import streamlit as st
+from supsup_methods.errors import UsageError
+from supsup_methods.reproduction.ledger import RECORDS
+from supsup_methods.reproduction.targets import FIGURES, TARGETS
+
+from supsup_dashboard.command_line import as_typed
+from supsup_dashboard.data_root import HOW_TO_NAME_IT, data_root
+from supsup_dashboard.devices import available_devices
+from supsup_dashboard.jobs import Job, queue
+
+REPRODUCTION = Path("reproduction")
+"""Where `supsup-reproduce` keeps runs and records, unless another place is named: under the folder one works in."""
+
+_COMMAND = "supsup-reproduce"
+_TOKEN = "reproduction-token"  # noqa: S105  # of one filled-in form: pressing the button twice adds one job
+_SHOWN = 5  # jobs that are over
+
+
+def show_launch(target: str) -> None:
+    """Show the form that measures a target.
+
+    Args:
+        target: that is asked for at first.
+    """
+    try:
+        root = data_root()
+    except UsageError as error:
+        st.error(str(error))
+        return
+    names = [*FIGURES, *TARGETS]
+    known = names.index(target) if target in names else 0
+    left, middle, right, last = st.columns(4, vertical_alignment="bottom")
+    chosen = left.selectbox("Measure", names, index=known, key=f"measure-{target}")
+    devices = {device.name: device.about for device in available_devices()}
+    device = middle.selectbox(
+        "Device", list(devices), format_func=lambda name: f"{name} ({devices[name]})", key="reproduction-device"
+    )
+    seeds = right.number_input(
+        "Seeds", min_value=1, max_value=10_000, value=None, placeholder="as many as the paper", key="reproduction-seeds"
+    )
+    quick = last.checkbox(
+        "Small version (quick)",
+        value=root is None,
+        help="Minutes in place of hours; its numbers are labelled and not the paper's.",
+        key="reproduction-quick",
+    )
+    if root is None and not quick:
+        st.warning(f"The paper's numbers need full data: {HOW_TO_NAME_IT}, or measure the small version.")
+        return
+    command = reproduce_command(chosen, device=device, seeds=seeds, quick=quick, root=root)
+    st.markdown("The same in a terminal:")
+    st.code(as_typed(command), language="bash")
+    if st.button("Measure", type="primary", icon=":material/play_arrow:", key="measure"):
+        _submit(chosen, command, device)
+    if started := st.session_state.pop("measuring", None):
+        st.success(f"{started} is in the queue.")
+
+
+def reproduce_command(
+    target: str, *, device: str, seeds: int | None, quick: bool, root: Path | None
+) -> tuple[str, ...]:
+    """Return the command that measures a target.
+
+    Args:
+        target: of `supsup-reproduce`.
+        device: as `--device` takes it.
+        seeds: how many; None for as many as the paper has.
+        quick: whether the small version is asked for.
+        root: of full data; None for the digits that ship with a dependency.
+    """
+    command = [_COMMAND, target, "--device", device, "--out", str(REPRODUCTION)]
+    command += [] if root is None else ["--data-root", str(root)]
+    command += [] if seeds is None else ["--seeds", str(seeds)]
+    return (*command, "--quick") if quick else tuple(command)
+
+
+def _submit(target: str, command: tuple[str, ...], device: str) -> None:
+    token = st.session_state.setdefault(_TOKEN, uuid.uuid4().hex)
+    about = f"{target}, {'small version' if '--quick' in command else 'reproduction'}"
+    try:
+        queue().submit(command, about, REPRODUCTION / RECORDS / target, device, token)
+    except UsageError as error:
+        st.error(str(error))
+        return
+    del st.session_state[_TOKEN]
+    st.session_state["measuring"] = target
+    st.rerun()
+
+
+@st.fragment(run_every=2)
+def show_jobs() -> None:
+    """Show the targets that wait or run, with the end of their logs, and how the last ones ended."""
+    jobs = [job for job in queue().jobs() if job.command[0] == _COMMAND]
+    open_jobs = [job for job in jobs if job.state in ("waiting", "running")]
+    over = [job for job in jobs if job.state not in ("waiting", "running")][:_SHOWN]
+    if open_jobs:
+        queue().ensure_runner()
+    before: set[int] = st.session_state.get("reproduction-open", set())
+    st.session_state["reproduction-open"] = {job.number for job in open_jobs}
+    if before & {job.number for job in over}:
+        st.rerun()  # the page above shows the new record
+    for job in open_jobs:
+        _show_job(job, stoppable=True)
+    for job in over:
+        with st.expander(f"{job.about}: {_end(job)}"):
+            _show_job(job, stoppable=False)
+
+
+def _show_job(job: Job, *, stoppable: bool) -> None:
+    left, right = st.columns([4, 1], vertical_alignment="bottom")
+    left.caption(f"{job.about}: {job.state} on {job.device}, asked for {job.asked:%Y-%m-%d %H:%M} UTC.")
+    if stoppable and right.button("Stop", key=f"stop-reproduction-{job.number}", icon=":material/stop:"):
+        queue().stop(job.number)
+        st.rerun(scope="fragment")
+    st.code(queue().log_tail(job.number) or "It has said nothing yet.", language=None)
+
+
+def _end(job: Job) -> str:
+    """Return how a job ended."""
+    if job.state != "ended" or job.status is None:
+        return job.state
+    return {0: "done", 130: "stopped"}.get(job.status, f"failed with status {job.status}")

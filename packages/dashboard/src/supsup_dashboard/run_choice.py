@@ -1,0 +1,75 @@
+"""Which run a page is about: chosen from those under runs/, kept in the page's address, and opened once."""
+
+from pathlib import Path
+
+import streamlit as st
+from supsup_methods.run_folder import BANK, PROGRESS, RECIPE, RUNS, SUMMARY, RunFolder
+from supsup_methods.runs import Run, find_runs, open_run
+
+_QUERY = "run"
+
+
+def choose_run(no_run: str) -> RunFolder | None:
+    """Let the reader choose a run, the newest first, and return it; None where there is none, having said what to do.
+
+    Args:
+        no_run: what this page would show of a run.
+    """
+    folders = {folder.path.name: folder for folder in newest_first(list(find_runs(RUNS)))}
+    if not folders:
+        st.info(f"No run yet. Start one on the page Launch, or in a terminal: `poetry run supsup-train`. {no_run}")
+        return None
+    asked = st.query_params.get(_QUERY)
+    names = list(folders)
+    chosen = st.selectbox("Run", names, index=names.index(asked) if asked in folders else 0, key="chosen-run")
+    st.query_params[_QUERY] = chosen
+    return folders[chosen]
+
+
+def choose_runs(no_run: str) -> list[RunFolder]:
+    """Let the reader choose some runs, at first the newest; none where there is none, having said what to do.
+
+    Args:
+        no_run: what this page would show of runs.
+    """
+    folders = {folder.path.name: folder for folder in newest_first(list(find_runs(RUNS)))}
+    if not folders:
+        st.info(f"No run yet. Start one on the page Launch, or in a terminal: `poetry run supsup-train`. {no_run}")
+        return []
+    asked = [name for name in st.query_params.get_all(_QUERY) if name in folders]
+    chosen = st.multiselect("Runs", list(folders), default=asked or list(folders)[:1], key="chosen-runs")
+    st.query_params[_QUERY] = chosen
+    return [folders[name] for name in chosen]
+
+
+def newest_first(folders: list[RunFolder]) -> list[RunFolder]:
+    """Return runs by when they were started, the last one first."""
+    return sorted(folders, key=lambda folder: _changed(folder.path / RECIPE), reverse=True)
+
+
+def opened(folder: RunFolder) -> Run:
+    """Return the run, opened on the CPU; it stays open for all pages until its files change.
+
+    Raises:
+        UsageError: one of its files is damaged.
+        DatasetError: its data is gone.
+        SupsupError: its bank is damaged.
+    """
+    return _opened(folder.path, stamp(folder))
+
+
+def stamp(folder: RunFolder) -> tuple[int, ...]:
+    """Return what changes when a run comes further: a key for caches."""
+    return tuple(_changed(folder.path / name) for name in (RECIPE, PROGRESS, SUMMARY, BANK))
+
+
+@st.cache_resource(max_entries=4, show_spinner="Opening the run")
+def _opened(path: Path, stamped: tuple[int, ...]) -> Run:
+    return open_run(path)
+
+
+def _changed(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0

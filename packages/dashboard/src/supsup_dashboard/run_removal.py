@@ -1,0 +1,86 @@
+"""Deleting runs: with confirmation, never one that goes on, and never anything outside of runs/."""
+
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import streamlit as st
+from supsup_methods.errors import UsageError
+from supsup_methods.run_folder import LOCK, RUNS, RunFolder
+
+from supsup_dashboard.jobs import JobQueue, queue, try_lock
+from supsup_dashboard.run_rows import is_open, run_of
+from supsup_dashboard.run_table import QUERY
+
+_BIN = ".deleted-"
+"""Begins the name of a folder in runs/ of what is being removed; a stop midway leaves it there, for the next removal to end."""
+_ATTEMPTS = 10
+
+
+@st.dialog("Delete runs")
+def ask_to_delete(names: Sequence[str]) -> None:
+    """Ask once more, and delete the runs of these names."""
+    st.write(f"Delete {_listed(names)}? What was learned is lost, with all results. Nobody can bring it back.")
+    sure, keep = st.columns(2)
+    if keep.button("Keep", key="keep-runs", width="stretch"):
+        st.rerun()
+    if sure.button("Delete", key="delete-runs", type="primary", width="stretch"):
+        try:
+            for name in names:
+                remove_run(RunFolder(RUNS / name), queue())
+        except (UsageError, OSError) as error:
+            st.error(str(error))
+            return
+        st.query_params[QUERY] = []
+        st.toast(f"Deleted {_listed(names)}")
+        st.rerun()
+
+
+def remove_run(folder: RunFolder, jobs: JobQueue) -> None:
+    """Delete a run's folder: first it is renamed, so that nobody sees half of it, then removed.
+
+    Args:
+        folder: of a run directly under runs/.
+        jobs: of the queue, in which none may be open for it.
+
+    Raises:
+        UsageError: it is not a run under runs/, or a link that leads elsewhere, or a process works on it, or will.
+    """
+    path = folder.path
+    if not folder.holds_run or path.absolute().parent != RUNS.absolute():
+        raise UsageError(f"{path}: no run in {RUNS}/; choose one from the table")
+    if path.is_symlink() or path.resolve().parent != RUNS.resolve():
+        raise UsageError(
+            f"{path}: it is a link to {path.resolve()}; remove it in a terminal, where you see what it leads to"
+        )
+    place = RUNS / f"{_BIN}{secrets.token_hex(8)}"
+    with _held(path):
+        if any(is_open(job) and run_of(job) == path.name for job in jobs.jobs()):
+            raise UsageError(f"{path}: a job of the queue works on it, or will; stop or cancel that first")
+        place.mkdir()
+        path.rename(place / path.name)
+    for leftover in RUNS.glob(f"{_BIN}*"):
+        shutil.rmtree(leftover, ignore_errors=True)  # another removal may be at it as well
+    if place.exists():
+        raise UsageError(
+            f"{path}: not all of it could be removed; what is left is in {place}, remove that in a terminal"
+        )
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Keep processes from a run. Its note of how it ended stays as it is: the run is going, or stays as it was."""
+    with open(path / LOCK, "ab") as file:
+        for _ in range(_ATTEMPTS):  # whoever only looks whether the lock is held, holds it for a moment
+            if try_lock(file):
+                yield
+                return
+            time.sleep(0.05)
+        raise UsageError(f"{path}: a process works on it; stop it first")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{len(names)} runs ({', '.join(names)})"

@@ -1,0 +1,123 @@
+"""The runs under runs/ as the queue and their own files tell of them, together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import streamlit as st
+from supsup_methods.run_folder import LOCK, RUNS, RunFolder
+from supsup_methods.run_listing import LineState, RunLine, RunListing
+from supsup_methods.run_lock import holder_of
+
+from supsup_dashboard.jobs import Job
+
+RowState: TypeAlias = LineState | Literal["waiting", "starting"]
+"""`waiting`: a job in the queue is to go on with the run. `starting`: it has begun, and does not work on the run yet."""
+
+STATES: tuple[RowState, ...] = ("running", "starting", "waiting", "done", "stopped", "failed", "died", "damaged")
+_LIVE = frozenset(("running", "starting", "waiting"))
+_WELL = (0, 130)  # exit statuses: done, and stopped by somebody
+_NEWS = timedelta(days=7)
+_TRAIN = "supsup-train"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run.
+
+    Attributes:
+        line: what its files say.
+        state: how it stands, the queue considered.
+        job: the last one that trained it; None for a run that was started in a terminal.
+    """
+
+    line: RunLine
+    state: RowState
+    job: Job | None
+
+    @property
+    def name(self) -> str:
+        """Of the run's folder."""
+        return self.line.name
+
+    @property
+    def folder(self) -> RunFolder:
+        """Its files."""
+        return RunFolder(RUNS / self.line.name)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a process works on it, or will without anybody asking again."""
+        return self.state in _LIVE
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether asking supsup-train to go on with it may help; where files of results are damaged, it makes them again."""
+        return self.state in ("stopped", "died", "failed", "damaged") and bool(self.line.device)
+
+
+def run_rows(jobs: Sequence[Job]) -> list[Row]:
+    """Return all runs: those that go on or wait first, then the newest.
+
+    Args:
+        jobs: of the queue, the newest first.
+    """
+    last: dict[str, Job] = {}
+    for job in jobs:
+        if job.command[0] == _TRAIN and (name := run_of(job)) is not None:
+            last.setdefault(name, job)
+    rows = [
+        Row(line, _state(line, last.get(line.name)), last.get(line.name)) for line in _listing(RUNS.absolute()).lines()
+    ]
+    return sorted(rows, key=lambda row: (row.is_live, row.line.begun, row.name), reverse=True)
+
+
+def run_of(job: Job) -> str | None:
+    """Return the name of the run under runs/ that a job works on, or None."""
+    if job.place is None:
+        return None
+    place = job.place.absolute()
+    return place.name if place.parent == RUNS.absolute() else None
+
+
+def jobs_to_show(jobs: Sequence[Job]) -> list[Job]:
+    """Return the jobs that run or wait, and those that ended badly in the last days and were not asked for again since.
+
+    Args:
+        jobs: of the queue, the newest first.
+    """
+    shown, places = [], set[Path]()
+    for job in jobs:
+        if is_open(job) or (ended_badly(job) and job.place not in places and datetime.now(UTC) - job.asked < _NEWS):
+            shown.append(job)
+        if job.place is not None:
+            places.add(job.place)
+    return shown
+
+
+def is_open(job: Job) -> bool:
+    """Tell whether a job runs or waits."""
+    return job.state in ("waiting", "running")
+
+
+def ended_badly(job: Job) -> bool:
+    """Tell whether a job was killed or ended with an error; being stopped is none."""
+    return job.state == "died" or (job.state == "ended" and job.status is not None and job.status not in _WELL)
+
+
+def _state(line: RunLine, job: Job | None) -> RowState:
+    if job is None or line.state in ("running", "done") or not is_open(job):
+        return line.state
+    if job.state == "waiting":
+        return "waiting"
+    last = holder_of(RUNS / line.name / LOCK)
+    has_worked = last is not None and last.pid == job.pid  # it let go of the run, and is about to end
+    return line.state if has_worked else "starting"
+
+
+@st.cache_resource(show_spinner=False)
+def _listing(runs: Path) -> RunListing:
+    """Return the listing that all sessions share, what one has read the others need not; for each folder that one works in."""
+    return RunListing(RUNS)

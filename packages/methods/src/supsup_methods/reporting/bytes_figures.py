@@ -1,0 +1,73 @@
+"""Figures of what a bank takes and what a guess costs, from data frames to plotly figures (extra `plots`)."""
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from supsup_methods.reporting.style import BLUE, COLOURS, GREY, SYMBOLS, labelled
+
+
+def bytes_by_part(parts: pd.DataFrame) -> go.Figure:
+    """Draw what the same learned tasks take in several forms, each as a bar of its parts.
+
+    Args:
+        parts: columns `form` (such as packed bits), `part` (such as masks) and `bytes`; a line for each.
+    """
+    figure = go.Figure()
+    for number, (part, rows) in enumerate(parts.groupby("part", sort=False)):
+        figure.add_bar(
+            x=rows["bytes"],
+            y=rows["form"],
+            orientation="h",
+            name=str(part),
+            marker_color=COLOURS[number % len(COLOURS)],
+            hovertemplate="%{y}<br>%{x:,.0f} bytes of %{fullData.name}<extra></extra>",
+        )
+    forms = list(dict.fromkeys(parts["form"]))
+    figure.update_yaxes(categoryorder="array", categoryarray=forms[::-1], automargin=True)  # the first at the top
+    return labelled(figure, "bytes", "").update_layout(barmode="stack", legend_traceorder="normal")
+
+
+def density_by_layer(densities: pd.DataFrame) -> go.Figure:
+    """Draw the share of ones in the masks of each layer: the mean over tasks, with the least and the most.
+
+    Args:
+        densities: columns `layer`, `least`, `mean`, `most` (fractions), the network's first layer first.
+    """
+    figure = go.Figure()
+    figure.add_scatter(
+        x=100 * densities["mean"],
+        y=densities["layer"],
+        mode="markers",
+        marker={"color": BLUE, "symbol": "circle", "size": 9},
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": 100 * (densities["most"] - densities["mean"]),
+            "arrayminus": 100 * (densities["mean"] - densities["least"]),
+            "color": GREY,
+        },
+        name="mean; least and most of all tasks",
+        showlegend=True,
+    )
+    figure.update_yaxes(categoryorder="array", categoryarray=list(densities["layer"])[::-1], automargin=True)
+    return labelled(figure, "ones in a mask, % of the layer's weights", "").update_layout(xaxis_rangemode="tozero")
+
+
+def seconds_per_guess(costs: pd.DataFrame) -> go.Figure:
+    """Draw what one guess of the task costs, against the number of tasks among which it is made; both axes logarithmic.
+
+    Args:
+        costs: columns `search`, `tasks` and `seconds` (of a guess).
+    """
+    figure = go.Figure()
+    for number, (search, rows) in enumerate(costs.groupby("search", sort=False)):
+        figure.add_scatter(
+            x=rows["tasks"],
+            y=1000 * rows["seconds"],
+            mode="lines+markers",
+            name=str(search),
+            line_color=COLOURS[number % len(COLOURS)],
+            marker={"symbol": SYMBOLS[number % len(SYMBOLS)], "size": 8},
+        )
+    labelled(figure, "tasks to choose from", "milliseconds for one guess, from one image")
+    return figure.update_layout(xaxis_type="log", yaxis_type="log")

@@ -1,0 +1,21 @@
+"""What all figures have in common: colours and symbols that everybody can tell apart, on light and on dark paper."""
+
+import plotly.graph_objects as go
+
+# From the Okabe-Ito palette, which colour-blind readers can tell apart, without its black and its yellow: neither can be read
+# on both a light and a dark page.
+BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
+GREY = "#808080"
+"""Of what stands behind: the paper's values, thresholds, chance."""
+COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY)
+SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "star", "hexagon")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+SCALE = "Cividis"
+"""Of heat maps: it grows lighter evenly, for colour-blind readers as well."""
+
+
+def labelled(figure: go.Figure, x: str, y: str) -> go.Figure:
+    """Return the figure with titles on its axes, units in brackets or after a comma, and its legend below."""
+    return figure.update_layout(
+        xaxis_title=x, yaxis_title=y, legend={"orientation": "h", "yanchor": "top", "y": -0.2}, margin={"t": 40}
+    )

@@ -1,0 +1,240 @@
+"""The ledger: every number of the paper beside ours, read from the records alone. REPRODUCTION.md and the dashboard show it."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from supsup_methods.errors import UsageError
+from supsup_methods.reproduction.explanations import EXPLANATIONS
+from supsup_methods.reproduction.paper_numbers import PaperNumber, paper_numbers
+from supsup_methods.reproduction.table2 import expected_accuracies
+from supsup_methods.reproduction.tables import ROWS
+
+RECORDS = "records"
+"""Folder of the records, in that of the reproduction."""
+
+Status: TypeAlias = Literal["reproduced", "deviates", "not run", ""]
+"""Nothing where there is nothing to be near to."""
+
+_FIELDS = {"target", "quick", "rows", "data", "machine", "commit", "seconds", "written"}
+_ROW_FIELDS = {"what", "ours", "paper", "mean", "std", "unit", "seeds", "difference", "status"}
+_TABLES = {f"table{number}": number for number in ROWS}
+_TABLE_2 = "table2"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What `supsup-reproduce` wrote of a target.
+
+    Attributes:
+        target: its name.
+        quick: whether this is the small version, whose numbers are not the paper's.
+        rows: as `findings.Row` and its record have them, by what each is of.
+        tables: more numbers, a mapping for each line.
+        data: that was learned from.
+        machine: that seconds depend on.
+        commit: of the code; None where it was not told.
+        seconds: of runs.
+        written: when, as ISO 8601 has it.
+        seeds: of the runs; empty where nothing was run.
+    """
+
+    target: str
+    quick: bool
+    rows: Mapping[str, Mapping[str, Any]]
+    tables: Mapping[str, Sequence[Mapping[str, Any]]]
+    data: str
+    machine: str
+    commit: str | None
+    seconds: float
+    written: str
+    seeds: tuple[int, ...]
+
+    @property
+    def hours(self) -> float:
+        """Of runs."""
+        return self.seconds / 3600
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One number: the paper's, ours, or both.
+
+    Attributes:
+        what: it is of.
+        paper: as the paper has it; nothing where it says nothing.
+        paper_value: that as a number, where it is one to compare with.
+        ours: a value for each seed; none where it is not run.
+        mean: of them.
+        std: their sample standard deviation; None with fewer than two.
+        unit: of ours.
+        difference: ours less the paper's.
+        status: whether it is as near as it should be.
+        row: its row, where the table has a column for each number of tasks.
+        tasks: its column there.
+    """
+
+    what: str
+    paper: str = ""
+    paper_value: float | None = None
+    ours: tuple[float, ...] = ()
+    mean: float | None = None
+    std: float | None = None
+    unit: str = "%"
+    difference: float | None = None
+    status: Status = ""
+    row: str = ""
+    tasks: int = 0
+
+    @property
+    def seeds(self) -> int:
+        """Of ours."""
+        return len(self.ours)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A target: its numbers, where they come from, and what explains those that deviate.
+
+    Attributes:
+        name: of the target.
+        entries: its numbers, those of the paper first and in its order.
+        notes: explanations.
+        record: where ours come from; None where it is not run.
+    """
+
+    name: str
+    entries: tuple[Entry, ...]
+    notes: tuple[str, ...] = ()
+    record: Record | None = None
+
+    @property
+    def counts(self) -> Counter[Status]:
+        """How many numbers have each status, of those with a number of the paper to be near to."""
+        return Counter(entry.status for entry in self.entries if entry.status)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """All sections: the paper's tables first, then what else was measured, then what no target measures."""
+
+    sections: tuple[Section, ...]
+    untouched: tuple[Entry, ...] = field(default=())
+    """The paper's numbers that no target measures."""
+
+    @property
+    def counts(self) -> Counter[Status]:
+        """How many numbers have each status."""
+        return sum((section.counts for section in self.sections), Counter(each.status for each in self.untouched))
+
+
+def ledger_of(records: Sequence[Record]) -> Ledger:
+    """Return the ledger over records; those of quick versions are left out."""
+    found = {record.target: record for record in records if not record.quick}
+    names = (_TABLE_2, *_TABLES, *(name for name in found if name not in (_TABLE_2, *_TABLES)))
+    return Ledger(tuple(_section(name, found.get(name)) for name in names), tuple(_without_target()))
+
+
+def read_records(folder: Path) -> Iterator[Record | UsageError]:
+    """Yield the records of a folder by the names of their files; in place of one that cannot be read, what is wrong with it."""
+    for path in sorted(folder.glob("*.json")):
+        try:
+            yield read_record(path)
+        except UsageError as error:
+            yield error
+
+
+def read_record(path: Path) -> Record:
+    """Return a record.
+
+    Raises:
+        UsageError: the file is none, or lacks something.
+    """
+    try:
+        record = json.loads(path.read_bytes())
+        missing = _FIELDS - set(record) | {name for row in record["rows"] for name in _ROW_FIELDS - set(row)}
+        if missing:
+            raise UsageError(f"{path}: the record has no {', '.join(sorted(missing))}; measure {path.stem} again")
+        return Record(
+            target=str(record["target"]),
+            quick=bool(record["quick"]),
+            rows={row["what"]: row for row in record["rows"]},
+            tables=dict(record.get("tables", {})),
+            data=str(record["data"]),
+            machine=str(record["machine"]),
+            commit=record["commit"],
+            seconds=float(record["seconds"]),
+            written=str(record["written"]),
+            seeds=tuple(record.get("seeds", ())),
+        )
+    except UsageError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path}: it is no record ({error!r}); restore it, or remove it") from None
+
+
+def record_entries(record: Record) -> tuple[Entry, ...]:
+    """Return the numbers of one record alone, such as a quick one."""
+    return tuple(_entry(what, None, row) for what, row in record.rows.items())
+
+
+def _section(name: str, record: Record | None) -> Section:
+    measured = {} if record is None else dict(record.rows)
+    entries = [
+        _entry(what, number, measured.pop(what, None), row, number.tasks if row else 0)
+        for what, number, row in _expected(name)
+    ]
+    entries += [_entry(what, None, row) for what, row in measured.items()]
+    deviating = {entry.row or entry.what for entry in entries if entry.status == "deviates"}
+    notes = tuple(
+        f"{label}: {EXPLANATIONS[name, label]}" for label in sorted(deviating) if (name, label) in EXPLANATIONS
+    )
+    return Section(name, tuple(entries), notes, record)
+
+
+def _expected(name: str) -> Iterator[tuple[str, PaperNumber, str]]:
+    """Yield what the record calls each number of the paper, that number, and its row where there is one of several."""
+    if name == _TABLE_2:
+        yield from ((what, number, "") for what, number in expected_accuracies().items())
+    for row in ROWS[_TABLES[name]] if name in _TABLES else ():
+        for tasks, number in row.paper.items():
+            yield f"{row.label}, {tasks} tasks", number, row.label
+
+
+def _entry(
+    what: str, number: PaperNumber | None, row: Mapping[str, Any] | None, label: str = "", tasks: int = 0
+) -> Entry:
+    value = None if number is None else number.accuracy_percent
+    if row is None:
+        printed = "" if value is None else f"{value:.2f}"
+        return Entry(what, printed, value, status="not run", row=label, tasks=tasks)
+    return Entry(
+        what,
+        paper=row["paper"] if value is None else f"{value:.2f}",
+        paper_value=row.get("paper_value") if value is None else value,
+        ours=tuple(row["ours"]),
+        mean=row["mean"],
+        std=row["std"],
+        unit=row["unit"],
+        difference=row["difference"],
+        status=row["status"],
+        row=label,
+        tasks=tasks,
+    )
+
+
+def _without_target() -> Iterator[Entry]:
+    """Yield the numbers that no target measures."""
+    measured = {*ROWS, *(number.table for number in expected_accuracies().values())}
+    for number in paper_numbers():
+        if number.table not in measured:
+            yield _entry(f"{_place(number)}, {number.tasks} tasks", number, None)
+
+
+def _place(number: PaperNumber) -> str:
+    table = f"Table {number.table}" if number.table.isdecimal() else number.table.capitalize()
+    stored = "" if number.bytes is None else f", {number.bytes:,} bytes"
+    return f"{table}: {number.method}{stored}"
