@@ -7,7 +7,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint dashboard
+.PHONY: help setup demo test lint dashboard screenshots
 
 help:  ## show this list
 	@echo "make TARGET, where TARGET is"
@@ -32,3 +32,6 @@ lint: setup  ## check style, types and the arrows between packages
 
 dashboard: setup  ## open the dashboard in a browser
 	@$(BIN)/python -m streamlit run apps/dashboard.py
+
+screenshots: setup  ## look at every page of the dashboard and write the pictures into docs/ (needs Chromium)
+	@$(BIN)/python -m tests.browser.screenshots

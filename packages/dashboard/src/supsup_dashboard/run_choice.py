@@ -1,12 +1,15 @@
-"""Which run a page is about: chosen from those under runs/, kept in the page's address, and opened once."""
+"""Which runs a page is about: chosen from those under runs/, kept in its address and on the way to other pages, opened once."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import streamlit as st
 from supsup_methods.run_folder import BANK, PROGRESS, RECIPE, RUNS, SUMMARY, RunFolder
 from supsup_methods.runs import Run, find_runs, open_run
 
-_QUERY = "run"
+QUERY = "run"
+"""In a page's address, before the name of each run that is chosen."""
+_LOOKED_AT = "runs that were chosen last"
 
 
 def choose_run(no_run: str) -> RunFolder | None:
@@ -19,10 +22,9 @@ def choose_run(no_run: str) -> RunFolder | None:
     if not folders:
         st.info(f"No run yet. Start one on the page Launch, or in a terminal: `poetry run supsup-train`. {no_run}")
         return None
-    asked = st.query_params.get(_QUERY)
-    names = list(folders)
-    chosen = st.selectbox("Run", names, index=names.index(asked) if asked in folders else 0, key="chosen-run")
-    st.query_params[_QUERY] = chosen
+    names, asked = list(folders), _asked(folders)
+    chosen = st.selectbox("Run", names, index=names.index(asked[0]) if asked else 0, key="chosen-run")
+    keep_in_view([chosen])
     return folders[chosen]
 
 
@@ -36,10 +38,22 @@ def choose_runs(no_run: str) -> list[RunFolder]:
     if not folders:
         st.info(f"No run yet. Start one on the page Launch, or in a terminal: `poetry run supsup-train`. {no_run}")
         return []
-    asked = [name for name in st.query_params.get_all(_QUERY) if name in folders]
-    chosen = st.multiselect("Runs", list(folders), default=asked or list(folders)[:1], key="chosen-runs")
-    st.query_params[_QUERY] = chosen
+    chosen = st.multiselect("Runs", list(folders), default=_asked(folders) or list(folders)[:1], key="chosen-runs")
+    keep_in_view(chosen)
     return [folders[name] for name in chosen]
+
+
+def keep_in_view(names: list[str]) -> None:
+    """Put runs into the page's address, and have the next page begin with them."""
+    if st.query_params.get_all(QUERY) != names:
+        st.query_params[QUERY] = names
+    st.session_state[_LOOKED_AT] = names
+
+
+def _asked(folders: Mapping[str, RunFolder]) -> list[str]:
+    """Return the runs that the address names, or else those of the page before, as far as they are there."""
+    named: list[str] = st.query_params.get_all(QUERY) or st.session_state.get(_LOOKED_AT, [])
+    return [name for name in named if name in folders]
 
 
 def newest_first(folders: list[RunFolder]) -> list[RunFolder]:

@@ -12,8 +12,8 @@ from supsup_methods.errors import UsageError
 from supsup_methods.run_folder import LOCK, RUNS, RunFolder
 
 from supsup_dashboard.jobs import JobQueue, queue, try_lock
+from supsup_dashboard.run_choice import keep_in_view
 from supsup_dashboard.run_rows import is_open, run_of
-from supsup_dashboard.run_table import QUERY
 
 _BIN = ".deleted-"
 """Begins the name of a folder in runs/ of what is being removed; a stop midway leaves it there, for the next removal to end."""
@@ -34,7 +34,7 @@ def ask_to_delete(names: Sequence[str]) -> None:
         except (UsageError, OSError) as error:
             st.error(str(error))
             return
-        st.query_params[QUERY] = []
+        keep_in_view([])
         st.toast(f"Deleted {_listed(names)}")
         st.rerun()
 

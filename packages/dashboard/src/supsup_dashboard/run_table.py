@@ -8,11 +8,9 @@ import pandas as pd
 import streamlit as st
 from supsup_methods.run_listing import RunLine
 
+from supsup_dashboard.run_choice import QUERY, keep_in_view
 from supsup_dashboard.run_rows import STATES, Row
 from supsup_dashboard.run_units import spoken_seconds
-
-QUERY = "run"
-"""Of the page's address: the runs that are chosen."""
 
 _HEIGHT_PIXELS = 420
 _AT_TIMES = ("problem", "steps/s", "left")  # columns that are empty most of the time, and not shown then
@@ -80,8 +78,8 @@ def choose_rows(rows: Sequence[Row]) -> list[Row]:
         alt="Runs under runs/",
     )
     chosen = [rows[place] for place in said.selection.rows if place < len(rows)]
-    if [row.name for row in chosen] != asked:
-        st.query_params[QUERY] = [row.name for row in chosen]
+    if chosen or asked:
+        keep_in_view([row.name for row in chosen])
     return chosen
 
 

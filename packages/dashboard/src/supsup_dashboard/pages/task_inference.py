@@ -54,7 +54,7 @@ def show() -> None:
 
 
 def _choose_search(subject: Subject) -> OneShot | Gamma:
-    name, share_place, objective_place, images_place = st.columns([2, 2, 2, 1])
+    name, share_place, objective_place, images_place = st.columns([3, 2, 3, 1])
     search = name.segmented_control("Search", ("One-Shot", "Binary", "γ"), default="One-Shot", required=True)
     share = 0.5
     if search == "γ":
@@ -65,7 +65,7 @@ def _choose_search(subject: Subject) -> OneShot | Gamma:
         ("H", "G") if superfluous else ("H",),
         default="H",
         required=True,
-        format_func=lambda each: {"H": "H, entropy", "G": "G, superfluous neurons"}[each],
+        format_func=lambda each: {"H": "H, entropy", "G": "G, spare outputs"}[each],
         help=None if superfluous else f"G needs more outputs than the {subject.labels} labels; this run has no more.",
     )
     images = images_place.number_input("Images per guess", 1, _MOST_IMAGES, 1)
