@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from supsup_dashboard.command_line import as_typed, train_command
-from supsup_dashboard.recipe_fields import form_fields, with_values
+from supsup_dashboard.launching.command_line import as_typed, train_command
+from supsup_dashboard.launching.recipe_fields import form_fields, with_values
 from supsup_methods.commands.launch import parse_launch
 from supsup_methods.recipes import RECIPES
 

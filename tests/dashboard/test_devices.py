@@ -1,7 +1,7 @@
 import os
 
 import pytest
-from supsup_dashboard.devices import Device, available_devices
+from supsup_dashboard.launching.devices import Device, available_devices
 
 TWO = "0, GPU-aaaa, NVIDIA H100 80GB HBM3, 81079, 81559\n1, GPU-bbbb, NVIDIA H100 80GB HBM3, 1024, 81559\n"
 

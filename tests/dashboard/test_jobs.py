@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from supsup_dashboard import jobs
-from supsup_dashboard.jobs import JobQueue, queue
-from supsup_dashboard.queue_runner import QueueRunner
+from supsup_dashboard.queueing import jobs
+from supsup_dashboard.queueing.jobs import JobQueue, queue
+from supsup_dashboard.queueing.runner import QueueRunner
 from supsup_methods.errors import UsageError
 from supsup_methods.run_folder import RunFolder
 from supsup_methods.run_lock import is_held
@@ -41,7 +41,7 @@ def runner(waiting_queue, tmp_path, monkeypatch):
         "if what == 'fail': sys.exit('error: no')\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(package))
-    monkeypatch.setattr("supsup_dashboard.queue_runner.COMMANDS", {"supsup-train": "obedient"})
+    monkeypatch.setattr("supsup_dashboard.queueing.runner.COMMANDS", {"supsup-train": "obedient"})
     waiting_queue.folder.mkdir()
     work = QueueRunner(waiting_queue.folder)
     with open(waiting_queue.folder / jobs.RUNNER_LOCK, "ab") as file:
@@ -192,7 +192,7 @@ def test_real_runs_survive_whoever_asked_for_them(tmp_path, monkeypatch):
     """A run is asked for by a process that ends at once; a second one waits for it; the first is stopped, the second done."""
     monkeypatch.chdir(tmp_path)
     asks = (
-        "import sys; from pathlib import Path; from supsup_dashboard.jobs import queue\n"
+        "import sys; from pathlib import Path; from supsup_dashboard.queueing.jobs import queue\n"
         "for name, batches in (('long', '1000000'), ('short', '2')):\n"
         "    command = ('supsup-train', 'demo', '--tasks', '1', '--method.training.batches', batches, '--device', 'cpu',\n"
         "               '--out', f'runs/{name}')\n"

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
-from supsup_dashboard import devices
-from supsup_dashboard.devices import Device
-from supsup_dashboard.jobs import JobQueue, queue
-from supsup_dashboard.recipe_fields import form_fields
+from supsup_dashboard.launching import devices
+from supsup_dashboard.launching.devices import Device
+from supsup_dashboard.launching.recipe_fields import form_fields
+from supsup_dashboard.queueing.jobs import JobQueue, queue
 from supsup_methods.recipes import RECIPES
 
 GPUS = [Device("cuda:0", "NVIDIA H100, 79.2 of 79.6 GiB free"), Device("cuda:1", "NVIDIA H100, 1.0 of 79.6 GiB free")]

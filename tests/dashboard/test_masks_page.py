@@ -10,8 +10,8 @@ import torch
 from streamlit.testing.v1 import AppTest
 from supsup_core import MaskBank
 from supsup_core.packed_bits import row_bytes
-from supsup_dashboard.jobs import RUNNER_LOCK, JobQueue, queue, try_lock
-from supsup_dashboard.queue_runner import QueueRunner
+from supsup_dashboard.queueing.jobs import RUNNER_LOCK, JobQueue, queue, try_lock
+from supsup_dashboard.queueing.runner import QueueRunner
 from supsup_datasets import embedded_mnist
 from supsup_methods.assembly import build_problem
 from supsup_methods.errors import UsageError

@@ -2,7 +2,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import pytest
-from supsup_dashboard.recipe_fields import describe_part, form_fields, with_values
+from supsup_dashboard.launching.recipe_fields import describe_part, form_fields, with_values
 from supsup_methods import recipe_files
 from supsup_methods.bounds import Bounds, Pattern
 from supsup_methods.errors import UsageError

@@ -1,7 +1,7 @@
 import pytest
 from streamlit.testing.v1 import AppTest
-from supsup_dashboard import reproduction_jobs
-from supsup_dashboard.jobs import JobQueue, queue
+from supsup_dashboard.launching import reproduction_form
+from supsup_dashboard.queueing.jobs import JobQueue, queue
 from supsup_methods.reproduction.findings import Findings, Row, write_findings
 from supsup_methods.reproduction.targets import FIGURES, TARGETS
 
@@ -149,7 +149,7 @@ def test_a_job_that_ended_says_how(here):
     for number, (status, end) in enumerate(((0, "done"), (130, "stopped"), (2, "failed with status 2"))):
         job = queue().submit(("supsup-reproduce", "table3"), f"job {number}", None, "cpu", str(number))
         queue().note(job.number, f"state = 'ended', status = {status}", "state = 'waiting'")
-        assert reproduction_jobs._end(queue().job(job.number)) == end
+        assert reproduction_form._end(queue().job(job.number)) == end
     assert {expander.label for expander in opened().expander} >= {
         "job 0: done", "job 1: stopped", "job 2: failed with status 2",
     }  # fmt: skip

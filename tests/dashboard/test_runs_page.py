@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
-from supsup_dashboard import run_removal
-from supsup_dashboard.jobs import Job, JobQueue, queue
-from supsup_dashboard.run_comparison import differences, settings_of
-from supsup_dashboard.run_removal import remove_run
-from supsup_dashboard.run_rows import jobs_to_show, run_rows
-from supsup_dashboard.run_units import spoken_bytes, spoken_seconds
+from supsup_dashboard.queueing.jobs import Job, JobQueue, queue
+from supsup_dashboard.runs import run_removal
+from supsup_dashboard.runs.comparison import differences, settings_of
+from supsup_dashboard.runs.removal import remove_run
+from supsup_dashboard.runs.rows import jobs_to_show, run_rows
+from supsup_dashboard.runs.units import spoken_bytes, spoken_seconds
 from supsup_datasets import embedded_mnist
 from supsup_methods.errors import UsageError
 from supsup_methods.mask_training import MaskTraining
@@ -287,7 +287,7 @@ def test_a_job_for_the_same_run_that_came_in_between_is_told(here, monkeypatch):
 
 def asked_to_delete(*names):
     """Return the dialog. The button that opens it belongs to another part of the page, which here would run again without it."""
-    script = f"from supsup_dashboard.run_removal import ask_to_delete\nask_to_delete({list(names)!r})"
+    script = f"from supsup_dashboard.runs.removal import ask_to_delete\nask_to_delete({list(names)!r})"
     return AppTest.from_string(script, default_timeout=60).run()
 
 

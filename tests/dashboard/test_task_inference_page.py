@@ -16,7 +16,7 @@ from PIL import Image
 from streamlit.runtime.scriptrunner_utils.exceptions import StopException
 from streamlit.testing.v1 import AppTest
 from supsup_core import entropy, every_task, gamma, one_shot
-from supsup_dashboard import image_choice, share_curve_view
+from supsup_dashboard.inference import image_choice, share_curve_view
 from supsup_methods.experiment import Evaluation
 from supsup_methods.mask_training import MaskTraining
 from supsup_methods.psp import PspSettings

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from supsup_dashboard import uploaded_images
-from supsup_dashboard.uploaded_images import uploaded_pixels
+from supsup_dashboard.inference import uploaded_images
+from supsup_dashboard.inference.uploaded_images import uploaded_pixels
 from supsup_methods.errors import UsageError
 
 GREY, COLOURS = (1, 28, 28), (3, 32, 32)

@@ -10,11 +10,11 @@ from supsup_methods.experiment import Recipe
 from supsup_methods.recipes import RECIPES
 from supsup_methods.run_folder import RUNS, claim_run_path
 
-from supsup_dashboard.command_line import as_typed, train_command
 from supsup_dashboard.data_root import HOW_TO_NAME_IT, data_root
-from supsup_dashboard.devices import available_devices
-from supsup_dashboard.jobs import Job, queue
-from supsup_dashboard.recipe_form import edited_recipe
+from supsup_dashboard.launching.command_line import as_typed, train_command
+from supsup_dashboard.launching.devices import available_devices
+from supsup_dashboard.launching.recipe_form import edited_recipe
+from supsup_dashboard.queueing.jobs import Job, queue
 
 _TOKEN = "launch-token"  # noqa: S105  # of one filled-in form: pressing Start twice starts one run
 

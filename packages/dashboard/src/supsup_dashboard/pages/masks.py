@@ -9,9 +9,9 @@ from supsup_methods.run_folder import RunFolder
 from supsup_methods.supsup import SupSupSettings
 from supsup_methods.supsup_unknown_tasks import UnknownTasksSettings
 
-from supsup_dashboard.mask_recovery import show_recovery
-from supsup_dashboard.mask_sets import show_mask_set
-from supsup_dashboard.mask_watching import show_watching
+from supsup_dashboard.masks.mask_sets import show_mask_set
+from supsup_dashboard.masks.recovery import show_recovery
+from supsup_dashboard.masks.watching import show_watching
 from supsup_dashboard.run_choice import choose_run
 
 _WHAT = (

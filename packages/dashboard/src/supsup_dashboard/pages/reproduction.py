@@ -20,7 +20,7 @@ from supsup_methods.reproduction.record_figures import drawings
 from supsup_methods.reproduction.targets import FIGURES, TARGETS
 
 from supsup_dashboard.charts import show_chart
-from supsup_dashboard.reproduction_jobs import REPRODUCTION, show_jobs, show_launch
+from supsup_dashboard.launching.reproduction_form import REPRODUCTION, show_jobs, show_launch
 
 _NUMBER = st.column_config.NumberColumn(format="%.2f")
 _SIGNED = st.column_config.NumberColumn(format="%+.2f")

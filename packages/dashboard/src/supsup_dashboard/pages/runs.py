@@ -2,25 +2,26 @@
 
 import streamlit as st
 
-from supsup_dashboard.jobs import queue
-from supsup_dashboard.run_comparison import show_comparison
-from supsup_dashboard.run_details import resume, show_run, stop
-from supsup_dashboard.run_elsewhere import show_elsewhere
-from supsup_dashboard.run_jobs import show_jobs
-from supsup_dashboard.run_removal import ask_to_delete
-from supsup_dashboard.run_rows import Row, is_open, jobs_to_show, run_rows
-from supsup_dashboard.run_table import choose_rows, filtered
+from supsup_dashboard.queueing.jobs import queue
+from supsup_dashboard.runs.comparison import show_comparison
+from supsup_dashboard.runs.details import resume, show_run, stop
+from supsup_dashboard.runs.elsewhere import show_elsewhere
+from supsup_dashboard.runs.open_jobs import show_jobs
+from supsup_dashboard.runs.removal import ask_to_delete
+from supsup_dashboard.runs.rows import Row, is_open, jobs_to_show, run_rows
+from supsup_dashboard.runs.table import choose_rows, filtered
 
-_LOOK_SECONDS = 2
+_LIVE_SECONDS, _IDLE_SECONDS = 2, 10  # from one look to the next: a run may be started in a terminal at any time
 
 
 def show() -> None:
-    """Show the runs; while one goes on or a job waits, they are looked at again every two seconds."""
+    """Show the runs; they are looked at again every ten seconds, and every two while one goes on or a job waits."""
     st.title("Runs")
+    queue().ensure_runner()  # in place of one that was killed
     jobs = queue().jobs()
     rows = run_rows(jobs)
     is_live = any(row.is_live for row in rows) or any(is_open(job) for job in jobs)
-    st.fragment(_show_all, run_every=_LOOK_SECONDS if is_live else None)(is_live)
+    st.fragment(_show_all, run_every=_LIVE_SECONDS if is_live else _IDLE_SECONDS)(is_live)
     show_elsewhere([row.line for row in rows])
 
 
@@ -28,7 +29,7 @@ def _show_all(was_live: bool) -> None:
     jobs = queue().jobs()
     rows = run_rows(jobs)
     if was_live != (any(row.is_live for row in rows) or any(is_open(job) for job in jobs)):
-        st.rerun()  # to look again from now on, or no more
+        st.rerun()  # to look more often from now on, or less
     show_jobs(jobs_to_show(jobs))
     if not rows:
         st.info("No run yet. Start one on the page Launch, or in a terminal: `poetry run supsup-train`")

@@ -22,10 +22,10 @@ from supsup_methods.task_guessing import Gamma, OneShot
 from torch import Tensor
 
 from supsup_dashboard.charts import show_chart
-from supsup_dashboard.image_choice import Shown, choose_images, show_pictures
-from supsup_dashboard.inference_subject import Subject, subject_of
+from supsup_dashboard.inference.image_choice import Shown, choose_images, show_pictures
+from supsup_dashboard.inference.share_curve import show_share_curve
+from supsup_dashboard.inference.subject import Subject, subject_of
 from supsup_dashboard.run_choice import choose_run
-from supsup_dashboard.share_curve_view import show_share_curve
 
 _MOST_IMAGES = 128
 _ENTROPIES_AT_ONCE = 200  # tasks whose networks all answer in a fraction of a second

@@ -11,7 +11,7 @@ from supsup_methods.run_folder import LOCK, RUNS, RunFolder
 from supsup_methods.run_listing import LineState, RunLine, RunListing
 from supsup_methods.run_lock import holder_of
 
-from supsup_dashboard.jobs import Job
+from supsup_dashboard.queueing.jobs import Job
 
 RowState: TypeAlias = LineState | Literal["waiting", "starting"]
 """`waiting`: a job in the queue is to go on with the run. `starting`: it has begun, and does not work on the run yet."""

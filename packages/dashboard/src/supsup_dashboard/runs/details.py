@@ -7,12 +7,12 @@ from supsup_core import SupsupError
 from supsup_methods.errors import UsageError
 from supsup_methods.run_states import stop_run
 
-from supsup_dashboard.command_line import as_typed
-from supsup_dashboard.jobs import queue
-from supsup_dashboard.run_comparison import UNKNOWN, figures_of, settings_of
-from supsup_dashboard.run_rows import Row
-from supsup_dashboard.run_table import local_time
-from supsup_dashboard.run_units import spoken_seconds
+from supsup_dashboard.launching.command_line import as_typed
+from supsup_dashboard.queueing.jobs import queue
+from supsup_dashboard.runs.comparison import UNKNOWN, figures_of, settings_of
+from supsup_dashboard.runs.rows import Row
+from supsup_dashboard.runs.table import local_time
+from supsup_dashboard.runs.units import spoken_seconds
 
 _LOG_LINES = 40
 _IN_BAR = ("state", "tasks learned")

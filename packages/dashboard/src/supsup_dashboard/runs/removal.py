@@ -11,9 +11,9 @@ import streamlit as st
 from supsup_methods.errors import UsageError
 from supsup_methods.run_folder import LOCK, RUNS, RunFolder
 
-from supsup_dashboard.jobs import JobQueue, queue, try_lock
+from supsup_dashboard.queueing.jobs import JobQueue, queue, try_lock
 from supsup_dashboard.run_choice import keep_in_view
-from supsup_dashboard.run_rows import is_open, run_of
+from supsup_dashboard.runs.rows import is_open, run_of
 
 _BIN = ".deleted-"
 """Begins the name of a folder in runs/ of what is being removed; a stop midway leaves it there, for the next removal to end."""

@@ -10,7 +10,7 @@ from supsup_methods.share_curve import CurveProgress, ShareQuestion, known_curve
 from supsup_methods.task_guessing import Gamma, OneShot
 
 from supsup_dashboard.charts import show_chart
-from supsup_dashboard.inference_subject import Subject
+from supsup_dashboard.inference.subject import Subject
 
 _FEW_TASKS = 10  # that are tested unless the reader asks for more
 

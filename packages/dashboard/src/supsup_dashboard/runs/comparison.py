@@ -10,8 +10,8 @@ from supsup_methods.errors import UsageError
 from supsup_methods.run_folder import RunFolder
 from supsup_methods.run_listing import RunLine
 
-from supsup_dashboard.run_rows import Row
-from supsup_dashboard.run_units import spoken_bytes, spoken_seconds
+from supsup_dashboard.runs.rows import Row
+from supsup_dashboard.runs.units import spoken_bytes, spoken_seconds
 
 UNKNOWN = "–"
 """For a figure or a setting that a run does not have."""

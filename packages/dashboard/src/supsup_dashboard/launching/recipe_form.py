@@ -12,7 +12,7 @@ from supsup_methods import recipe_files
 from supsup_methods.errors import UsageError
 from supsup_methods.experiment import OwnModel, Recipe
 
-from supsup_dashboard.recipe_fields import FieldPath, FormField, describe_part, form_fields, with_values
+from supsup_dashboard.launching.recipe_fields import FieldPath, FormField, describe_part, form_fields, with_values
 
 _LARGEST = 2**53 - 1  # that a browser counts without rounding
 _COLUMNS = 3

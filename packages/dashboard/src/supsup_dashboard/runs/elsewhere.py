@@ -11,7 +11,7 @@ from supsup_methods.run_folder import RUNS
 from supsup_methods.run_listing import RunLine
 from supsup_methods.tracked_runs import STORE, TrackedRun, TrackingServer, elsewhere, local_runs
 
-from supsup_dashboard.run_table import local_time
+from supsup_dashboard.runs.table import local_time
 
 _LOOK_SECONDS = 2
 _COLUMNS = {

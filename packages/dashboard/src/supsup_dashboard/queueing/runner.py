@@ -1,7 +1,7 @@
 """The process that runs the jobs of a queue: one at a time on each device, in the order in which they were asked for.
 
 It is started by whoever adds a job, lives until none is left, and needs no dashboard. Its jobs are processes of their own, which
-outlive it where it is killed; the next runner finds them by their locks. Run as `python -m supsup_dashboard.queue_runner FOLDER`.
+outlive it where it is killed; the next runner finds them by their locks. Run by `python -m`, with the folder.
 """
 
 import os
@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
-from supsup_dashboard.jobs import COMMANDS, RUNNER_LOCK, Job, JobQueue, try_lock
+from supsup_dashboard.queueing.jobs import COMMANDS, RUNNER_LOCK, Job, JobQueue, try_lock
 
 _LOOK_SECONDS = 0.2
 

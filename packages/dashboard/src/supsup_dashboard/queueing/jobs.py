@@ -1,6 +1,6 @@
 """What was asked for and runs as processes of their own: a queue that outlives the browser, the dashboard and a restart.
 
-Jobs are rows of an SQLite file, so that two tabs, two dashboards and the runner (`queue_runner`) agree about them. A job's
+Jobs are rows of an SQLite file, so that two tabs, two dashboards and the runner (`runner`) agree about them. A job's
 process holds a lock as long as it lives: that is never guessed from a number, which another process may have by now.
 """
 
@@ -183,7 +183,7 @@ class JobQueue:
         if self._any_waiting() and not self._has_runner:
             with open(self.folder / "runner.log", "ab") as log:
                 runner = subprocess.Popen(  # noqa: S603
-                    [sys.executable, "-P", "-m", "supsup_dashboard.queue_runner", str(self.folder)],
+                    [sys.executable, "-P", "-m", "supsup_dashboard.queueing.runner", str(self.folder)],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

@@ -9,8 +9,8 @@ import streamlit as st
 from supsup_methods.run_listing import RunLine
 
 from supsup_dashboard.run_choice import QUERY, keep_in_view
-from supsup_dashboard.run_rows import STATES, Row
-from supsup_dashboard.run_units import spoken_seconds
+from supsup_dashboard.runs.rows import STATES, Row
+from supsup_dashboard.runs.units import spoken_seconds
 
 _HEIGHT_PIXELS = 420
 _AT_TIMES = ("problem", "steps/s", "left")  # columns that are empty most of the time, and not shown then

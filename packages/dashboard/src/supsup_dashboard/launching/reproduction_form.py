@@ -8,10 +8,10 @@ from supsup_methods.errors import UsageError
 from supsup_methods.reproduction.ledger import RECORDS
 from supsup_methods.reproduction.targets import FIGURES, TARGETS
 
-from supsup_dashboard.command_line import as_typed
 from supsup_dashboard.data_root import HOW_TO_NAME_IT, data_root
-from supsup_dashboard.devices import available_devices
-from supsup_dashboard.jobs import Job, queue
+from supsup_dashboard.launching.command_line import as_typed
+from supsup_dashboard.launching.devices import available_devices
+from supsup_dashboard.queueing.jobs import Job, queue
 
 REPRODUCTION = Path("reproduction")
 """Where `supsup-reproduce` keeps runs and records, unless another place is named: under the folder one works in."""

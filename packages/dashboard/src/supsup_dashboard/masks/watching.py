@@ -19,7 +19,7 @@ from supsup_methods.run_folder import RunFolder
 from supsup_methods.watched_records import WatchedTraining, read_watched, watched_path, watched_tasks
 
 from supsup_dashboard.charts import show_chart
-from supsup_dashboard.jobs import Job, queue
+from supsup_dashboard.queueing.jobs import Job, queue
 
 _STOPPED = 130  # exit status after Ctrl-C
 

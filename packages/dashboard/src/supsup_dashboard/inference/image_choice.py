@@ -9,8 +9,8 @@ import streamlit as st
 from supsup_methods.guess_traces import as_shown_by, before_moving, some_images, visible
 from torch import Tensor
 
-from supsup_dashboard.inference_subject import Subject
-from supsup_dashboard.uploaded_images import LARGEST_MEGABYTES, uploaded_pixels
+from supsup_dashboard.inference.subject import Subject
+from supsup_dashboard.inference.uploaded_images import LARGEST_MEGABYTES, uploaded_pixels
 
 _TASK, _IMAGE = "inference-task", "inference-image"  # keys of what the button for a random image sets
 _TEST_SET, _UPLOAD = "From the test set", "Uploaded"

@@ -7,10 +7,10 @@ import pandas as pd
 import streamlit as st
 from supsup_methods.errors import UsageError
 
-from supsup_dashboard.command_line import as_typed
-from supsup_dashboard.jobs import Job, queue
-from supsup_dashboard.run_rows import ended_badly, is_open
-from supsup_dashboard.run_table import local_time
+from supsup_dashboard.launching.command_line import as_typed
+from supsup_dashboard.queueing.jobs import Job, queue
+from supsup_dashboard.runs.rows import ended_badly, is_open
+from supsup_dashboard.runs.table import local_time
 
 _LOG_LINES = 40
 _HEIGHT_PIXELS = 250

@@ -1,0 +1,1 @@
+"""What was asked for and runs as processes of their own."""
