@@ -91,3 +91,23 @@ print(one_shot(entropy, net, bank, torch.ones(1, 512)).task)
 """
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert process.returncode == 0, process.stderr
+
+
+def test_what_is_compiled_ahead_is_what_the_first_guess_needs():
+    code = (
+        "from supsup_core import packed_kernels as kernels\n"
+        "kernels.compile_ahead()\n"
+        "assert kernels._kernel.cache_info().currsize == 1\n"
+        "compiled = kernels._kernel()\n"
+        "before = len(compiled.signatures)\n"
+        "import torch\n"
+        "kernels.inner_products(torch.full((9, 16), 255, dtype=torch.uint8), torch.ones(2, 100))\n"
+        "assert (before, len(compiled.signatures)) == (1, 1)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+
+
+def test_without_the_compiler_there_is_nothing_to_do_ahead(monkeypatch):
+    monkeypatch.setattr(packed_kernels, "is_installed", lambda: False)
+    monkeypatch.setattr(packed_kernels, "_kernel", None)
+    packed_kernels.compile_ahead()

@@ -34,6 +34,12 @@ def is_installed() -> bool:
     return find_spec("numba") is not None
 
 
+def compile_ahead() -> None:
+    """Compile what `inner_products` runs, some seconds of work, so that the first guess of a process need not wait for it."""
+    if is_installed():
+        inner_products(torch.zeros(1, 8, dtype=torch.uint8), torch.zeros(1, 64))
+
+
 def suits(vectors: Float[Tensor, "vectors bits"], tasks: int) -> bool:
     """Tell whether `inner_products` takes these vectors, and is worth its compilation for so many rows of bits."""
     return (

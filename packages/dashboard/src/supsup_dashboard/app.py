@@ -1,8 +1,11 @@
 """The pages of the dashboard and the way between them."""
 
+import threading
+
 import numpy as np
 import streamlit as st
 from PIL import Image
+from supsup_core.packed_kernels import compile_ahead
 from supsup_methods.errors import UsageError
 
 from supsup_dashboard.data_root import data_root
@@ -32,6 +35,13 @@ def main() -> None:
         st.error(str(error))
         return
     page.run()
+    _compile_ahead()
+
+
+@st.cache_resource(show_spinner=False)
+def _compile_ahead() -> None:
+    """Once for all sessions, and while somebody reads the first page, get ready for searches over large banks."""
+    threading.Thread(target=compile_ahead, daemon=True).start()
 
 
 def _icon() -> Image.Image:
