@@ -16,7 +16,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 from supsup_dashboard.queueing.jobs import Job, JobQueue, queue
-from supsup_dashboard.runs import run_removal
+from supsup_dashboard.runs import removal as run_removal
 from supsup_dashboard.runs.comparison import differences, settings_of
 from supsup_dashboard.runs.removal import remove_run
 from supsup_dashboard.runs.rows import jobs_to_show, run_rows

@@ -16,7 +16,7 @@ from PIL import Image
 from streamlit.runtime.scriptrunner_utils.exceptions import StopException
 from streamlit.testing.v1 import AppTest
 from supsup_core import entropy, every_task, gamma, one_shot
-from supsup_dashboard.inference import image_choice, share_curve_view
+from supsup_dashboard.inference import image_choice, share_curve
 from supsup_methods.experiment import Evaluation
 from supsup_methods.mask_training import MaskTraining
 from supsup_methods.psp import PspSettings
@@ -288,7 +288,7 @@ def test_the_points_that_are_known_are_shown_at_once(tiny):
 
 def test_who_leaves_stops_the_measuring_and_loses_little(tiny, monkeypatch):
     """What streamlit does to a script whose reader is gone: it ends at the next call that draws."""
-    real, steps = share_curve_view._tell, []
+    real, steps = share_curve._tell, []
 
     def tell(progress, *bars):
         real(progress, *bars)
@@ -296,13 +296,13 @@ def test_who_leaves_stops_the_measuring_and_loses_little(tiny, monkeypatch):
         if steps[-1] == (2, 3):
             raise StopException
 
-    monkeypatch.setattr(share_curve_view, "_tell", tell)
+    monkeypatch.setattr(share_curve, "_tell", tell)
     page = opened_with(5)
     page.button[-1].click()
     again(page)
     assert steps[-1] == (2, 3), "nothing is measured after that"
     assert known_curve(tiny, ShareQuestion(5, 5, 5))["tasks"].tolist() == [5, 3, 0, 0]
-    monkeypatch.setattr(share_curve_view, "_tell", real)
+    monkeypatch.setattr(share_curve, "_tell", real)
     assert opened_with(5).button[-1].label == "Measure 3 of 4 points"
 
 
