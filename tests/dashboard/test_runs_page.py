@@ -207,7 +207,7 @@ def test_a_run_that_goes_on_a_stop_and_a_death(here):
         assert runs_table(opened()).loc["demo-1", "state"] == "died"
 
 
-def test_it_is_looked_at_again_only_while_something_goes_on(here, monkeypatch):
+def test_it_is_looked_at_again_more_often_while_something_goes_on(here, monkeypatch):
     seen = []
 
     def fragment(function, run_every=None):
@@ -217,13 +217,13 @@ def test_it_is_looked_at_again_only_while_something_goes_on(here, monkeypatch):
     monkeypatch.setattr(st, "fragment", fragment)
     folder = write_run(here / "runs" / "demo-1", seconds=(2.0,))
     opened()
-    assert seen == [None]
+    assert seen == [10]
     with folder.locked():
         opened()
-    assert seen == [None, 2]
+    assert seen == [10, 2]
     queue().submit(("supsup-reproduce", "table3"), "table 3", None, "cpu", "token")
     opened()
-    assert seen == [None, 2, 2]
+    assert seen == [10, 2, 2]
 
 
 def test_resume_puts_a_job_in_the_queue_once(here):
