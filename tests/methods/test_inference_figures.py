@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 from supsup_methods.reporting.inference_figures import (
@@ -136,6 +137,24 @@ def test_entropies_stand_below_that_of_equal_outputs():
     assert line.line.color == GREY
     assert titles(figure) == ("mask", "entropy of the output, nats")
     assert figure.layout.yaxis.rangemode == "tozero"
+
+
+def test_of_thousands_all_are_one_line_and_the_lowest_are_points():
+    values = np.random.default_rng(0).permutation(2500) / 2500
+    slopes = pd.DataFrame({"round": 1, "task": range(2500), "slope": values, "left": True})
+    entropies = pd.DataFrame({"task": range(2500), "entropy": values})
+    lowest = values.argsort()[:30].tolist()
+    answer = lowest[0]
+    for figure, name in (
+        (slopes_of_tasks(slopes, Marked(answer)), "left"),
+        (entropy_of_outputs(entropies, Marked(answer), 100), "entropy"),
+    ):
+        traces = named(figure)
+        assert list(traces) == [name, f"{name}, the 30 lowest", "answer"]
+        assert traces[name].mode == "lines"
+        assert list(traces[name].y) == values.tolist()
+        assert list(traces[f"{name}, the 30 lowest"].x) == lowest
+        assert traces[f"{name}, the 30 lowest"].mode == "markers"
 
 
 @pytest.mark.parametrize(

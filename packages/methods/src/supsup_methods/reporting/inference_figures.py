@@ -18,6 +18,7 @@ MOST_COLUMNS = 30
 """Tasks that a heat map shows; of more, the likeliest."""
 _MOST_VALUES_WRITTEN = 12  # in the cells of a heat map
 _MOST_TICKS = 8
+_MOST_POINTS = 500  # that a browser draws one by one without a pause; more are joined by one line
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ def beliefs_by_round(beliefs: pd.DataFrame, shown: Collection[int], marked: Mark
 def slopes_of_tasks(slopes: pd.DataFrame, marked: Marked, objective: Literal["H", "G"] = "H") -> go.Figure:
     """Draw dO/dα of every task in one round: of those left, the lowest stay.
 
+    Of more than 500 tasks those left with the lowest slopes are points, and a line joins the slopes of all.
+
     Args:
         slopes: columns `task`, `slope`, `left`, of one round.
         marked: what stands out.
@@ -111,7 +114,7 @@ def slopes_of_tasks(slopes: pd.DataFrame, marked: Marked, objective: Literal["H"
     for left, name, colour, symbol in ((False, "out before", GREY, "circle-open"), (True, "left", BLUE, "circle")):
         rows = slopes[slopes["left"] == left]
         if len(rows):
-            _points(figure, rows, "slope", name, {"color": colour, "symbol": symbol, "size": _size(len(slopes))})
+            _all_points(figure, rows, "slope", name, {"color": colour, "symbol": symbol})
     _mark(figure, slopes, "slope", marked)
     return labelled(figure, marked.word, f"slope d{objective}/dα, nats for each unit of belief")
 
@@ -119,19 +122,30 @@ def slopes_of_tasks(slopes: pd.DataFrame, marked: Marked, objective: Literal["H"
 def entropy_of_outputs(entropies: pd.DataFrame, marked: Marked, outputs: int) -> go.Figure:
     """Draw the entropy of every task's own output: low where its network is sure (Appendix C, Eq. 15).
 
+    Of more than 500 tasks the lowest are points, and a line joins all.
+
     Args:
         entropies: columns `task`, `entropy` (nats).
         marked: what stands out.
         outputs: s, of which ln is the highest entropy there is; a line shows it.
     """
     figure = go.Figure()
-    _points(figure, entropies, "entropy", "entropy", {"color": BLUE, "size": _size(len(entropies))})
+    _all_points(figure, entropies, "entropy", "entropy", {"color": BLUE})
     _mark(figure, entropies, "entropy", marked)
     figure.add_hline(
         y=math.log(outputs), line_dash="dash", line_color=GREY, annotation_text=f"all equal: ln {outputs:,}"
     )
     labelled(figure, marked.word, "entropy of the output, nats")
     return figure.update_yaxes(rangemode="tozero")
+
+
+def _all_points(figure: go.Figure, rows: pd.DataFrame, column: str, name: str, marker: Mapping[str, Any]) -> None:
+    """Draw every row; of many only the lowest as points, where the decision is made, and all as one line."""
+    if len(rows) > _MOST_POINTS:
+        line = {"color": marker["color"], "width": 1}
+        figure.add_scatter(x=rows["task"], y=rows[column], mode="lines", name=name, line=line, opacity=0.5)
+        rows, name = rows.nsmallest(MOST_COLUMNS, column), f"{name}, the {MOST_COLUMNS} lowest"
+    _points(figure, rows, column, name, {**marker, "size": 8 if len(rows) <= 100 else 4})
 
 
 def _points(figure: go.Figure, rows: pd.DataFrame, column: str, name: str, marker: Mapping[str, Any]) -> None:
@@ -146,10 +160,6 @@ def _mark(figure: go.Figure, rows: pd.DataFrame, column: str, marked: Marked) ->
         _points(figure, right, column, f"true {marked.word}", marker)
     answer = rows[rows["task"] == marked.answer]
     _points(figure, answer, column, "answer", {"color": VERMILION, "symbol": "star", "size": 10})
-
-
-def _size(points: int) -> int:
-    return 8 if points <= 100 else 4
 
 
 def _share(belief: float) -> str:
