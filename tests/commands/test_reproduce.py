@@ -24,8 +24,8 @@ def asked(monkeypatch, capsys, *argv):
         (
             (),
             "targets: none is named; choose from figure7, figure8, table2, tiny-table2, table3, table4, table5, table6, "
-            "table7, table8, table9, figure10, figure11-left, nns-recurring, nns-epsilon, reservoir-capacity, "
-            "figure2, figure3, figure4, figure5, figure6, list, report",
+            "table7, table8, table9, figure10, figure11-left, figure11-right, tiny-figure11-right, nns-recurring, "
+            "nns-epsilon, reservoir-capacity, figure2, figure3, figure4, figure5, figure6, list, report",
         ),
         (("figure7", "list"), "targets figure7 list: list measures nothing; ask for it alone"),
         (("figure99",), "target figure99: not known; there are: figure7"),
@@ -83,7 +83,10 @@ def test_a_figure_measures_and_records_its_tables_once_and_is_drawn_from_them(mo
     ]  # fmt: skip
     assert "of table4" in (records / "figure3-right.html").read_text()
     assert "figure2, left: SplitImageNet is measured by no target" in out
-    assert out.count("HTML only: no Chromium at BROWSER_PATH=/nowhere/chromium; correct it") == 1
+    assert (
+        out.count("figures are HTML only, not PNG and SVG: no Chromium at BROWSER_PATH=/nowhere/chromium; correct it")
+        == 1
+    )
     assert asked(monkeypatch, capsys, "figure3", "--quick", "--out", "here")[0] == 0
     assert (records / "figure3-quick-left.html").exists()
     assert (records / "table3-quick.json").exists()

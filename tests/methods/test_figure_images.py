@@ -36,9 +36,7 @@ def test_a_figure_is_written_as_png_and_svg(tmp_path):
 def test_without_a_chromium_there_is_a_reason_and_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.delenv("BROWSER_PATH", raising=False)
     monkeypatch.setattr(Chromium, "find_browser", lambda **_: None)
-    assert write_images(FIGURE, tmp_path / "figure") == NoImages(
-        "HTML only: no Chromium found; install it, for PNG and SVG as well"
-    )
+    assert write_images(FIGURE, tmp_path / "figure") == NoImages("no Chromium found; install one")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -57,7 +55,7 @@ def test_a_browser_that_does_not_start_is_a_reason_too(tmp_path):
     )
     environment = {"BROWSER_PATH": "/bin/false", "PATH": "/usr/bin:/bin"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout.startswith("HTML only: Chromium was found and drew nothing")
+    assert done.stdout.startswith("Chromium was found and drew nothing")
     assert len(done.stdout.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 

@@ -6,11 +6,12 @@ import pytest
 from supsup_methods.errors import UsageError
 from supsup_methods.recipes import RECIPES
 from supsup_methods.reproduction import table2
+from supsup_methods.reproduction.figures_7_and_8 import DISTANCES
 from supsup_methods.reproduction.findings import Findings, Row, write_findings
 from supsup_methods.reproduction.ledger import Record, ledger_of, read_record, read_records, record_entries
 from supsup_methods.reproduction.paper_numbers import paper_frontier, paper_numbers
 from supsup_methods.reproduction.record_figures import curve_rows, drawings
-from supsup_methods.reproduction.report import report
+from supsup_methods.reproduction.report import markdown
 from supsup_methods.reproduction.tables import PANELS, ROWS, rows_like
 from supsup_methods.reproduction.targets import FIGURES, TARGETS
 from supsup_methods.task_guessing import OneShot
@@ -47,7 +48,9 @@ def test_table_2_is_compared_where_it_was_measured_and_counted_once(tmp_path):
     assert section.counts == {"reproduced": 1, "not run": 17}
     assert ledger_of([record]).counts.total() == len(paper_numbers())
     assert section.entries[-1].what == "SupSup, c = 1: bytes", "what the paper's rows have no accuracy for comes last"
-    assert "| SupSup, c = 1: accuracy | 77.56 | 77.50 ± 0.71 (2) | -0.06 reproduced |" in report(tmp_path)
+    assert "| SupSup, c = 1: accuracy | 77.56 | 77.50 ± 0.71 (2) | -0.06 reproduced |" in markdown(
+        ledger_of([record]), ""
+    )
 
 
 def test_an_entry_has_all_that_its_record_has(tmp_path):
@@ -120,9 +123,26 @@ def test_a_table_with_one_checkpoint_is_drawn_as_points(tmp_path):
 def test_the_frontier_of_table_2_pairs_accuracy_and_bytes(tmp_path):
     rows = (Row("SupSup, c = 1: accuracy", (77.0,)), Row("SupSup, c = 1: bytes", (65678.0,), "bytes"))
     (drawing,) = drawings(section_of(recorded(tmp_path, "table2", *rows)))
-    assert drawing.rows.to_dict("records") == [{"row": "SupSup, c = 1", "bytes": 65678.0, "accuracy": 77.0}]
+    assert drawing.rows.to_dict("records") == [
+        {"row": "SupSup, c = 1", "curve": "SupSup", "bytes": 65678.0, "accuracy": 77.0}
+    ]
     supsup = next(trace for trace in drawing.figure.data if trace.name == "paper: SupSup")
     assert list(supsup.x) == [408432, 508432, 695592, 1035792, 1630032, 2487472]
+
+
+def test_figure_7_is_drawn_from_the_distances_of_its_record(tmp_path):
+    rows = [{"layer": "0", "step": 1, "low": 1.0, "median": 5.0, "high": 9.0}]
+    recovered = Row("x: masks recovered to the last unit", (90.0,))
+    distance, values = drawings(section_of(recorded(tmp_path, "figure7", recovered, tables={DISTANCES: rows})))
+    assert (distance.rows.to_dict("records"), distance.points) == (rows, False)
+    assert [list(trace.y) for trace in distance.figure.data] == [[9.0], [1.0], [5.0]]
+    assert values.points
+
+
+def test_the_frontier_of_figure_11_right_has_no_paper_behind_it(tmp_path):
+    rows = (Row("SupSup, c = 1: accuracy", (77.0,)), Row("SupSup, c = 1: bytes", (65678.0,), "bytes"))
+    (drawing,) = drawings(section_of(recorded(tmp_path, "figure11-right", *rows)))
+    assert [trace.name for trace in drawing.figure.data] == ["SupSup"]
 
 
 def test_figure_11_and_epsilon_are_drawn_over_their_own_axes(tmp_path):

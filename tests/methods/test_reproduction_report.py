@@ -4,17 +4,19 @@ from pathlib import Path
 
 import pytest
 from supsup_methods.errors import UsageError
+from supsup_methods.reporting.images import NoImages
+from supsup_methods.reproduction import report_figures
 from supsup_methods.reproduction.findings import Findings, Row, write_findings
+from supsup_methods.reproduction.ledger import RECORDS
 from supsup_methods.reproduction.paper_numbers import paper_numbers
-from supsup_methods.reproduction.report import MARK, report, write_report
+from supsup_methods.reproduction.report import MARK, report, stale, write_report
 
 ROOT = Path(__file__).parents[2]
 
 
 def recorded(folder, target, *rows, quick=False):
-    write_findings(
-        folder, target, Findings(tuple(rows), seconds=7200.0, machine="two cores", data="MNIST"), quick=quick
-    )
+    found = Findings(tuple(rows), seconds=7200.0, machine="two cores", data="MNIST")
+    write_findings(folder / RECORDS, target, found, quick=quick)
 
 
 def cells(text, label):
@@ -25,7 +27,7 @@ def cells(text, label):
 
 
 def test_without_records_every_number_of_the_paper_is_there_and_not_run(tmp_path):
-    text = report(tmp_path)
+    text = report(tmp_path, tmp_path)
     assert text.startswith(MARK)
     assert f"**0 reproduced, 0 deviate, {len(paper_numbers())} not run**, of {len(paper_numbers())} numbers" in text
     for number in paper_numbers():
@@ -40,7 +42,7 @@ def test_a_record_fills_its_row_and_says_how_far_off_it_is(tmp_path):
         Row(f"{label}, 10 tasks", (93.0, 94.0), paper_value=93.65, tolerance=0.5),
         Row(f"{label}, 50 tasks", (90.0,), paper_value=93.68, tolerance=0.5),
     )
-    text = report(tmp_path)
+    text = report(tmp_path, tmp_path)
     paper, ours, verdict = cells(text, label)
     assert paper[2:4] == ["93.65", "93.68"]
     assert ours[2:4] == ["93.50 ± 0.71 (2)", "90.00 (1)"]
@@ -51,25 +53,26 @@ def test_a_record_fills_its_row_and_says_how_far_off_it_is(tmp_path):
 
 def test_a_target_that_the_paper_has_no_numbers_of_is_listed_behind_the_tables(tmp_path):
     recorded(tmp_path, "nns-recurring", Row("masks allocated", (20.0,), "for 20 tasks"))
-    assert "| masks allocated |  | 20.00 for 20 tasks (1) |  |" in report(tmp_path)
+    assert "| masks allocated |  | 20.00 for 20 tasks (1) |  |" in report(tmp_path, tmp_path)
 
 
 def test_quick_versions_are_left_out(tmp_path):
     recorded(tmp_path, "nns-recurring", Row("masks allocated", (20.0,)), quick=True)
-    assert "masks allocated" not in report(tmp_path)
+    assert "masks allocated" not in report(tmp_path, tmp_path)
 
 
 def test_what_deviates_is_explained_where_something_is_known(tmp_path):
     label = "BatchE, GNu"
     recorded(tmp_path, "table7", Row(f"{label}, 10 tasks", (30.0,), paper_value=66.08, tolerance=2.0))
-    assert f"- {label}: As with the full batch." in report(tmp_path)
+    assert f"- {label}: As with the full batch." in report(tmp_path, tmp_path)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"rows": []}', '{"rows": [{"what": "x"}]}'])
 def test_what_is_no_record_is_refused_by_its_name(tmp_path, content):
-    (tmp_path / "table3.json").write_text(content)
+    (tmp_path / RECORDS).mkdir()
+    (tmp_path / RECORDS / "table3.json").write_text(content)
     with pytest.raises(UsageError, match=r"table3\.json: (it is no record|the record has no .*; measure table3 again)"):
-        report(tmp_path)
+        report(tmp_path, tmp_path)
 
 
 def test_a_file_of_somebody_elses_is_not_overwritten(tmp_path):
@@ -82,14 +85,92 @@ def test_a_file_of_somebody_elses_is_not_overwritten(tmp_path):
 
 def test_it_is_written_over_an_earlier_one(tmp_path):
     path = tmp_path / "REPRODUCTION.md"
-    write_report(tmp_path / "records", path)
-    recorded(tmp_path / "records", "nns-recurring", Row("masks allocated", (20.0,)))
-    write_report(tmp_path / "records", path)
+    write_report(tmp_path, path)
+    recorded(tmp_path, "nns-recurring", Row("masks allocated", (20.0,)))
+    write_report(tmp_path, path)
     assert "masks allocated" in path.read_text()
 
 
-def test_the_committed_report_is_that_of_the_committed_records():
-    assert (ROOT / "REPRODUCTION.md").read_text() == report(ROOT / "reproduction" / "records")
+@pytest.fixture
+def drawn(monkeypatch):
+    """In place of a Chromium: the names of the figures that it was asked for."""
+    asked = []
+
+    def draw(figures, formats):
+        paths = [stem.with_name(f"{stem.name}.svg") for stem in figures]
+        assert formats == ("svg",)
+        for path, figure in zip(paths, figures.values(), strict=True):
+            path.write_text(f"<svg>{len(figure.data)}</svg>")
+        asked.extend(path.name for path in paths)
+        return paths
+
+    monkeypatch.setattr(report_figures, "write_all_images", draw)
+    return asked
+
+
+def curve(accuracy):
+    return [Row(f"PSP, GG, {tasks} tasks", (accuracy,), paper_value=90.0, tolerance=2.0) for tasks in (10, 50)]
+
+
+def test_figures_are_drawn_once_and_again_when_their_numbers_change(tmp_path, drawn):
+    path, figure = tmp_path / "REPRODUCTION.md", tmp_path / "figures" / "table3-accuracy.svg"
+    recorded(tmp_path, "table3", *curve(91.0))
+    recorded(tmp_path, "nns-recurring", Row("masks allocated", (20.0,)))
+    assert write_report(tmp_path, path) == [figure, path]
+    assert drawn == ["table3-accuracy.svg"], "one number is a table's business"
+    assert "](figures/table3-accuracy.svg)" in path.read_text()
+    assert stale(tmp_path, path) == []
+    assert write_report(tmp_path, path) == [path]
+    recorded(tmp_path, "table3", *curve(92.0))
+    assert stale(tmp_path, path) == ["REPRODUCTION.md", "table3-accuracy.svg"]
+    write_report(tmp_path, path)
+    assert drawn == 2 * ["table3-accuracy.svg"]
+    assert stale(tmp_path, path) == []
+
+
+def test_what_was_edited_by_hand_is_found(tmp_path, drawn):
+    path, figure = tmp_path / "REPRODUCTION.md", tmp_path / "figures" / "table3-accuracy.svg"
+    recorded(tmp_path, "table3", *curve(91.0))
+    write_report(tmp_path, path)
+    path.write_text(path.read_text().replace("91.00", "91.50"))
+    figure.unlink()
+    assert stale(tmp_path, path) == ["REPRODUCTION.md", "table3-accuracy.svg"]
+
+
+def test_figures_without_a_record_are_removed_and_somebody_elses_are_kept(tmp_path, drawn):
+    path, figures = tmp_path / "REPRODUCTION.md", tmp_path / "figures"
+    recorded(tmp_path, "table3", *curve(91.0))
+    write_report(tmp_path, path)
+    (figures / "mine.svg").write_text("<svg/>")
+    (tmp_path / RECORDS / "table3.json").unlink()
+    assert stale(tmp_path, path) == ["REPRODUCTION.md", "table3-accuracy.svg"]
+    write_report(tmp_path, path)
+    assert [file.name for file in figures.iterdir()] == ["mine.svg"]
+    (figures / "table3-accuracy.svg").write_text("mine")
+    recorded(tmp_path, "table3", *curve(91.0))
+    with pytest.raises(UsageError, match=r"table3-accuracy\.svg: it was not written by this command and is not overwr"):
+        write_report(tmp_path, path)
+    assert (figures / "table3-accuracy.svg").read_text() == "mine"
+
+
+def test_without_a_chromium_the_report_stays_as_it_is(tmp_path, monkeypatch):
+    path = tmp_path / "REPRODUCTION.md"
+    write_report(tmp_path, path)
+    before = path.read_text()
+    recorded(tmp_path, "table3", *curve(91.0))
+    monkeypatch.setattr(report_figures, "write_all_images", lambda *_: NoImages("no Chromium found; install one"))
+    with pytest.raises(UsageError, match="figures: 1 figures are to be drawn: no Chromium found; install one"):
+        write_report(tmp_path, path)
+    assert path.read_text() == before
+
+
+def test_links_start_from_the_reports_folder(tmp_path):
+    recorded(tmp_path / "my reproduction", "table3", *curve(91.0))
+    assert "](my%20reproduction/figures/table3-accuracy.svg)" in report(tmp_path / "my reproduction", tmp_path)
+
+
+def test_the_committed_report_and_its_figures_are_those_of_the_committed_records():
+    assert stale(ROOT / "reproduction", ROOT / "REPRODUCTION.md") == []
 
 
 def test_committed_records_say_where_they_come_from():

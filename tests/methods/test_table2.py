@@ -7,7 +7,7 @@ from supsup_methods.byte_accounts import mask_account
 from supsup_methods.data_assembly import load_dataset
 from supsup_methods.recipes import RECIPES
 from supsup_methods.reporting.table_figures import accuracy_against_bytes
-from supsup_methods.reproduction import table2
+from supsup_methods.reproduction import figure11_right, table2
 from supsup_methods.reproduction.bench import Bench
 from supsup_methods.run_folder import RunFolder
 from supsup_methods.running import describe_environment, execute
@@ -80,6 +80,37 @@ def test_fewer_tasks_and_epochs_are_other_runs_with_names_that_say_so(bench):
     assert table2.sized(recipe, replace(whole, tasks=50, epochs=1000)) == recipe
     small = table2.sized(recipe, replace(whole, tasks=5, epochs=50))
     assert (small.name, small.tasks, small.method.training.epochs) == ("table2-supsup-c4-5-tasks-50-epochs", 5, 50)
+    longer_first = RECIPES["figure11-right-c4"]
+    assert table2.sized(longer_first, whole) == longer_first
+    small = table2.sized(longer_first, replace(whole, epochs=50))
+    assert small.name == "figure11-right-c4-50-epochs"
+    assert (small.method.training.first_epochs, small.method.training.epochs) == (50, 20), "as 250 and 100"
+
+
+def test_figure_11_right_has_both_curves_at_every_budget_on_both_data(bench, monkeypatch):
+    rows = list(figure11_right._rows())
+    for prefix in ("figure11-right", "tiny-figure11-right"):
+        assert {f"{prefix}-{row.suffix}" for row in rows} == {name for name in RECIPES if name.startswith(f"{prefix}-")}
+    assert {table2.curve_of(row.label) for row in rows} == {"SupSup", "SupSup Transfer, half of the epochs"}
+    monkeypatch.setattr(figure11_right, "_rows", lambda: iter([rows[0], rows[6]]))
+    found = figure11_right.measure_figure11_right("tiny-figure11-right", bench)
+    assert [row.what for row in found.rows[::2]] == [f"{row.label}: accuracy" for row in (rows[0], rows[6])]
+    trainings = [table2.sized(RECIPES[f"tiny-figure11-right-{row.suffix}"], bench).method.training for row in rows]
+    assert {(each.first_epochs, each.epochs) for each in trainings} == {(1, 1)}
+
+
+def test_the_frontier_joins_the_means_of_rows_of_one_curve():
+    lines = pd.DataFrame(
+        {
+            "row": ["S, c = 2", "S, c = 2", "S, c = 1", "U"],
+            "curve": ["S", "S", "S", "U"],
+            "bytes": [10.0, 20.0, 5.0, 99.0],
+            "accuracy": [50.0, 70.0, 40.0, 90.0],
+        }
+    )
+    supsup, upper = accuracy_against_bytes(lines).data
+    assert (supsup.mode, list(supsup.x), list(supsup.y)) == ("lines+markers", [5.0, 15.0], [40.0, 60.0])
+    assert (upper.mode, list(upper.x), list(upper.y)) == ("markers", [99.0], [90.0])
 
 
 def test_the_frontier_is_a_point_for_each_row():

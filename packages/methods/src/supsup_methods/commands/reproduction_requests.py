@@ -30,8 +30,8 @@ _REPORT_FILE = Path("REPRODUCTION.md")
 class Request:
     """Measure a table or figure of the paper, and set ours beside the paper's.
 
-    `list` says which there are; `report` writes REPRODUCTION.md from the records in --out. Figures 2 to 6 are drawn from their
-    tables. Figures are written as HTML, and as PNG and SVG where a Chromium is found.
+    `list` says which there are; `report` writes REPRODUCTION.md and its figures from the records in --out. Figures 2 to 6
+    are drawn from their tables. Figures are written as HTML, and as PNG and SVG where a Chromium is found.
     """
 
     targets: Annotated[tuple[str, ...], tyro.conf.Positional]
@@ -95,7 +95,6 @@ def reproduce(request: Request, command: str) -> None:
         request: what to do.
         command: how it was asked for, to go on with after a stop.
     """
-    from supsup_methods.reproduction.ledger import RECORDS
     from supsup_methods.reproduction.report import write_report
     from supsup_methods.reproduction.targets import FIGURES, TARGETS
 
@@ -107,8 +106,7 @@ def reproduce(request: Request, command: str) -> None:
             console.print(f"[bold]{name}[/]: {about}")
         return
     if _REPORT in request.targets:
-        write_report(request.out / RECORDS, _REPORT_FILE)
-        console.print(f"written to [bold]{_REPORT_FILE}[/]")
+        _tell(console, write_report(request.out, _REPORT_FILE))
         return
     try:
         _measure(request, console)
@@ -165,7 +163,7 @@ def _draw_images(console: Console, figures: Mapping[Path, Any]) -> None:
 
     images = write_all_images(figures)
     if isinstance(images, NoImages):
-        _say(console, images.reason)
+        _say(console, f"figures are HTML only, not PNG and SVG: {images.reason}")
     else:
         _tell(console, images)
 

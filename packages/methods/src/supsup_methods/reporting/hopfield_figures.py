@@ -17,20 +17,38 @@ def distance_to_right_mask(steps: pd.DataFrame) -> go.Figure:
     Args:
         steps: columns `seed`, `task`, `step` (from 1), `layer`, `distance` (units).
     """
+    return distance_bands(distance_quantiles(steps), several=len(steps[["seed", "task"]].drop_duplicates()) > 1)
+
+
+def distance_quantiles(steps: pd.DataFrame) -> pd.DataFrame:
+    """Return columns `layer`, `step`, `low`, `median` and `high`: of all recoveries, the distance that so many in ten are below.
+
+    Args:
+        steps: as of `distance_to_right_mask`; `low` is of one in ten, `high` of nine.
+    """
+    by_step = steps.groupby(["layer", "step"], sort=False)["distance"]
+    shares = {"low": 0.1, "median": 0.5, "high": 0.9}
+    return pd.DataFrame({name: by_step.quantile(share) for name, share in shares.items()}).reset_index()
+
+
+def distance_bands(quantiles: pd.DataFrame, *, several: bool = True) -> go.Figure:
+    """Draw what `distance_quantiles` returns: medians, and the band between low and high.
+
+    Args:
+        quantiles: columns `layer`, `step`, `low`, `median`, `high`.
+        several: whether they are of several recoveries; without, there is no band.
+    """
     figure = go.Figure()
-    several = len(steps[["seed", "task"]].drop_duplicates()) > 1
-    for number, (layer, rows) in enumerate(steps.groupby("layer", sort=False)):
+    for number, (layer, rows) in enumerate(quantiles.groupby("layer", sort=False)):
         colour, dash = COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
-        by_step = rows.groupby("step")["distance"]
-        low, middle, high = (by_step.quantile(share) for share in (0.1, 0.5, 0.9))
-        line = {"color": colour, "dash": dash}
+        line, step = {"color": colour, "dash": dash}, rows["step"]
         if not several:
-            figure.add_scatter(x=middle.index, y=middle, line=line, name=str(layer), showlegend=True)
+            figure.add_scatter(x=step, y=rows["median"], line=line, name=str(layer), showlegend=True)
             continue
-        figure.add_scatter(x=high.index, y=high, line_width=0, showlegend=False, hoverinfo="skip", legendgroup=layer)
+        figure.add_scatter(x=step, y=rows["high"], line_width=0, showlegend=False, hoverinfo="skip", legendgroup=layer)
         figure.add_scatter(
-            x=low.index,
-            y=low,
+            x=step,
+            y=rows["low"],
             line_width=0,
             fill="tonexty",
             fillcolor=colour,
@@ -38,7 +56,7 @@ def distance_to_right_mask(steps: pd.DataFrame) -> go.Figure:
             name=f"{layer}: 10 % to 90 %",
             legendgroup=layer,
         )
-        figure.add_scatter(x=middle.index, y=middle, line=line, name=f"{layer}: median", legendgroup=layer)
+        figure.add_scatter(x=step, y=rows["median"], line=line, name=f"{layer}: median", legendgroup=layer)
     figure.update_yaxes(rangemode="tozero")
     return labelled(figure, "step of recovery", "units unlike the right mask")
 

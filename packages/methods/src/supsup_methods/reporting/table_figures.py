@@ -89,10 +89,11 @@ def values_beside_paper(rows: pd.DataFrame, unit: str) -> go.Figure:
 
 
 def accuracy_against_bytes(results: pd.DataFrame, paper: pd.DataFrame | None = None) -> go.Figure:
-    """Draw accuracy against the bytes that all tasks take (Figure 2), the paper's behind it.
+    """Draw accuracy against the bytes that all tasks take (Figures 2 and 11, right), the paper's behind it.
 
     Args:
-        results: columns `row` (its label), `bytes` and `accuracy` (percent), a line for each seed.
+        results: columns `row` (its label), `bytes` and `accuracy` (percent), a line for each seed; and, where means of several
+            rows are to be joined, `curve`, the name of what they share.
         paper: columns `row`, `bytes` and `accuracy` (percent), a line for each point; points of one row are joined.
     """
     figure = go.Figure()
@@ -106,14 +107,17 @@ def accuracy_against_bytes(results: pd.DataFrame, paper: pd.DataFrame | None = N
             line={"color": GREY, "dash": _PAPER_DASHES[number % len(_PAPER_DASHES)], "width": 1},
             marker={"symbol": f"{SYMBOLS[number % len(SYMBOLS)]}-open", "size": 10},
         )
-    for number, (label, lines) in enumerate(results.groupby("row", sort=False)):
-        marker = {
-            "color": COLOURS[number % len(COLOURS)],
-            "symbol": SYMBOLS[number // 2 % len(SYMBOLS)],
-            "size": 10,
-        }
-        mean = lines[["bytes", "accuracy"]].mean()
-        figure.add_scatter(x=[mean["bytes"]], y=[mean["accuracy"]], mode="markers", name=str(label), marker=marker)
+    curve = "curve" if "curve" in results else "row"
+    for number, (label, lines) in enumerate(results.groupby(curve, sort=False)):
+        means = lines.groupby("row")[["bytes", "accuracy"]].mean().sort_values("bytes")
+        figure.add_scatter(
+            x=means["bytes"],
+            y=means["accuracy"],
+            text=means.index,
+            mode="lines+markers" if len(means) > 1 else "markers",
+            name=str(label),
+            marker={"color": COLOURS[number % len(COLOURS)], "symbol": SYMBOLS[number % len(SYMBOLS)], "size": 10},
+        )
     return labelled(figure, "bytes of all tasks", _ACCURACY).update_layout(xaxis_type="log")
 
 

@@ -13,12 +13,19 @@ from supsup_methods.experiment import Recipe
 from supsup_methods.hopsupsup import HopSupSupSettings, UnitMaskTraining
 from supsup_methods.recipes.figure7 import FIGURE7
 from supsup_methods.recovery_scoring import RecoveryTrace
-from supsup_methods.reporting.hopfield_figures import distance_to_right_mask, energy_against_entropy, recovered_accuracy
+from supsup_methods.reporting.hopfield_figures import (
+    distance_quantiles,
+    distance_to_right_mask,
+    energy_against_entropy,
+    recovered_accuracy,
+)
 from supsup_methods.reproduction.bench import Bench
 from supsup_methods.reproduction.findings import Findings, Row, findings_of
 from supsup_methods.result_records import Summary
 from supsup_methods.run_folder import RunFolder
 
+DISTANCES = "units unlike the right mask by step"
+"""Table of Figure 7's record that its curves are drawn from."""
 _PAPER_STEPS = "about 30"
 
 
@@ -42,6 +49,7 @@ def figure7(bench: Bench) -> Findings:
     }
     lost = {name: _lost(runs) for name, runs in folders.items()}
     tables = {f"masks lost by {name}": lines for name, lines in lost.items()}
+    tables[DISTANCES] = distance_quantiles(steps).round(1).to_dict("records")
     return findings_of(_summaries(folders), rows, figures, tables)
 
 

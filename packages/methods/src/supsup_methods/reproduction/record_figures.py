@@ -9,11 +9,13 @@ from types import MappingProxyType
 import pandas as pd
 import plotly.graph_objects as go
 
-from supsup_methods.reporting.hopfield_figures import recall_against_stored, recovered_accuracy
+from supsup_methods.reporting.hopfield_figures import distance_bands, recall_against_stored, recovered_accuracy
 from supsup_methods.reporting.stream_figures import masks_by_epsilon
 from supsup_methods.reporting.table_figures import accuracy_against_bytes, accuracy_against_share, values_beside_paper
+from supsup_methods.reproduction.figures_7_and_8 import DISTANCES
 from supsup_methods.reproduction.ledger import Entry, Section
 from supsup_methods.reproduction.paper_numbers import paper_frontier
+from supsup_methods.reproduction.table2 import curve_of
 from supsup_methods.reproduction.tables import table_figure
 
 _CURVE = re.compile(r"(?P<row>.+), (?P<tasks>\d+) tasks")
@@ -32,12 +34,14 @@ class Drawing:
         about: what there is to see, in a sentence.
         figure: of plotly.
         rows: its numbers.
+        points: whether it shows no more than a point for each number.
     """
 
     name: str
     about: str
     figure: go.Figure
     rows: pd.DataFrame
+    points: bool = False
 
 
 def drawings(section: Section) -> list[Drawing]:
@@ -74,14 +78,17 @@ def _curves(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]:
 def _frontier(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]:
     by_name = {entry.what: entry for entry in measured}
     lines = [
-        {"row": row, "bytes": size, "accuracy": accuracy}
+        {"row": row, "curve": curve_of(row), "bytes": size, "accuracy": accuracy}
         for what, entry in by_name.items()
         if (row := what.removesuffix(": accuracy")) != what and f"{row}: bytes" in by_name
         for size, accuracy in zip(by_name[f"{row}: bytes"].ours, entry.ours, strict=True)
     ]
-    rows = pd.DataFrame(lines, columns=["row", "bytes", "accuracy"])
-    about = "Accuracy in percent against the bytes of all tasks, of each row; the paper's in grey."
-    yield Drawing("frontier", about, accuracy_against_bytes(rows, paper_frontier("2")), rows)
+    rows = pd.DataFrame(lines, columns=["row", "curve", "bytes", "accuracy"])
+    paper = paper_frontier("2") if section.name.endswith("table2") else None
+    about = "Accuracy in percent against the bytes of all tasks, of each row" + (
+        "; the paper's in grey." if paper is not None else "."
+    )
+    yield Drawing("frontier", about, accuracy_against_bytes(rows, paper), rows)
 
 
 def _shares(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]:
@@ -103,6 +110,16 @@ def _epsilon(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]:
     ).sort_values("epsilon", ignore_index=True)
     yield Drawing("masks", "Masks allocated against ε, beside the number of true tasks.", masks_by_epsilon(rows), rows)
     yield from _values(section, [entry for entry in measured if entry.unit == "%"])
+
+
+def _distances(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]:
+    rows = pd.DataFrame([] if section.record is None else section.record.tables.get(DISTANCES, ()))
+    if len(rows):
+        about = (
+            "Units in which the recovered mask differs from the right one, against the step, by layer, as in the paper."
+        )
+        yield Drawing("distance", about, distance_bands(rows), rows)
+    yield from _values(section, measured)
 
 
 def _recovered(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]:
@@ -136,7 +153,7 @@ def _values(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]:
             for value in entry.ours
         ).astype({"paper": "float64"})
         about = f"Each number of {section.name} that is in {unit}, with its standard deviation over seeds."
-        yield Drawing(f"values-{number}", about, values_beside_paper(rows, unit), rows)
+        yield Drawing(f"values-{number}", about, values_beside_paper(rows, unit), rows, points=True)
 
 
 _TABLES = frozenset(f"table{number}" for number in range(3, 10))
@@ -145,6 +162,9 @@ _DRAWN: Mapping[str, Callable[[Section, Sequence[Entry]], Iterator[Drawing]]] = 
         **dict.fromkeys(_TABLES, _curves),
         "table2": _frontier,
         "tiny-table2": _frontier,
+        "figure11-right": _frontier,
+        "tiny-figure11-right": _frontier,
+        "figure7": _distances,
         "figure8": _recovered,
         "figure10": _curves,
         "figure11-left": _shares,

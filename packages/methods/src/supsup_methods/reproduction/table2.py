@@ -4,7 +4,7 @@ On CIFAR-100, and on Tiny-ImageNet-32 where that cannot be had: the paper's numb
 the rows, and nothing is said to be reproduced.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,16 +26,17 @@ from supsup_methods.runs import open_run
 from supsup_methods.training_length import TaskTraining
 
 _POINTS = 2.0  # how near the paper's accuracy a reproduced one is
+_BUDGET = ", c = "
 
 
 @dataclass(frozen=True)
-class _Row:
-    """A row of the table."""
+class VisionRow:
+    """A row of the table, or a point of a curve like its rows."""
 
     label: str
     suffix: str
     """Of the recipe's name."""
-    paper: PaperNumber | None
+    paper: PaperNumber | None = None
 
 
 def measure_table2(prefix: str, bench: Bench) -> Findings:
@@ -45,21 +46,38 @@ def measure_table2(prefix: str, bench: Bench) -> Findings:
         prefix: of the recipes: table2 for CIFAR-100, tiny for Tiny-ImageNet-32.
         bench: to work with.
     """
-    rows: list[Row] = []
+    return measure_rows(_rows(), prefix, bench, comparable=prefix == "table2")
+
+
+def measure_rows(rows: Iterable[VisionRow], prefix: str, bench: Bench, *, comparable: bool) -> Findings:
+    """Measure the accuracy and the bytes of rows, and draw one against the other.
+
+    Args:
+        rows: to measure.
+        prefix: of the names of their recipes.
+        bench: to work with.
+        comparable: whether the paper's accuracies are of the same data.
+    """
+    found: list[Row] = []
     lines: list[dict[str, Any]] = []
     runs: list[RunFolder] = []
-    for row in _rows():
-        found = list(bench.each_seed(sized(RECIPES[f"{prefix}-{row.suffix}"], bench)))
-        runs += found
-        accuracies = tuple(100 * run.summary()["checkpoints"][-1]["accuracy"] for run in found)
-        sizes = tuple(float(_stored_bytes(run, bench)) for run in found)
-        rows += _both(row, accuracies, sizes, comparable=prefix == "table2")
+    for row in rows:
+        seeds = list(bench.each_seed(sized(RECIPES[f"{prefix}-{row.suffix}"], bench)))
+        runs += seeds
+        accuracies = tuple(100 * run.summary()["checkpoints"][-1]["accuracy"] for run in seeds)
+        sizes = tuple(float(_stored_bytes(run, bench)) for run in seeds)
+        found += _both(row, accuracies, sizes, comparable=comparable)
         lines += [
-            {"row": row.label, "bytes": size, "accuracy": accuracy}
+            {"row": row.label, "curve": curve_of(row.label), "bytes": size, "accuracy": accuracy}
             for size, accuracy in zip(sizes, accuracies, strict=True)
         ]
     figures = {"frontier": accuracy_against_bytes(pd.DataFrame(lines))}
-    return findings_of([run.summary() for run in runs], rows, figures)
+    return findings_of([run.summary() for run in runs], found, figures)
+
+
+def curve_of(label: str) -> str:
+    """Return what rows that differ in their budget alone have in common."""
+    return label.partition(_BUDGET)[0]
 
 
 def expected_accuracies() -> Mapping[str, PaperNumber]:
@@ -68,22 +86,31 @@ def expected_accuracies() -> Mapping[str, PaperNumber]:
 
 
 def sized(recipe: Recipe, bench: Bench) -> Recipe:
-    """Return the recipe, cut to the tasks and epochs that were asked for, under a name that says so."""
+    """Return the recipe, cut to the tasks and epochs that were asked for, under a name that says so.
+
+    Where task 0 is trained longer than later ones, all are cut in proportion.
+    """
     name, tasks = recipe.name, min(recipe.tasks, bench.tasks or recipe.tasks)
     training, backbone = recipe.method.training, recipe.backbone
-    if not isinstance(training, TaskTraining):
+    if not (isinstance(training, TaskTraining) and training.epochs):
         raise AssertionError("unreachable: all of them train so")
-    epochs = min(training.epochs or 1, bench.epochs or training.epochs or 1)
+    longest = max(training.epochs, training.first_epochs or 0)
+    most = min(longest, bench.epochs or longest)
     if bench.quick:
-        name, tasks, epochs, backbone = f"{name}-quick", 2, 1, CifarResNet18(channels=4)
+        name, tasks, most, backbone = f"{name}-quick", 2, 1, CifarResNet18(channels=4)
     else:
         name += f"-{tasks}-tasks" if tasks < recipe.tasks else ""
-        name += f"-{epochs}-epochs" if epochs != training.epochs else ""
-    changed: Any = replace(recipe.method, training=replace(training, epochs=epochs))  # type: ignore[arg-type]
+        name += f"-{most}-epochs" if most < longest else ""
+    cut = replace(
+        training,
+        epochs=max(1, round(training.epochs * most / longest)),
+        first_epochs=None if training.first_epochs is None else most,
+    )
+    changed: Any = replace(recipe.method, training=cut)  # type: ignore[arg-type]
     return replace(recipe, name=name, tasks=tasks, backbone=backbone, method=changed)
 
 
-def _rows() -> Iterator[_Row]:
+def _rows() -> Iterator[VisionRow]:
     printed = [number for number in paper_numbers() if number.table == "2"]
     by_method: Mapping[str, list[PaperNumber]] = {
         method: [number for number in printed if number.method == method]
@@ -91,7 +118,7 @@ def _rows() -> Iterator[_Row]:
     }
     for method, transfer in (("SupSup", ""), ("SupSup Transfer", "-transfer")):
         for factor, number in zip(BUDGET_FACTORS, by_method[method], strict=True):
-            yield _Row(f"{method}, c = {factor}", f"supsup-c{factor}{transfer}", number)
+            yield VisionRow(f"{method}{_BUDGET}{factor}", f"supsup-c{factor}{transfer}", number)
     for method, suffix in (
         ("BatchE", "batche"),
         ("BatchE - Rand W", "batche-random"),
@@ -99,12 +126,12 @@ def _rows() -> Iterator[_Row]:
         ("Separate Heads - Rand W", "separate-heads-random"),
         ("Upper Bound", "upper-bound"),
     ):
-        yield _Row(method, suffix, by_method[method][0])
+        yield VisionRow(method, suffix, by_method[method][0])
     lower = next(number for number in paper_numbers() if number.table == "section 4.1")
-    yield _Row("Lower Bound", "lower-bound", lower)
+    yield VisionRow("Lower Bound", "lower-bound", lower)
 
 
-def _both(row: _Row, accuracies: tuple[float, ...], sizes: tuple[float, ...], *, comparable: bool) -> list[Row]:
+def _both(row: VisionRow, accuracies: tuple[float, ...], sizes: tuple[float, ...], *, comparable: bool) -> list[Row]:
     """Return the accuracy and the bytes of a row; the paper's are on CIFAR-100 and over 20 tasks."""
     paper = row.paper
     said = "" if paper is None else f"{paper.accuracy_percent:g} on CIFAR-100"

@@ -6,6 +6,7 @@ from functools import partial
 from types import MappingProxyType
 
 from supsup_methods.reproduction.bench import Bench
+from supsup_methods.reproduction.figure11_right import measure_figure11_right
 from supsup_methods.reproduction.figures_7_and_8 import figure7, figure8
 from supsup_methods.reproduction.findings import Findings
 from supsup_methods.reproduction.reservoir_capacity import reservoir_capacity
@@ -52,6 +53,14 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
         },
         "figure10": Target("ABatchE: accuracy by images a guess and objective", figure10, 1),
         "figure11-left": Target("RotatedMNIST: accuracy between One-Shot and Binary", figure11_left, 1),
+        "figure11-right": Target(
+            "SplitCIFAR100: half of the epochs with Transfer", partial(measure_figure11_right, "figure11-right"), 1
+        ),
+        "tiny-figure11-right": Target(
+            "Figure 11 right on Tiny-ImageNet-32, which is not the paper's data",
+            partial(measure_figure11_right, "tiny-figure11-right"),
+            1,
+        ),
         "nns-recurring": Target("beyond the paper: NNs, tasks that come back in random order", recurring, 1),
         "nns-epsilon": Target("beyond the paper: NNs, masks and accuracy against ε", epsilon, 1),
         "reservoir-capacity": Target(
