@@ -13,6 +13,7 @@ from supsup_methods.recipes.figure7 import FIGURE7
 from supsup_methods.recipes.reservoirs import RESERVOIRS
 from supsup_methods.recipes.table5 import TABLE5
 from supsup_methods.reporting import hopfield_figures as figures
+from supsup_methods.reporting.style import BLUE, ORANGE, see_through
 from supsup_methods.reproduction import figures_7_and_8, reservoir_capacity, unknown_tasks_studies
 from supsup_methods.reproduction.findings import Findings, Row, write_findings
 from supsup_methods.reproduction.reservoir_capacity import TURNED, recall_shares
@@ -170,7 +171,9 @@ def test_the_distance_is_drawn_by_layer_with_its_median():
             for step, distance in enumerate(way, start=1)
         ]
     )
-    medians = [trace for trace in figures.distance_to_right_mask(steps).data if "median" in (trace.name or "")]
+    traces = figures.distance_to_right_mask(steps).data
+    assert {trace.fillcolor for trace in traces if trace.fill} == {see_through(BLUE), see_through(ORANGE)}
+    medians = [trace for trace in traces if "median" in (trace.name or "")]
     assert [(trace.name, list(trace.x), list(trace.y)) for trace in medians] == [
         (f"{layer}: median", [1, 2, 3], [8, 3, 0]) for layer in ("a", "b")
     ]

@@ -4,7 +4,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from supsup_methods.reporting.style import BLUE, COLOURS, DASHES, GREY, ORANGE, VERMILION, labelled
+from supsup_methods.reporting.style import BLUE, COLOURS, DASHES, GREY, ORANGE, VERMILION, labelled, see_through
 
 _RIGHT, _LOST = BLUE, VERMILION
 
@@ -51,8 +51,7 @@ def distance_bands(quantiles: pd.DataFrame, *, several: bool = True) -> go.Figur
             y=rows["low"],
             line_width=0,
             fill="tonexty",
-            fillcolor=colour,
-            opacity=0.3,
+            fillcolor=see_through(colour),
             name=f"{layer}: 10 % to 90 %",
             legendgroup=layer,
         )

@@ -19,3 +19,13 @@ def labelled(figure: go.Figure, x: str, y: str) -> go.Figure:
     return figure.update_layout(
         xaxis_title=x, yaxis_title=y, legend={"orientation": "h", "yanchor": "top", "y": -0.2}, margin={"t": 40}
     )
+
+
+def see_through(colour: str) -> str:
+    """Return a colour for areas, through which lines and other areas can be seen.
+
+    Args:
+        colour: as #rrggbb.
+    """
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    return f"rgba({red}, {green}, {blue}, 0.25)"

@@ -13,10 +13,10 @@ from supsup_methods.reproduction.findings import Findings, Row, findings_of
 from supsup_methods.reproduction.tables import shortened
 from supsup_methods.result_records import Accuracies
 from supsup_methods.run_folder import RunFolder
-from supsup_methods.task_guessing import EveryTask, Gamma, OneShot, TaskInference
+from supsup_methods.share_curve import ShareQuestion
+from supsup_methods.task_guessing import EveryTask, OneShot, TaskInference
 
 _IMAGES = (1, 2, 4, 8, 16)
-_SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 _ABATCHE = {"LeNet": "figure10-lenet", "FC": "figure10-fc"}
 _ROTATED = "table6-supsup-h"
 
@@ -47,12 +47,10 @@ def figure11_left(bench: Bench) -> Findings:
     """Measure accuracy on 36 rotations against the share γ that a round keeps: One-Shot at one end, Binary at the other."""
     recipe = shortened(RECIPES[_ROTATED], bench)
     found = list(bench.each_seed(recipe))
-    images = recipe.evaluation.batch_size
-    searches: list[tuple[float, TaskInference]] = [(1 / recipe.tasks, OneShot(images_per_guess=images))]
-    searches += [(share, Gamma(share=share, images_per_guess=images)) for share in _SHARES if share > 1 / recipe.tasks]
+    question = ShareQuestion(recipe.tasks, recipe.tasks, recipe.tasks, "H", recipe.evaluation.batch_size)
     rows: list[Row] = []
     lines: list[dict[str, Any]] = []
-    for share, asked in searches:
+    for share, asked in question.searches:
         ends = [seed[-1]["accuracy"] for seed in _asked(bench, found, asked)]
         name = f"γ = 1/{recipe.tasks}, One-Shot" if isinstance(asked, OneShot) else f"γ = {share:g}"
         rows.append(Row(f"{name}: accuracy", tuple(100 * accuracy for accuracy in ends)))
