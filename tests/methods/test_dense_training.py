@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 from supsup_datasets.seeds import generator
-from supsup_methods.dense_training import DenseTask, DenseTraining, in_training, train_weights
+from supsup_methods.dense_training import DenseTask, DenseTraining, train_weights
+from supsup_methods.gradients import network_gradients
 from supsup_methods.training_length import Schedule
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
@@ -22,7 +23,8 @@ def trained(training, on_batch=lambda: None, task=0):
     net = network(dtype=torch.float64)
     statistics, shown = net.fresh_buffers(), in_doubles(stream(IMAGES)[task])
     of = DenseTask(net, shown, training, on_batch)
-    return net, train_weights(of, in_training(net, statistics), net.frozen, training.descent, statistics), statistics
+    gradients = network_gradients(net, training.precision, statistics)
+    return net, train_weights(of, gradients, net.frozen, training.descent, statistics), statistics
 
 
 @pytest.mark.parametrize("optimizer", TORCHS)

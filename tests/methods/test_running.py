@@ -200,6 +200,7 @@ def test_no_seconds_are_lost_between_progress_and_bank(tmp_path, whole):
         ({"device": "cuda:0"}, "--device cpu: the run was started with cuda:0"),
         ({"data_digest": "0" * 64}, "data MNIST-5k .*: the run was started with MNIST-5k 000000000000"),
         ({"tasks_at_once": 4}, "--tasks-at-once 1: the run was started with 4"),
+        ({"arithmetic": "numba 0.1"}, "arithmetic .*: the run was started with numba 0.1 and goes on only with that"),
         ({"versions": {"torch": "1.0"}}, "the run was started with 1.0 and goes on only with that"),
     ],
 )

@@ -193,19 +193,22 @@ def test_what_is_seen_is_what_is_there_after_so_many_steps(trained):
 def test_it_is_the_very_training_of_the_run_whatever_its_settings(name, tmp_path, monkeypatch):
     run, environment = learned(tmp_path, *CASES[name])
     rows, buffers = run.bank.rows.clone(), run.bank.buffers.clone()
-    losses, task_loss = [], mask_training.task_loss
+    losses, task_gradients = [], mask_training.task_gradients
 
-    def recorded(*given):
-        loss = task_loss(*given)
+    class Recorded:
+        """Gradients that tell the loss at the weights that they are asked for."""
 
-        def of(weights, batch):
-            value = loss(weights, batch)
-            losses.append(float(value.detach()))
-            return value
+        def __init__(self, net, precision, buffers):
+            self.gradients, self.problem = task_gradients(net, precision, buffers), (net, precision)
+            self.buffers = buffers
 
-        return of
+        def write(self, weights, batch, out):
+            copies = {name: value.clone() for name, value in self.buffers.items()}
+            with torch.random.fork_rng():
+                losses.append(float(mask_training.task_loss(*self.problem, copies)(weights, batch)))
+            self.gradients.write(weights, batch, out)
 
-    monkeypatch.setattr(mask_training, "task_loss", recorded)
+    monkeypatch.setattr(mask_training, "task_gradients", Recorded)
     for task in range(3):
         losses.clear()
         watched = watch_task(run, environment, task)

@@ -54,6 +54,7 @@ from supsup_methods.continual_method import (
     check_turn,
 )
 from supsup_methods.dense_training import DenseTask, Descent, train_weights
+from supsup_methods.gradients import forward_gradients
 from supsup_methods.optimizers import Adam
 from supsup_methods.state_files import open_tasks, set_aside, write_shared, write_task
 from supsup_methods.task_guessing import OneShot, TaskInference, infer_by
@@ -220,7 +221,8 @@ class BatchE:
         else:
             descent = Descent(Adam, self._settings.vectors_learning_rate, "vectors_learning_rate")
         buffers, of = self.net.fresh_buffers(), DenseTask(self.net, task, training, on_batch, self._problem.snapshots)
-        trained = train_weights(of, training_forward(self.net, buffers), values, descent, buffers)
+        gradients = forward_gradients(self.net, training.precision, training_forward(self.net, buffers))
+        trained = train_weights(of, gradients, values, descent, buffers)
         if trains_trunk:
             self._trained = of_kind(trained, "trunk")
             self._use(self.net, self._trained)

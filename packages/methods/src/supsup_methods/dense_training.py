@@ -5,30 +5,25 @@ the frozen ones of the same names. All that is trained together lies in one tens
 a task keeps is a mapping by name, weights and running statistics alike, as a call of the network takes it.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 import torch
-from jaxtyping import Float
 from supsup_core import FrozenNetwork, InvalidArgument, MaskableParameter, NetworkMismatch, Weights
 from supsup_core.weight_init import WeightInit
 from supsup_datasets import Batch, Task
 from supsup_datasets.seeds import generator
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from supsup_methods.bounds import Bounds
 from supsup_methods.continual_method import MethodBytes, OnBatch
-from supsup_methods.optimizers import OPTIMIZERS, Optimizer, OptimizerName
-from supsup_methods.precision import matrix_products
+from supsup_methods.gradients import Gradients
+from supsup_methods.optimizers import OPTIMIZERS, MakeOptimizer, OptimizerName
 from supsup_methods.snapshots import Snapshots
 from supsup_methods.training_length import TaskTraining, TrainingLength
 from supsup_methods.training_loop import TrainingLoop
-
-Forward: TypeAlias = Callable[[Float[Tensor, "images *input"], Weights], Float[Tensor, "images outputs"]]
-"""Images and the weights in training to logits."""
 
 FLOAT_BYTES = 4
 """Of a stored weight or running statistic: they are float32."""
@@ -53,7 +48,7 @@ class DenseTraining(TaskTraining):
 class Descent:
     """An optimiser and how far its steps go."""
 
-    optimizer: Callable[[Tensor, float], Optimizer]
+    optimizer: MakeOptimizer
     learning_rate: float
     rate_name: str = "learning_rate"
     """As the settings call it."""
@@ -85,35 +80,34 @@ class DenseTask:
 
 
 def train_weights(
-    of: DenseTask, forward: Forward, start: Weights, descent: Descent, buffers: Mapping[str, Tensor]
+    of: DenseTask, gradients: Gradients, start: Weights, descent: Descent, buffers: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Return weights trained from `start`, which stays as it is, on the cross-entropy over all outputs.
 
     Args:
         of: the task.
-        forward: of the images and the weights in training.
+        gradients: of the weights in training.
         start: the weights to begin with.
         descent: the optimiser.
-        buffers: running statistics that the forward pass updates.
+        buffers: running statistics that forward passes update.
 
     Raises:
         InvalidArgument: the weights are not finite at the end; the learning rate is too high.
     """
     flat = torch.cat([value.flatten() for value in start.values()])
     gradient = torch.empty_like(flat)
-    parts = flat.split([value.numel() for value in start.values()])
-    leaves = {name: part.view(start[name].shape).requires_grad_() for name, part in zip(start, parts, strict=True)}
-    optimizer = descent.optimizer(flat, descent.learning_rate)
-
-    def step(batch: Batch, share: float) -> None:
-        with matrix_products(of.net, of.training.precision):
-            logits = forward(batch.images, leaves)
-        by_layer = torch.autograd.grad(cross_entropy(logits.to(flat.dtype), batch.labels), list(leaves.values()))
-        torch.cat([part.flatten() for part in by_layer], out=gradient)
-        optimizer.step(gradient, share)
-
+    sizes = [value.numel() for value in start.values()]
+    parts, slopes = flat.split(sizes), gradient.split(sizes)
+    weights = {name: part.view(start[name].shape) for name, part in zip(start, parts, strict=True)}
+    out = {name: part.view(start[name].shape) for name, part in zip(start, slopes, strict=True)}
     training = of.training.of_task(of.task.index)
     loop = TrainingLoop(of.net, (of.task.index,), training, len(of.task.train), of.on_batch, of.snapshots)
+    optimizer = descent.optimizer(flat, descent.learning_rate, steps=loop.steps)
+
+    def step(batch: Batch, share: float) -> None:
+        gradients.write(weights, batch, out)
+        optimizer.step(gradient, share)
+
     loop.run(
         lambda skip: training_batches(of.net.seed, of.task, training, skip),
         step,
@@ -123,12 +117,7 @@ def train_weights(
         raise InvalidArgument(
             f"{descent.rate_name}={descent.learning_rate}: the weights diverged to infinity or NaN; lower it"
         )
-    return {name: leaf.detach() for name, leaf in leaves.items()}
-
-
-def in_training(net: FrozenNetwork, fixed: Weights) -> Forward:
-    """Return f(x, W) in training mode, with `fixed` beside what is trained: weights, and running statistics, which it updates."""
-    return lambda images, trained: net.in_training(images, {**fixed, **trained})
+    return weights
 
 
 def fresh_weights(

@@ -36,10 +36,10 @@ from supsup_methods.dense_training import (
     check_fits,
     check_learned,
     fresh_weights,
-    in_training,
     method_bytes,
     train_weights,
 )
+from supsup_methods.gradients import network_gradients
 from supsup_methods.snapshots import Snapshots
 from supsup_methods.state_files import TaskFiles, open_sequence, write_shared
 
@@ -114,7 +114,7 @@ class LowerBound:
             head = fresh_weights(self.net, self._settings.own(self.net), kaiming_normal, task.index)
             trained = train_weights(
                 DenseTask(self.net, task, self._settings.training, on_batch, self._snapshots),
-                in_training(self.net, statistics),
+                network_gradients(self.net, self._settings.training.precision, statistics),
                 {**self.trunk, **head},
                 self._settings.training.descent,
                 statistics,

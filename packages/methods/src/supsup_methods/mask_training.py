@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 import torch
 from supsup_core import FrozenNetwork, InvalidArgument, Masks, Weights
@@ -10,9 +10,19 @@ from supsup_datasets import Batch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from supsup_methods import machine_loops
 from supsup_methods.bounds import Bounds
+from supsup_methods.gradients import (
+    ByAutograd,
+    ChainGradients,
+    Gradients,
+    Loss,
+    cross_entropy_loss,
+    forward_gradients,
+    network_gradients,
+)
 from supsup_methods.mask_rules import MaskRule, Threshold, fresh_scores
-from supsup_methods.optimizers import OPTIMIZERS, Optimizer, OptimizerName, RMSprop
+from supsup_methods.optimizers import OPTIMIZERS, MakeOptimizer, Optimizer, OptimizerName, RMSprop
 from supsup_methods.precision import Precision, matrix_products
 from supsup_methods.training_length import TaskTraining
 from supsup_methods.training_loop import TrainingLoop
@@ -58,9 +68,10 @@ def train_masks(
         InvalidArgument: the scores are not finite at the end; the learning rate is too high.
     """
     net = loop.net
-    loss = task_loss(net, training.precision, buffers) if scores.ndim == 1 else _losses(net, training.precision)
-    optimizer = OPTIMIZERS[training.optimizer](scores, training.learning_rate)
-    steps = MaskSteps(net, scores, optimizer, loss, rule)
+    precision = training.precision
+    gradients = task_gradients(net, precision, buffers) if scores.ndim == 1 else _gradients_of_several(net, precision)
+    optimizer = OPTIMIZERS[training.optimizer](scores, training.learning_rate, steps=loop.steps)
+    steps = MaskSteps(net, scores, optimizer, gradients, rule, steps=loop.steps)
     loop.run(batches, steps.take, {"scores": scores, **optimizer.state, **buffers})
     check_finite(scores, training.learning_rate)
     return rule.mask(scores)
@@ -74,23 +85,19 @@ def train_threshold_mask(
     on_batch: Callable[[], None] = lambda: None,
     *,
     precision: Precision = "float32",
-    optimizer: Callable[[Tensor, float], Optimizer] = RMSprop,
+    optimizer: MakeOptimizer = RMSprop,
 ) -> Masks:
     """Train `scores` in place on the cross-entropy over all outputs, at one rate, and return M = 1[S >= 0].
 
     Raises:
         InvalidArgument: the scores are not finite at the end; the learning rate is too high.
     """
-    steps = MaskSteps(net, scores, optimizer(scores, learning_rate), task_loss(net, precision))
+    steps = MaskSteps(net, scores, optimizer(scores, learning_rate), task_gradients(net, precision))
     for batch in batches:
         steps.take(batch)
         on_batch()
     check_finite(scores, learning_rate)
     return net.unflatten(scores >= 0)
-
-
-Loss: TypeAlias = Callable[[Weights, Batch], Tensor]
-"""Effective weights and a batch to what is minimised."""
 
 
 def task_loss(
@@ -103,20 +110,23 @@ def task_loss(
         precision: of matrix products.
         buffers: running statistics, and whatever else layers do in training they do then; None where they should not.
     """
-
-    def forward(weights: Weights, images: Tensor) -> Tensor:
-        return net(images, weights) if buffers is None else net.in_training(images, {**weights, **buffers})
-
-    def loss(weights: Weights, batch: Batch) -> Tensor:
-        with matrix_products(net, precision):
-            logits = forward(weights, batch.images)
-        return cross_entropy(logits.to(net.dtype), batch.labels)
-
-    return loss
+    if buffers is None:
+        return cross_entropy_loss(net, precision, net)
+    return cross_entropy_loss(net, precision, lambda images, weights: net.in_training(images, {**weights, **buffers}))
 
 
-def _losses(net: FrozenNetwork, precision: Precision) -> Loss:
-    """Return the sum of the losses of several tasks, of which each has an axis of weights and of images."""
+def task_gradients(
+    net: FrozenNetwork, precision: Precision = "float32", buffers: Mapping[str, Tensor] | None = None
+) -> Gradients:
+    """Return the gradients of `task_loss`."""
+    if buffers is None:
+        by_hand = ChainGradients.of(net, {}) if precision == "float32" else None
+        return by_hand or forward_gradients(net, precision, net)
+    return network_gradients(net, precision, buffers)
+
+
+def _gradients_of_several(net: FrozenNetwork, precision: Precision) -> Gradients:
+    """Return the gradients of the sum of the losses of several tasks, of which each has an axis of weights and of images."""
     forward = torch.func.vmap(lambda weights, images: net(images, weights))
 
     def loss(weights: Weights, batch: Batch) -> Tensor:
@@ -125,39 +135,58 @@ def _losses(net: FrozenNetwork, precision: Precision) -> Loss:
         each = cross_entropy(logits.to(net.dtype), batch.labels.flatten(), reduction="none")
         return each.view_as(batch.labels).mean(dim=1).sum()  # the sum: a task's gradient is that of its own mean
 
-    return loss
+    return ByAutograd(loss)
 
 
 class MaskSteps:
     """Training steps on scores, which they change in place; the tensors that they need are made once.
 
     The same arithmetic as autograd through `supsup_core.threshold` or `supsup_core.top_k`, without a graph over the mask: with
-    W(M) = W ⊙ M as the leaf, the gradient of the mask is dL/dM = W ⊙ dL/dW(M). One buffer holds all layers, and it is reused.
+    W(M) = W ⊙ M, the gradient of the mask is dL/dM = W ⊙ dL/dW(M). One buffer holds all layers, and it is reused.
 
     Args:
         net: the network.
-        scores: of shape (bits,) or (tasks, bits).
+        scores: of shape (bits,) or (tasks, bits). Others may change them until the first step.
         optimizer: that moves them.
-        loss: of the effective weights.
+        gradients: dL/dW(M).
         rule: scores to masks.
+        steps: how many will be taken, about; of many a machine loop takes them, where there is one.
     """
 
     def __init__(
-        self, net: FrozenNetwork, scores: Tensor, optimizer: Optimizer, loss: Loss, rule: MaskRule | None = None
+        self,
+        net: FrozenNetwork,
+        scores: Tensor,
+        optimizer: Optimizer,
+        gradients: Gradients,
+        rule: MaskRule | None = None,
+        *,
+        steps: int = 0,
     ) -> None:
-        self._scores, self._optimizer, self._loss, self._rule = scores, optimizer, loss, rule or Threshold()
+        self._scores, self._optimizer, self._gradients, self._rule = scores, optimizer, gradients, rule or Threshold()
         self._frozen = net.flatten(net.frozen)
         self._effective, self._gradient = torch.empty_like(scores), torch.empty_like(scores)
-        self._leaves = {name: view.requires_grad_() for name, view in net.unflatten(self._effective).items()}
+        self._weights, self._parts = net.unflatten(self._effective), net.unflatten(self._gradient)
+        alone = scores.ndim == 1 and type(self._rule) is Threshold
+        self._rmsprop = (
+            optimizer if alone and type(optimizer) is RMSprop and machine_loops.suits(scores, steps) else None
+        )
+        self._is_written = False  # whether W ⊙ M is that of the scores
 
+    @torch.no_grad()
     def take(self, batch: Batch, share: float = 1.0) -> None:
         """Take one step, at this share of the learning rate."""
-        with torch.no_grad():
+        if not self._is_written:
             self._rule.write_mask(self._scores, self._effective)
             self._effective.mul_(self._frozen)
-        by_layer = torch.autograd.grad(self._loss(self._leaves, batch), list(self._leaves.values()))
-        flat = [part.flatten(self._scores.ndim - 1) for part in by_layer]
-        torch.cat(flat, dim=-1, out=self._gradient).mul_(self._frozen)
+        self._gradients.write(self._weights, batch, self._parts)
+        if self._rmsprop is not None:
+            rate = share * self._rmsprop.learning_rate
+            square, written = self._rmsprop.mean_square, self._effective
+            machine_loops.move_mask_by_rmsprop(self._scores, self._gradient, square, self._frozen, written, rate)
+            self._is_written = True
+            return
+        self._gradient.mul_(self._frozen)
         self._rule.to_scores(self._scores, self._gradient)
         self._optimizer.step(self._gradient, share)
 

@@ -4,12 +4,14 @@ The arithmetic and defaults of `torch.optim`, which the tests hold them to. Thos
 which is seconds in every process, and take a list of small tensors where all layers can lie in one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
+
+from supsup_methods import machine_loops
 
 
 class Optimizer(Protocol):
@@ -23,13 +25,20 @@ class Optimizer(Protocol):
         """What the next step needs beside the values: the tensors themselves, which steps change. Write to them to restore."""
 
 
+class MakeOptimizer(Protocol):
+    """Makes an optimiser."""
+
+    def __call__(self, values: Tensor, learning_rate: float, *, steps: int = 0) -> Optimizer:
+        """Return one that moves the values; `steps` is how many it will take, about, should that matter to it."""
+
+
 class SGD:
     """x <- x - lr g."""
 
     state: Mapping[str, Tensor] = MappingProxyType({})
     """Nothing."""
 
-    def __init__(self, values: Tensor, learning_rate: float) -> None:
+    def __init__(self, values: Tensor, learning_rate: float, *, steps: int = 0) -> None:
         self._values = values
         self._learning_rate = learning_rate
 
@@ -45,13 +54,17 @@ class RMSprop:
         values: x.
         learning_rate: lr.
         mean_square: v to go on from; 0 by default. It is changed in place.
+        steps: how many will be taken, about; of many a machine loop takes them, where there is one.
     """
 
-    def __init__(self, values: Tensor, learning_rate: float, mean_square: Tensor | None = None) -> None:
+    def __init__(
+        self, values: Tensor, learning_rate: float, mean_square: Tensor | None = None, *, steps: int = 0
+    ) -> None:
         self.mean_square = torch.zeros_like(values) if mean_square is None else mean_square
+        self.learning_rate = learning_rate
         self._values = values
-        self._learning_rate = learning_rate
-        self._scale = torch.empty_like(values)
+        self._by_machine = machine_loops.suits(values, steps) and self.mean_square.is_contiguous()
+        self._scale = torch.empty(0 if self._by_machine else values.shape, dtype=values.dtype, device=values.device)
 
     @property
     def state(self) -> Mapping[str, Tensor]:
@@ -60,15 +73,18 @@ class RMSprop:
 
     def step(self, gradient: Tensor, share: float = 1.0) -> None:
         """Move the values against the gradient, at this share of the learning rate."""
+        if self._by_machine:
+            machine_loops.move_by_rmsprop(self._values, gradient, self.mean_square, share * self.learning_rate)
+            return
         self.mean_square.mul_(0.99).addcmul_(gradient, gradient, value=1 - 0.99)
         torch.sqrt(self.mean_square, out=self._scale).add_(1e-8)
-        self._values.addcdiv_(gradient, self._scale, value=-share * self._learning_rate)
+        self._values.addcdiv_(gradient, self._scale, value=-share * self.learning_rate)
 
 
 class Adam:
     """m <- 0.9 m + 0.1 g, v <- 0.999 v + 0.001 g², x <- x - lr m̂ / (sqrt(v̂) + 1e-8), both without bias: m̂ = m / (1 - 0.9ᵗ)."""
 
-    def __init__(self, values: Tensor, learning_rate: float) -> None:
+    def __init__(self, values: Tensor, learning_rate: float, *, steps: int = 0) -> None:
         self._values = values
         self._learning_rate = learning_rate
         self._mean = torch.zeros_like(values)
@@ -93,7 +109,5 @@ class Adam:
 
 OptimizerName: TypeAlias = Literal["rmsprop", "adam"]
 
-OPTIMIZERS: Mapping[OptimizerName, Callable[[Tensor, float], Optimizer]] = MappingProxyType(
-    {"rmsprop": RMSprop, "adam": Adam}
-)
-"""What a recipe can name: values and learning rate to an optimiser."""
+OPTIMIZERS: Mapping[OptimizerName, MakeOptimizer] = MappingProxyType({"rmsprop": RMSprop, "adam": Adam})
+"""What a recipe can name."""

@@ -41,6 +41,7 @@ from supsup_methods.dense_training import (
     train_weights,
 )
 from supsup_methods.errors import UsageError
+from supsup_methods.gradients import forward_gradients
 from supsup_methods.snapshots import Snapshots
 from supsup_methods.state_files import open_sequence, write_shared
 
@@ -115,9 +116,10 @@ class Psp:
         """Train W on one task after the other."""
         for task in tasks:
             check_turn(task, self._tasks_learned)
+            precision = self._settings.training.precision
             self.weights = train_weights(
                 DenseTask(self.net, task, self._settings.training, on_batch, self._snapshots),
-                partial(self._outputs, self.contexts(task.index)),
+                forward_gradients(self.net, precision, partial(self._outputs, self.contexts(task.index))),
                 self.weights,
                 self._settings.training.descent,
                 {},

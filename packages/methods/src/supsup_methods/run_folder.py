@@ -3,7 +3,7 @@
 | file | content | written |
 |---|---|---|
 | `recipe.json` | the experiment | first, once |
-| `environment.json` | device, threads, tasks at once, data, versions: what a resumed run must find again | first, once |
+| `environment.json` | device, threads, tasks at once, data, versions, arithmetic: as a resumed run must find them | first, once |
 | `bank/` | what was learned: masks, or what else the method keeps | after each task |
 | `in-training-000007.safetensors` | the tasks from 7 on that train together, minutes ago | every five minutes, while they do |
 | `progress.json` | seconds and first test of each task, checkpoints so far | after each task and checkpoint |
@@ -63,6 +63,8 @@ class Environment:
     data_root: str | None
     versions: dict[str, str]
     tasks_at_once: int = 1
+    arithmetic: str = "torch"
+    """What moves long vectors in training (`machine_loops.arithmetic`)."""
     machine: str = ""
     """Processor, cores and GPU, for whoever reads the figures; a resumed run may find another."""
 

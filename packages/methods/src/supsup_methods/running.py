@@ -20,6 +20,7 @@ from supsup_methods.devices import describe_machine, make_repeatable
 from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import Checkpoint, evaluate_task
 from supsup_methods.experiment import Recipe
+from supsup_methods.machine_loops import arithmetic
 from supsup_methods.mask_bookkeeping import Stretch, keep_books, mask_owners, stretches
 from supsup_methods.mending import mended_progress, sweep
 from supsup_methods.result_records import Summary
@@ -83,6 +84,7 @@ def describe_environment(
         data_root=root,
         versions=versions,
         tasks_at_once=tasks_at_once,
+        arithmetic=arithmetic(),
         machine=describe_machine(device, others),
     )
 
@@ -91,7 +93,7 @@ def adopt_environment(recorded: Environment, current: Environment) -> None:
     """Take over the recorded number of threads; everything else must be as it was.
 
     Raises:
-        UsageError: devices, data, group size or torch differ, so the run could not end with the same bits.
+        UsageError: devices, data, group size, torch or its machine loops differ, so the run could not end with the same bits.
     """
     for what, then, now in (
         ("--device", recorded.device, current.device),
@@ -102,6 +104,7 @@ def adopt_environment(recorded: Environment, current: Environment) -> None:
         ),
         ("--tasks-at-once", recorded.tasks_at_once, current.tasks_at_once),
         ("torch", recorded.versions.get("torch"), current.versions["torch"]),
+        ("arithmetic", recorded.arithmetic, current.arithmetic),
     ):
         if then != now:
             raise UsageError(

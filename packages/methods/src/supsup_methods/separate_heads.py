@@ -35,10 +35,10 @@ from supsup_methods.dense_training import (
     check_fits,
     check_learned,
     fresh_weights,
-    in_training,
     method_bytes,
     train_weights,
 )
+from supsup_methods.gradients import network_gradients
 from supsup_methods.optimizers import Adam
 from supsup_methods.snapshots import Snapshots
 from supsup_methods.state_files import TaskFiles, open_tasks
@@ -148,7 +148,8 @@ class SeparateHeads:
         else:
             start, fixed = head, {**self.trunk, **statistics}
             descent = Descent(Adam, training.head_learning_rate, "head_learning_rate")
-        return train_weights(of, in_training(self.net, fixed), start, descent, statistics), statistics
+        gradients = network_gradients(self.net, training.precision, fixed)
+        return train_weights(of, gradients, start, descent, statistics), statistics
 
 
 def _open(folder: Path, settings: SeparateHeadsSettings, problem: Problem, whole_groups: WholeGroups | None) -> Opened:

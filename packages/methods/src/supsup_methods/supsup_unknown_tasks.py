@@ -46,7 +46,7 @@ from supsup_methods.continual_method import (
 )
 from supsup_methods.dense_training import FLOAT_BYTES, training_batches
 from supsup_methods.mask_rules import fresh_scores, scores_of_mask
-from supsup_methods.mask_training import MaskSteps, check_finite, fresh_mask, task_loss
+from supsup_methods.mask_training import MaskSteps, check_finite, fresh_mask, task_gradients
 from supsup_methods.optimizers import RMSprop
 from supsup_methods.state_files import TaskFiles, open_sequence, write_shared
 from supsup_methods.task_guessing import OneShot, TaskInference, infer_by
@@ -243,7 +243,8 @@ class SupSupUnknownTasks:
     def _begin(self, mask: int, scores: Tensor, mean_square: Tensor | None = None) -> _InTraining:
         training = self._settings.training
         optimizer = RMSprop(scores, training.learning_rate, mean_square)
-        steps = MaskSteps(self.net, scores, optimizer, task_loss(self.net, training.precision))
+        gradients = task_gradients(self.net, training.precision)
+        steps = MaskSteps(self.net, scores, optimizer, gradients, steps=training.batches)
         return _InTraining(mask, scores, optimizer, steps)
 
     def _train(self, batch: Batch) -> None:

@@ -34,10 +34,10 @@ from supsup_methods.dense_training import (
     check_fits,
     check_learned,
     fresh_weights,
-    in_training,
     method_bytes,
     train_weights,
 )
+from supsup_methods.gradients import network_gradients
 from supsup_methods.snapshots import Snapshots
 from supsup_methods.state_files import TaskFiles, open_tasks
 
@@ -111,7 +111,7 @@ class UpperBound:
             statistics = self.net.fresh_buffers()
             trained = train_weights(
                 DenseTask(self.net, task, self._settings.training, on_batch, self._snapshots),
-                in_training(self.net, statistics),
+                network_gradients(self.net, self._settings.training.precision, statistics),
                 self._start(task.index),
                 self._settings.training.descent,
                 statistics,

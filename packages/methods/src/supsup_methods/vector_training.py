@@ -16,7 +16,7 @@ from supsup_core.weight_init import kaiming_std
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from supsup_methods.dense_training import Forward
+from supsup_methods.gradients import Forward
 
 TaskTensors: TypeAlias = Mapping[str, Tensor]
 """What a task has of its own, in memory as in its file: `r.NAME`, `s.NAME`, `head.NAME` and `buffers.NAME` by a parameter's or

@@ -23,6 +23,7 @@ from torch import Tensor
 from supsup_methods.continual_method import FEWEST_IMAGES
 from supsup_methods.devices import describe_machine, make_repeatable
 from supsup_methods.errors import UsageError
+from supsup_methods.machine_loops import arithmetic
 from supsup_methods.mask_training import check_finite, task_loss
 from supsup_methods.run_folder import Environment
 from supsup_methods.runs import Run
@@ -242,6 +243,7 @@ def _differences(environment: Environment, device: torch.device) -> tuple[str, .
         ("machine", environment.machine, describe_machine(device)),
         ("tasks at once", str(environment.tasks_at_once), "1"),
         ("torch", environment.versions.get("torch", "unknown"), version("torch")),
+        ("arithmetic", environment.arithmetic, arithmetic()),
     )
     return tuple(f"{what}: {then} then, {now} now" for what, then, now in compared if then != now)
 
