@@ -105,7 +105,7 @@ class ChainGradients:
             if place > lowest:
                 slopes = slopes.mm(by_name[name])
                 if self._layers[place - 1][2]:
-                    slopes.masked_fill_(inputs[place] <= 0, 0.0)
+                    slopes = torch.where(inputs[place] <= 0, 0.0, slopes)
 
 
 def cross_entropy_loss(net: FrozenNetwork, precision: Precision, forward: Forward) -> Loss:
