@@ -1,5 +1,6 @@
 """supsup-train with several devices: processes that share the tasks, and are gone whatever ends the run."""
 
+import dataclasses
 import json
 import os
 import random
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from supsup_methods.commands import session
+from supsup_methods.commands.launch import parse_launch
+from supsup_methods.run_folder import RunFolder
 from supsup_methods.runs import open_run
 
 from .processes import COMMAND, environment, train
@@ -87,7 +91,7 @@ def assert_goes_on_to_the_same_end(folder, alone):
     assert (recorded["device"], recorded["threads"]) == ("cpu,cpu", 1)
     resumed = train("--resume", "--out", "run", cwd=folder)
     assert (resumed.returncode, resumed.stderr) == (0, "")
-    assert "on cpu, cpu" in resumed.stdout
+    assert "on cpu, in 2 processes" in " ".join(resumed.stdout.split())
     assert (folder / "run" / "environment.json").read_bytes() == before
     end = open_run(folder / "run")
     assert torch.equal(end.bank.rows, alone.bank.rows)
@@ -169,3 +173,24 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path, options, message):
     (line,) = refused.stderr.splitlines()
     assert line.startswith(f"error: {message}")
     assert not (tmp_path / "run").exists()
+
+
+def test_auto_on_a_cpu_is_as_many_processes_as_pay_and_a_resumed_run_has_those_that_it_had(monkeypatch, tmp_path):
+    monkeypatch.setattr(session, "default_processes", lambda recipe, dataset: 3)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+
+    def prepared(*options, folder=None):
+        devices, _, now = session._prepare(parse_launch(["demo", "--tasks", "3", *options]), folder)
+        assert now.device == ",".join(map(str, devices))
+        return now.device, now.threads
+
+    three = ("cpu,cpu,cpu", 2)
+    assert prepared() == three
+    assert prepared("--device", "cpu") == ("cpu", 6)
+    assert prepared("--tasks-at-once", "2") == ("cpu", 6)
+    launch = parse_launch(["demo", "--tasks", "3"])
+    folder = RunFolder(tmp_path)
+    folder.begin(launch.recipe, session._prepare(launch, None)[2])
+    monkeypatch.setattr(session, "default_processes", lambda recipe, dataset: 5)
+    resumed = dataclasses.replace(launch, out=tmp_path, resume=True)
+    assert session._prepare(resumed, folder)[2].device == "cpu,cpu,cpu"

@@ -1,11 +1,12 @@
 """From a recipe's words to what they mean, and the recipes whose parts do not go together, refused in one line each."""
 
+import os
 from dataclasses import replace
 
 import pytest
 import torch
 from supsup_datasets import LabelSpace, PermutedStream, RotatedStream, SplitStream, embedded_mnist
-from supsup_methods.assembly import build_problem, refuse_impossible, stored_bytes
+from supsup_methods.assembly import build_problem, default_processes, refuse_impossible, stored_bytes
 from supsup_methods.data_assembly import build_stream
 from supsup_methods.errors import UsageError
 from supsup_methods.experiment import (
@@ -20,6 +21,7 @@ from supsup_methods.experiment import (
 )
 from supsup_methods.hopsupsup import HopSupSupSettings
 from supsup_methods.psp import PspSettings
+from supsup_methods.recipes import RECIPES
 from supsup_methods.supsup import SupSupSettings
 from supsup_methods.supsup_unknown_tasks import UnknownTasksSettings
 from torch import nn
@@ -38,6 +40,36 @@ SUPSUP = Recipe(name="small", tasks=5)
 @pytest.fixture(scope="module")
 def data():
     return embedded_mnist()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "threads", "processes"),
+    [
+        ("demo", 2, 2),
+        ("demo", 1, 1),
+        ("table3-supsup-h", 4, 4),
+        ("table3-supsup-h", 64, 8),
+        ("table3-upper-bound", 2, 2),
+        ("table3-psp", 2, 1),
+        ("table8-lower-bound", 2, 1),
+        ("table5-nns", 2, 1),
+    ],
+)
+def test_long_runs_of_tasks_apart_are_shared_by_processes_on_a_cpu(recipe, threads, processes, data, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert default_processes(RECIPES[recipe], data) == processes
+
+
+def test_few_tasks_or_little_memory_or_short_runs_take_fewer_processes(data, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    demo, long = RECIPES["demo"], RECIPES["table3-supsup-h"]
+    assert default_processes(replace(long, tasks=8), data) == 8
+    assert default_processes(replace(demo, tasks=1), data) == 1
+    short = replace(demo.method, training=replace(demo.method.training, batches=100))
+    assert default_processes(replace(demo, method=short), data) == 1
+    assert default_processes(replace(demo, method=short, tasks=100), data) == 8
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PHYS_PAGES": 10 * 2**18, "SC_PAGE_SIZE": 4096}[name])
+    assert default_processes(long, data) == 4, "10 GiB"
 
 
 @pytest.mark.parametrize("tasks", [1, 3, 5])

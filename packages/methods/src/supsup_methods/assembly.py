@@ -19,9 +19,13 @@ from supsup_methods.errors import UsageError
 from supsup_methods.experiment import OwnModel, Recipe
 from supsup_methods.registry import inference_of, kind_of
 from supsup_methods.snapshots import Snapshots
+from supsup_methods.training_length import steps_of_task
 
 _COPIES_OF_A_BATCH = 6  # pixels as bytes and indices, floats, activations and their gradients
 _MOST_TASKS_AT_ONCE = 256  # a stop loses the tasks in flight, and more than this gain nothing
+_OPERATIONS_WORTH_PROCESSES = 1.5e12  # of training: some 15 s, of which processes take 4 to start
+_MOST_PROCESSES = 8  # the run's own process tests what they learn, and does not come after more
+_PROCESS_BYTES = 2**30  # torch and the data
 
 
 def build_problem(
@@ -115,6 +119,27 @@ def default_tasks_at_once(recipe: Recipe, dataset: AnyDataset, devices: Sequence
     needed = kind_of(recipe.method).working_bytes(shapes) + 4 * _COPIES_OF_A_BATCH * batch_floats
     share = math.ceil(recipe.tasks / len(devices))
     return max(1, min(share, _MOST_TASKS_AT_ONCE, int(0.8 * free) // needed))
+
+
+def default_processes(recipe: Recipe, dataset: AnyDataset) -> int:
+    """Return how many processes best share a run's tasks on a CPU: steps of small networks keep one thread busy, not several.
+
+    One where a task is learned from what earlier ones left, or where all are learned before processes have started.
+
+    Args:
+        recipe: of the run.
+        dataset: of its stream.
+    """
+    kind, length = kind_of(recipe.method), recipe.method.training
+    if not kind.apart(recipe.method):
+        return 1
+    shapes, images = backbone_shapes(recipe, dataset), len(build_stream(recipe, dataset)[0].train)
+    steps = sum(steps_of_task(length, task, images) for task in range(recipe.tasks))
+    if 6 * shapes.num_bits * length.batch_size * steps < _OPERATIONS_WORTH_PROCESSES:
+        return 1
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    fit = memory // 2 // (_PROCESS_BYTES + kind.working_bytes(shapes))
+    return max(1, min(torch.get_num_threads(), recipe.tasks, _MOST_PROCESSES, fit))
 
 
 def _refuse_scenario(recipe: Recipe, labels: LabelSpace) -> None:

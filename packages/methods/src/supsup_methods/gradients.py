@@ -105,7 +105,9 @@ class ChainGradients:
             if place > lowest:
                 slopes = slopes.mm(by_name[name])
                 if self._layers[place - 1][2]:
-                    slopes = torch.ops.aten.threshold_backward(slopes, inputs[place], 0)  # a choice takes 20 times as long
+                    slopes = torch.ops.aten.threshold_backward(
+                        slopes, inputs[place], 0
+                    )  # a choice takes 20 times as long
 
 
 def cross_entropy_loss(net: FrozenNetwork, precision: Precision, forward: Forward) -> Loss:

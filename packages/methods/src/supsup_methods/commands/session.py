@@ -13,7 +13,7 @@ from rich.markup import escape
 from supsup_core.atomic_files import make_folder, replace_file
 from supsup_datasets import AnyDataset
 
-from supsup_methods.assembly import default_tasks_at_once, refuse_impossible, stored_bytes
+from supsup_methods.assembly import default_processes, default_tasks_at_once, refuse_impossible, stored_bytes
 from supsup_methods.backbone_assembly import describe_backbone
 from supsup_methods.commands.exits import Interrupted
 from supsup_methods.commands.launch import Launch
@@ -66,6 +66,8 @@ def _prepare(launch: Launch, folder: RunFolder | None) -> tuple[tuple[torch.devi
         tasks_at_once = tasks_at_once or recorded.tasks_at_once
     devices = resolve_devices(device_names)
     dataset = load_dataset(launch.recipe.stream, data_root)
+    if device_names == "auto" and devices[0].type == "cpu" and tasks_at_once is None:
+        devices *= default_processes(launch.recipe, dataset)
     tasks_at_once = tasks_at_once or default_tasks_at_once(launch.recipe, dataset, devices)
     refuse_impossible(launch.recipe, dataset, tasks_at_once, len(devices))
     _refuse_too_large(launch, dataset)
@@ -160,7 +162,9 @@ def _print_header(
 ) -> None:
     recipe = launch.recipe
     stream, method = recipe.stream.kind.partition("-")[0], recipe.method.kind
-    named = ", ".join(describe_device(device) for device in devices)
+    named = ", ".join(describe_device(device) for device in dict.fromkeys(devices))
+    if len(devices) > 1:
+        named += f", in {len(devices)} processes"
     console.print(
         f"[bold]{recipe.name}[/]: {recipe.tasks} {stream} tasks of {environment.data_name}, "
         f"{method} with {describe_backbone(recipe)}, "

@@ -71,7 +71,7 @@ class Bench:
         data = f"{made.data_name} in {made.data_root}" if made.data_root else made.data_name
         for what, then, now in (
             (f"data ({data})", made.data_digest, self.digest_of(folder.recipe().stream)),
-            (f"device ({made.device})", made.device, self.device),
+            (f"device ({made.device})", made.devices[0], self.device),
         ):
             if then != now:
                 raise UsageError(
