@@ -21,7 +21,7 @@ from supsup_methods.supsup import SupSup, SupSupSettings
 HIDDEN = (300, 100)
 OUTPUTS = 100
 TOGETHER = 256
-STEPS = 200
+STEPS = 1000  # a whole task's, as fewer are not worth the machine loops
 
 
 def guesses(most_tasks: int, repeats: int) -> Table:
