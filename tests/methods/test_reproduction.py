@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from importlib.metadata import version
+from platform import python_version
 
 import pandas as pd
 import pytest
@@ -98,6 +99,16 @@ def test_the_record_holds_values_settings_and_where_they_come_from(bench, tmp_pa
     assert (record.name, page.name) == ("figure8-quick.json", "figure8-quick-seeds.html")
     assert write_findings(tmp_path / "records", "figure8", findings, quick=False)[0].name == "figure8.json"
     assert "Plotly.newPlot" in page.read_text()
+
+
+def test_the_record_of_what_was_measured_without_a_run_says_as_much(tmp_path):
+    findings = Findings((Row("milliseconds", (3.0,), "ms"),), seeds=(0,), settings={"cost": {"threads": 2}})
+    stored = json.loads(write_findings(tmp_path, "cost", findings, quick=False)[0].read_text())
+    assert (stored["seeds"], stored["settings"], stored["recipes"]) == ([0], {"cost": {"threads": 2}}, [])
+    assert stored["versions"] == {
+        **{name: version(name) for name in ("supsup-core", "supsup-datasets", "supsup-methods", "torch")},
+        "python": python_version(),
+    }
 
 
 def test_recall_is_what_a_loop_over_units_finds():

@@ -1,5 +1,7 @@
 """The record of a result: what a run found, with what, on what. Runs write it, reproduction and dashboard read it."""
 
+from importlib.metadata import version
+from platform import python_version
 from typing import (
     Any,
     NotRequired,  # pydantic asks for this one before Python 3.12
@@ -48,3 +50,9 @@ class Summary(TypedDict):
 def record_schema() -> dict[str, Any]:
     """Return the JSON schema of a record."""
     return TypeAdapter(Summary).json_schema()
+
+
+def installed_versions() -> dict[str, str]:
+    """Return what a record's `versions` holds of this installation: the packages', torch's and Python's."""
+    versions = {name: version(name) for name in ("supsup-core", "supsup-datasets", "supsup-methods", "torch")}
+    return {**versions, "python": python_version()}

@@ -4,9 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
-from platform import python_version
 from typing import Protocol
 
 import torch
@@ -23,7 +21,7 @@ from supsup_methods.experiment import Recipe
 from supsup_methods.machine_loops import arithmetic
 from supsup_methods.mask_bookkeeping import Stretch, keep_books, mask_owners, stretches
 from supsup_methods.mending import mended_progress, sweep
-from supsup_methods.result_records import Summary
+from supsup_methods.result_records import Summary, installed_versions
 from supsup_methods.run_folder import Environment, Progress, RunFolder
 from supsup_methods.snapshots import SNAPSHOT_SECONDS, Snapshots, forget_before
 from supsup_methods.state_files import set_aside
@@ -73,8 +71,6 @@ def describe_environment(
         others: devices that train as well; there is a process for each of them and for the first then, and they share the
             threads.
     """
-    versions = {name: version(name) for name in ("supsup-core", "supsup-datasets", "supsup-methods", "torch")}
-    versions["python"] = python_version()
     root = None if data_root is None else str(data_root.resolve())
     return Environment(
         device=",".join(str(each) for each in (device, *others)),
@@ -82,7 +78,7 @@ def describe_environment(
         data_name=dataset.name,
         data_digest=dataset.digest,
         data_root=root,
-        versions=versions,
+        versions=installed_versions(),
         tasks_at_once=tasks_at_once,
         arithmetic=arithmetic(),
         machine=describe_machine(device, others),

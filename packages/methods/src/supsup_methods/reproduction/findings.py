@@ -12,7 +12,7 @@ from typing import Any
 import plotly.graph_objects as go
 from supsup_core.atomic_files import make_folder, replace_file
 
-from supsup_methods.result_records import Summary
+from supsup_methods.result_records import Summary, installed_versions
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,10 @@ class Findings:
     """Of training and testing, or of whatever else was measured."""
     machine: str = ""
     data: str = ""
+    seeds: tuple[int, ...] = ()
+    """Of what was measured without a run; those of runs are known."""
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """That it was measured at, by a name as recipes have one; those of runs are known."""
 
 
 def findings_of(
@@ -132,11 +136,11 @@ def _record(target: str, findings: Findings, quick: bool) -> dict[str, Any]:
         "rows": rows,
         "tables": findings.tables,
         "recipes": sorted({run["recipe"] for run in findings.runs}),
-        "seeds": sorted({run["seed"] for run in findings.runs}),
-        "settings": {run["recipe"]: run["settings"] for run in findings.runs},
+        "seeds": sorted({*findings.seeds, *(run["seed"] for run in findings.runs)}),
+        "settings": {**findings.settings, **{run["recipe"]: run["settings"] for run in findings.runs}},
         "data": findings.data,
         "machine": findings.machine,
-        "versions": first["versions"] if first else {},
+        "versions": first["versions"] if first else installed_versions(),
         "seconds": findings.seconds,
         "commit": _commit(),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
