@@ -141,6 +141,9 @@ def test_without_full_data_only_the_small_version_is_offered(here, monkeypatch):
     page.checkbox[0].uncheck().run()
     assert "The paper's numbers need full data" in page.warning[0].value
     assert not page.button
+    chosen(page, "forward-cost")
+    assert not page.warning, "it learns from nothing"
+    assert page.code[0].value.endswith("supsup-reproduce forward-cost --device cpu --out reproduction")
     monkeypatch.setenv("SUPSUP_DATA_ROOT", "/nowhere")
     assert "SUPSUP_DATA_ROOT=/nowhere: there is no such folder" in opened().error[0].value
 

@@ -49,7 +49,7 @@ def show_launch(target: str) -> None:
         help="Minutes in place of hours; its numbers are labelled and not the paper's.",
         key="reproduction-quick",
     )
-    if root is None and not quick:
+    if root is None and not quick and (chosen in FIGURES or TARGETS[chosen].learns):
         st.warning(f"The paper's numbers need full data: {HOW_TO_NAME_IT}, or measure the small version.")
         return
     command = reproduce_command(chosen, device=device, seeds=seeds, quick=quick, root=root)

@@ -1,4 +1,4 @@
-"""Figures of what a bank takes and what a guess costs, from data frames to plotly figures (extra `plots`)."""
+"""Figures of what a bank takes, and what a guess and a mask cost, from data frames to plotly figures (extra `plots`)."""
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -51,6 +51,37 @@ def density_by_layer(densities: pd.DataFrame) -> go.Figure:
     )
     figure.update_yaxes(categoryorder="array", categoryarray=list(densities["layer"])[::-1], automargin=True)
     return labelled(figure, "ones in a mask, % of the layer's weights", "").update_layout(xaxis_rangemode="tozero")
+
+
+def overhead_of_masks(rows: pd.DataFrame, estimate: float, at_most: float) -> go.Figure:
+    """Draw what masks cost beside a plain forward pass, with the middle half of all rounds; the paper's estimate behind it.
+
+    Args:
+        rows: columns `images` (of a pass), `masks` (their kind; empty of the plain pass), `way`, `overhead`, `low` and `high`
+            (% of the plain pass's median: the median, and the quartiles of the rounds).
+        estimate: the paper's, in %.
+        at_most: up to which the paper lets it grow, in %.
+    """
+    figure = go.Figure()
+    figure.add_vrect(x0=0, x1=at_most, fillcolor=GREY, opacity=0.2, line_width=0)
+    figure.add_vline(
+        x=estimate, line={"color": GREY, "dash": "dot"}, annotation_text=f"paper: {estimate:g} %, at most {at_most:g} %"
+    )
+    for number, ((images, masks), lines) in enumerate(rows.groupby(["images", "masks"], sort=False)):
+        spread = {"array": lines["high"] - lines["overhead"], "arrayminus": lines["overhead"] - lines["low"]}
+        figure.add_scatter(
+            x=lines["overhead"],
+            y=lines["way"],
+            mode="markers",
+            orientation="h",
+            offsetgroup=number,
+            error_x={"type": "data", "symmetric": False, **spread},
+            name=", ".join(filter(None, (f"{images} image{'s' * (images != 1)}", str(masks)))),
+            marker={"color": COLOURS[number % len(COLOURS)], "symbol": SYMBOLS[number % len(SYMBOLS)], "size": 9},
+        )
+    ways = list(dict.fromkeys(rows["way"]))
+    figure.update_yaxes(categoryorder="array", categoryarray=ways[::-1], automargin=True)  # the first at the top
+    return labelled(figure, "beyond a plain forward pass, % of it", "").update_layout(scattermode="group")
 
 
 def seconds_per_guess(costs: pd.DataFrame) -> go.Figure:

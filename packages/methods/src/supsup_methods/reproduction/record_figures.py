@@ -13,6 +13,7 @@ from supsup_methods.reporting.hopfield_figures import distance_bands, recall_aga
 from supsup_methods.reporting.stream_figures import masks_by_epsilon
 from supsup_methods.reporting.table_figures import accuracy_against_bytes, accuracy_against_share, values_beside_paper
 from supsup_methods.reproduction.figures_7_and_8 import DISTANCES
+from supsup_methods.reproduction.forward_cost import WAYS, overhead_figure, overheads
 from supsup_methods.reproduction.ledger import Entry, Section
 from supsup_methods.reproduction.paper_numbers import paper_frontier
 from supsup_methods.reproduction.table2 import curve_of
@@ -143,6 +144,15 @@ def _recalls(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]:
     yield from _values(section, measured)
 
 
+def _overheads(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]:
+    lines = () if section.record is None else section.record.tables.get(WAYS, ())
+    if lines:
+        rows = overheads(lines)
+        about = "What masks add to a plain forward pass, in percent of it, with quartiles of all rounds; the paper's in grey."
+        yield Drawing("overhead", about, overhead_figure(rows), rows)
+    yield from _values(section, [entry for entry in measured if entry.unit != "%" or not lines])
+
+
 def _values(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]:
     """Draw a point for each number, in a figure for each unit."""
     for number, unit in enumerate(dict.fromkeys(entry.unit for entry in measured), start=1):
@@ -168,6 +178,7 @@ _DRAWN: Mapping[str, Callable[[Section, Sequence[Entry]], Iterator[Drawing]]] = 
         "figure8": _recovered,
         "figure10": _curves,
         "figure11-left": _shares,
+        "forward-cost": _overheads,
         "nns-epsilon": _epsilon,
         "reservoir-capacity": _recalls,
     }

@@ -9,6 +9,7 @@ from supsup_methods.reproduction.bench import Bench
 from supsup_methods.reproduction.figure11_right import measure_figure11_right
 from supsup_methods.reproduction.figures_7_and_8 import figure7, figure8
 from supsup_methods.reproduction.findings import Findings
+from supsup_methods.reproduction.forward_cost import forward_cost
 from supsup_methods.reproduction.reservoir_capacity import reservoir_capacity
 from supsup_methods.reproduction.searches import figure10, figure11_left
 from supsup_methods.reproduction.table2 import measure_table2
@@ -27,6 +28,8 @@ class Target:
     """As many as the paper has, where that is known."""
     many_seeds: bool = True
     """Whether it can be measured with several."""
+    learns: bool = True
+    """Whether it learns from data."""
 
 
 TARGETS: Mapping[str, Target] = MappingProxyType(
@@ -60,6 +63,9 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
             "Figure 11 right on Tiny-ImageNet-32, which is not the paper's data",
             partial(measure_figure11_right, "tiny-figure11-right"),
             1,
+        ),
+        "forward-cost": Target(
+            "what a mask costs beside a forward pass of ResNet-50", forward_cost, 1, many_seeds=False, learns=False
         ),
         "nns-recurring": Target("beyond the paper: NNs, tasks that come back in random order", recurring, 1),
         "nns-epsilon": Target("beyond the paper: NNs, masks and accuracy against ε", epsilon, 1),
