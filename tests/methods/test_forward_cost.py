@@ -158,7 +158,8 @@ def test_the_small_version_is_measured_by_the_command(quick):
     stored = json.loads((quick / "forward-cost-quick.json").read_text())
     assert (stored["quick"], stored["seeds"], stored["data"]) == (True, [0], "random images")
     settings = stored["settings"]["resnet18"]
-    assert (settings["image_side"], settings["batch_sizes"], settings["device"]) == (64, [1], "cpu")
+    assert (settings["image_side"], settings["device"]) == (64, "cpu")
+    assert (settings["batch_sizes"], settings["repeats"]) == ([1], [3])
     assert settings["weights"] == 11_678_912  # 11,689,512 parameters, less 9,600 of batch norm and 1,000 biases
     assert stored["machine"].endswith(f", {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}")
     (answers,) = stored["tables"]["answers"]

@@ -63,10 +63,9 @@ def overhead_of_masks(rows: pd.DataFrame, estimate: float, at_most: float) -> go
         at_most: up to which the paper lets it grow, in %.
     """
     figure = go.Figure()
-    figure.add_vrect(x0=0, x1=at_most, fillcolor=GREY, opacity=0.2, line_width=0)
-    figure.add_vline(
-        x=estimate, line={"color": GREY, "dash": "dot"}, annotation_text=f"paper: {estimate:g} %, at most {at_most:g} %"
-    )
+    said = f"paper: {estimate:g} %, at most {at_most:g} %"
+    figure.add_vrect(x0=0, x1=at_most, fillcolor=GREY, opacity=0.2, line_width=0, layer="below")
+    figure.add_vline(x=estimate, line={"color": GREY, "dash": "dot"}, layer="below", annotation_text=said)
     for number, ((images, masks), lines) in enumerate(rows.groupby(["images", "masks"], sort=False)):
         spread = {"array": lines["high"] - lines["overhead"], "arrayminus": lines["overhead"] - lines["low"]}
         figure.add_scatter(
