@@ -6,6 +6,7 @@ than that card, and their memory is slower by more. So the paper's words stand b
 to be near to: one that is off tells of the machine, and not of the method.
 """
 
+import os
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -66,7 +67,7 @@ def forward_cost(bench: Bench) -> Findings:
         WrongAnswerError: a masked forward pass does not compute f(x, W ⊙ M).
     """
     size, device = _QUICK if bench.quick else _FULL, torch.device(bench.device)
-    start, threads, measured = time.perf_counter(), torch.get_num_threads(), list[Measured]()
+    machine, start, measured = _machine(device), time.perf_counter(), list[Measured]()
     for images, repeats in size.repeats.items():
         measured.append(measure(Setting(size.network, size.image_side, images, device), tuple(MASKS), repeats))
         bench.say(f"forward-cost, {size.network}, {_count(images)}: {_in_words(measured[-1])}")
@@ -76,7 +77,7 @@ def forward_cost(bench: Bench) -> Findings:
         {"overhead": overhead_figure(overheads(lines))},
         {WAYS: lines, "answers": [_answers(each) for each in measured]},
         seconds=time.perf_counter() - start,
-        machine=f"{describe_machine(device)}, {threads} thread{'s' * (threads != 1)}",
+        machine=machine,
         data="random images",
         seeds=(0,),
         settings={size.network: _settings(size, measured)},
@@ -99,6 +100,12 @@ def overheads(lines: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 def overhead_figure(rows: pd.DataFrame) -> go.Figure:
     """Return the figure of `overheads`, beside the paper's estimate."""
     return overhead_of_masks(rows, 100 * PAPER.overhead, 100 * PAPER.overhead_at_most)
+
+
+def _machine(device: torch.device) -> str:
+    """Return what milliseconds depend on: the machine, the threads, and how many others wanted its cores as it began."""
+    threads = torch.get_num_threads()
+    return f"{describe_machine(device)}, {threads} thread{'s' * (threads != 1)}, load average {os.getloadavg()[0]:.1f} before"
 
 
 def _count(images: int) -> str:
