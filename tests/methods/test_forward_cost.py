@@ -133,13 +133,13 @@ def test_the_figure_has_medians_and_quartiles_of_each_batch_size_and_kind(full):
 
 def test_a_record_is_in_the_ledger_and_the_report_and_drawn_as_it_was_measured(full, tmp_path):
     found = full[0]
-    record = read_record(write_findings(tmp_path, "forward-cost", found, quick=False)[0])
+    record = read_record(write_findings(tmp_path / "records", "forward-cost", found, quick=False)[0])
     section = next(section for section in ledger_of([record]).sections if section.name == "forward-cost")
     assert [(entry.what, entry.mean, entry.paper, entry.status) for entry in section.entries] == [
         (row.what, row.mean, row.paper, "") for row in found.rows
     ]
     assert not section.counts
-    text = report(tmp_path)
+    text = report(tmp_path, tmp_path)
     assert f"random images, {found.machine}, commit " in text
     assert "| 1 image: plain forward pass | 25 on a GTX 1080 Ti | 100.00 ms (1) |  |" in text
     assert "| 1 image, half masks: overhead of a task switch | 1 %, at most 3 % | 5.00 % (1) |  |" in text
