@@ -11,6 +11,7 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import streamlit as st
@@ -19,7 +20,7 @@ from supsup_dashboard.queueing.jobs import Job, JobQueue, queue
 from supsup_dashboard.runs import removal as run_removal
 from supsup_dashboard.runs.comparison import differences, settings_of
 from supsup_dashboard.runs.removal import remove_run
-from supsup_dashboard.runs.rows import jobs_to_show, run_rows
+from supsup_dashboard.runs.rows import Row, jobs_to_show, run_rows
 from supsup_dashboard.runs.units import spoken_bytes, spoken_seconds
 from supsup_datasets import embedded_mnist
 from supsup_methods.errors import UsageError
@@ -38,6 +39,7 @@ APP = str(Path(__file__).parents[2] / "apps" / "dashboard.py")
 HOLDER = """
 import signal, sys, time
 from pathlib import Path
+from types import SimpleNamespace
 from supsup_methods.run_lock import holding
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 run = Path(sys.argv[1])
@@ -586,3 +588,12 @@ def test_seconds_as_one_says_them(seconds, text):
 )
 def test_bytes_as_one_says_them(size, text):
     assert spoken_bytes(size) == text
+
+
+@pytest.mark.parametrize(
+    ("state", "job", "held"), [("died", "running", True), ("died", "died", False), ("done", None, False)]
+)
+def test_a_run_is_not_deleted_before_its_job_knows_that_the_process_is_gone(state, job, held):
+    """In between, a dialog that asks once more would be closed when the job does."""
+    row = Row(SimpleNamespace(name="demo-1"), state, None if job is None else SimpleNamespace(state=job))
+    assert row.is_held is held

@@ -69,7 +69,7 @@ def _show_actions(chosen: list[Row]) -> None:
             "Delete",
             key="ask-to-delete",
             icon=":material/delete:",
-            disabled=bool(live),
+            disabled=any(row.is_held for row in chosen),
             help="Runs that go on, or wait for it, are stopped first" if live else None,
         ):
             ask_to_delete([row.name for row in chosen])

@@ -53,6 +53,11 @@ class Row:
         return self.state in _LIVE
 
     @property
+    def is_held(self) -> bool:
+        """Whether it cannot be deleted yet: it is live, or its job has not noticed that the process is gone."""
+        return self.is_live or (self.job is not None and is_open(self.job))
+
+    @property
     def can_go_on(self) -> bool:
         """Whether asking supsup-train to go on with it may help; where files of results are damaged, it makes them again."""
         return self.state in ("stopped", "died", "failed", "damaged") and bool(self.line.device)
