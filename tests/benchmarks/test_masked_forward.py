@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from supsup_core import MaskBank
 from supsup_methods.masked_forward.answers import TOLERANCE, WrongAnswerError
+
+from ..methods.wrong_banks import negate_last_layer
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "masked_forward.py"  # a script, no package
 TINY = ("--network", "resnet18", "--image-side", "32", "--batch-sizes", "2", "--repeats", "2", "--devices", "cpu")
@@ -66,14 +67,7 @@ def test_the_summary_holds_all_ways(benchmark, tmp_path):
 
 
 def test_a_bank_with_altered_weights_ends_the_run(benchmark, monkeypatch, tmp_path):
-    whole = MaskBank.weights
-
-    def altered(bank, task):
-        weights = whole(bank, task)
-        weights["fc.weight"].neg_()
-        return weights
-
-    monkeypatch.setattr(MaskBank, "weights", altered)
+    negate_last_layer(monkeypatch)
     with pytest.raises(WrongAnswerError, match=r"the bank's 'fc\.weight' is not W times the mask"):
         benchmark.main([*TINY, "--summary", str(tmp_path / "summary.json")])
     assert list(tmp_path.iterdir()) == []

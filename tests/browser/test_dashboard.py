@@ -12,6 +12,7 @@ from supsup_methods.run_folder import LOCK, RunFolder
 from supsup_methods.run_lock import holder_of
 from supsup_methods.run_states import state_of, stop_run
 
+from ..methods.test_run_listing import write_run
 from .serving import PAGES, PATIENCE_SECONDS, dashboard, go_to, settle
 
 
@@ -102,6 +103,19 @@ def test_runs_outlive_the_dashboard_and_one_that_is_killed_shows_as_died(browser
         later.get_by_role("dialog").get_by_role("button", name="Delete", exact=True).click()
         until(lambda: not folder.path.exists())
         later.close()
+
+
+def test_the_question_before_deleting_stays_while_another_run_ends(tab, served):
+    write_run(served.folder / "runs" / "demo-1", seconds=(2.0,))
+    other = write_run(served.folder / "runs" / "demo-2", seconds=(2.0,))
+    with other.locked():
+        page = tab("?run=demo-1")
+        page.get_by_role("button", name="Delete", exact=True).click()
+        page.get_by_text("Delete demo-1? What was learned is lost").wait_for()
+    time.sleep(6)  # three looks at the runs, which now go on no more
+    page.get_by_role("dialog").get_by_role("button", name="Keep", exact=True).click(timeout=2000)
+    page.get_by_role("dialog").wait_for(state="detached")
+    assert {entry.name for entry in (served.folder / "runs").glob("demo-*")} == {"demo-1", "demo-2"}
 
 
 def uploaded(page, name, content):

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from supsup_core import MaskBank
 from supsup_methods.commands.reproduction_requests import parse_request, reproduce
 from supsup_methods.masked_forward.answers import WrongAnswerError
 from supsup_methods.masked_forward.drawn_tasks import Setting
@@ -17,6 +16,8 @@ from supsup_methods.reproduction.findings import write_findings
 from supsup_methods.reproduction.ledger import ledger_of, read_record, record_entries
 from supsup_methods.reproduction.record_figures import drawings
 from supsup_methods.reproduction.report import report
+
+from .wrong_banks import negate_last_layer
 
 MEDIANS = {  # milliseconds of every way but the plain pass, and whether it is a forward pass
     "copy of W": (8.0, False),
@@ -184,14 +185,7 @@ def test_the_small_version_is_measured_by_the_command(quick):
 
 
 def test_a_bank_that_answers_wrongly_is_refused_and_nothing_is_recorded(monkeypatch, tmp_path):
-    whole = MaskBank.weights
-
-    def altered(bank, task):
-        weights = whole(bank, task)
-        weights["fc.weight"].neg_()
-        return weights
-
-    monkeypatch.setattr(MaskBank, "weights", altered)
+    negate_last_layer(monkeypatch)
     argv = ["forward-cost", "--quick", "--device", "cpu", "--out", str(tmp_path / "out")]
     with pytest.raises(WrongAnswerError, match=r"half, task 0: the bank's 'fc\.weight' is not W times the mask"):
         reproduce(parse_request(argv), " ".join(argv))

@@ -106,7 +106,7 @@ def problem(size=40):
 
 
 def steps_on(net, scores, steps, optimizer=RMSprop):
-    return MaskSteps(net, scores, optimizer(scores, 1e-3, steps=steps), task_gradients(net), steps=steps)
+    return MaskSteps(net, scores, optimizer(scores, 1e-3, steps=steps), task_gradients(net))
 
 
 def test_a_mask_is_trained_as_without_them():

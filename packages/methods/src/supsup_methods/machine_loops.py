@@ -21,7 +21,7 @@ _WORTH_A_THREAD = 2**19  # numbers: some tenths of a millisecond
 
 
 def arithmetic() -> str:
-    """Return what computes long vectors on this machine; the last bits of a training may depend on it."""
+    """Return what moves long vectors in training on this machine, as the last bits of a task may depend on it."""
     return f"numba {version('numba')}" if is_installed() else "torch"
 
 

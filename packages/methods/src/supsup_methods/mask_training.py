@@ -14,9 +14,9 @@ from supsup_methods import machine_loops
 from supsup_methods.bounds import Bounds
 from supsup_methods.gradients import (
     ByAutograd,
-    ChainGradients,
     Gradients,
     Loss,
+    chain_gradients,
     cross_entropy_loss,
     forward_gradients,
     network_gradients,
@@ -71,7 +71,7 @@ def train_masks(
     precision = training.precision
     gradients = task_gradients(net, precision, buffers) if scores.ndim == 1 else _gradients_of_several(net, precision)
     optimizer = OPTIMIZERS[training.optimizer](scores, training.learning_rate, steps=loop.steps)
-    steps = MaskSteps(net, scores, optimizer, gradients, rule, steps=loop.steps)
+    steps = MaskSteps(net, scores, optimizer, gradients, rule)
     loop.run(batches, steps.take, {"scores": scores, **optimizer.state, **buffers})
     check_finite(scores, training.learning_rate)
     return rule.mask(scores)
@@ -120,8 +120,7 @@ def task_gradients(
 ) -> Gradients:
     """Return the gradients of `task_loss`."""
     if buffers is None:
-        by_hand = ChainGradients.of(net, {}) if precision == "float32" else None
-        return by_hand or forward_gradients(net, precision, net)
+        return chain_gradients(net, precision, {}) or forward_gradients(net, precision, net)
     return network_gradients(net, precision, buffers)
 
 
@@ -147,10 +146,9 @@ class MaskSteps:
     Args:
         net: the network.
         scores: of shape (bits,) or (tasks, bits). Others may change them until the first step.
-        optimizer: that moves them.
+        optimizer: that moves them; by a machine loop where it has one, and the mask is a threshold's.
         gradients: dL/dW(M).
         rule: scores to masks.
-        steps: how many will be taken, about; of many a machine loop takes them, where there is one.
     """
 
     def __init__(
@@ -160,17 +158,13 @@ class MaskSteps:
         optimizer: Optimizer,
         gradients: Gradients,
         rule: MaskRule | None = None,
-        *,
-        steps: int = 0,
     ) -> None:
         self._scores, self._optimizer, self._gradients, self._rule = scores, optimizer, gradients, rule or Threshold()
         self._frozen = net.flatten(net.frozen)
         self._effective, self._gradient = torch.empty_like(scores), torch.empty_like(scores)
         self._weights, self._parts = net.unflatten(self._effective), net.unflatten(self._gradient)
         alone = scores.ndim == 1 and type(self._rule) is Threshold
-        self._rmsprop = (
-            optimizer if alone and type(optimizer) is RMSprop and machine_loops.suits(scores, steps) else None
-        )
+        self._rmsprop = optimizer if alone and isinstance(optimizer, RMSprop) and optimizer.by_machine else None
         self._is_written = False  # whether W ⊙ M is that of the scores
 
     @torch.no_grad()

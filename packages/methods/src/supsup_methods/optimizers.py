@@ -62,9 +62,9 @@ class RMSprop:
     ) -> None:
         self.mean_square = torch.zeros_like(values) if mean_square is None else mean_square
         self.learning_rate = learning_rate
+        self.by_machine = machine_loops.suits(values, steps) and self.mean_square.is_contiguous()
         self._values = values
-        self._by_machine = machine_loops.suits(values, steps) and self.mean_square.is_contiguous()
-        self._scale = torch.empty(0 if self._by_machine else values.shape, dtype=values.dtype, device=values.device)
+        self._scale = torch.empty(0 if self.by_machine else values.shape, dtype=values.dtype, device=values.device)
 
     @property
     def state(self) -> Mapping[str, Tensor]:
@@ -73,7 +73,7 @@ class RMSprop:
 
     def step(self, gradient: Tensor, share: float = 1.0) -> None:
         """Move the values against the gradient, at this share of the learning rate."""
-        if self._by_machine:
+        if self.by_machine:
             machine_loops.move_by_rmsprop(self._values, gradient, self.mean_square, share * self.learning_rate)
             return
         self.mean_square.mul_(0.99).addcmul_(gradient, gradient, value=1 - 0.99)

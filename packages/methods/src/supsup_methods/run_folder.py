@@ -63,8 +63,8 @@ class Environment:
     data_root: str | None
     versions: dict[str, str]
     tasks_at_once: int = 1
-    arithmetic: str = "torch"
-    """What moves long vectors in training (`machine_loops.arithmetic`)."""
+    arithmetic: str = "autograd"
+    """What computes training steps (`machine_loops.arithmetic`); of runs older than this field, nothing but autograd did."""
     machine: str = ""
     """Processor, cores and GPU, for whoever reads the figures; a resumed run may find another."""
 

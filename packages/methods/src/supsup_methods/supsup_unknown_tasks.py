@@ -242,9 +242,9 @@ class SupSupUnknownTasks:
 
     def _begin(self, mask: int, scores: Tensor, mean_square: Tensor | None = None) -> _InTraining:
         training = self._settings.training
-        optimizer = RMSprop(scores, training.learning_rate, mean_square)
+        optimizer = RMSprop(scores, training.learning_rate, mean_square, steps=training.batches)
         gradients = task_gradients(self.net, training.precision)
-        steps = MaskSteps(self.net, scores, optimizer, gradients, steps=training.batches)
+        steps = MaskSteps(self.net, scores, optimizer, gradients)
         return _InTraining(mask, scores, optimizer, steps)
 
     def _train(self, batch: Batch) -> None:

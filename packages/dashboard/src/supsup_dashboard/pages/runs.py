@@ -1,13 +1,15 @@
 """All runs: how far they are, what came out, and what can be done with them."""
 
+from collections.abc import Sequence
+
 import streamlit as st
 
-from supsup_dashboard.queueing.jobs import queue
+from supsup_dashboard.queueing.jobs import Job, queue
 from supsup_dashboard.runs.comparison import show_comparison
 from supsup_dashboard.runs.details import resume, show_run, stop
 from supsup_dashboard.runs.elsewhere import show_elsewhere
 from supsup_dashboard.runs.open_jobs import show_jobs
-from supsup_dashboard.runs.removal import ask_to_delete
+from supsup_dashboard.runs.removal import ask_to_delete, forget_question, is_asking
 from supsup_dashboard.runs.rows import Row, is_open, jobs_to_show, run_rows
 from supsup_dashboard.runs.table import choose_rows, filtered
 
@@ -17,10 +19,11 @@ _LIVE_SECONDS, _IDLE_SECONDS = 2, 10  # from one look to the next: a run may be 
 def show() -> None:
     """Show the runs; they are looked at again every ten seconds, and every two while one goes on or a job waits."""
     st.title("Runs")
+    forget_question()
     queue().ensure_runner()  # in place of one that was killed
     jobs = queue().jobs()
     rows = run_rows(jobs)
-    is_live = any(row.is_live for row in rows) or any(is_open(job) for job in jobs)
+    is_live = _goes_on(rows, jobs)
     st.fragment(_show_all, run_every=_LIVE_SECONDS if is_live else _IDLE_SECONDS)(is_live)
     show_elsewhere([row.line for row in rows])
 
@@ -28,7 +31,7 @@ def show() -> None:
 def _show_all(was_live: bool) -> None:
     jobs = queue().jobs()
     rows = run_rows(jobs)
-    if was_live != (any(row.is_live for row in rows) or any(is_open(job) for job in jobs)):
+    if was_live != _goes_on(rows, jobs) and not is_asking():
         st.rerun()  # to look more often from now on, or less
     show_jobs(jobs_to_show(jobs))
     if not rows:
@@ -47,6 +50,11 @@ def _show_all(was_live: bool) -> None:
         show_run(chosen[0])
     else:
         show_comparison(chosen)
+
+
+def _goes_on(rows: Sequence[Row], jobs: Sequence[Job]) -> bool:
+    """Tell whether a run is live, or a job runs or waits."""
+    return any(row.is_live for row in rows) or any(is_open(job) for job in jobs)
 
 
 def _counted(shown: list[Row], rows: list[Row]) -> str:

@@ -39,9 +39,8 @@ def write_report(folder: Path, path: Path) -> list[Path]:
     """
     if path.exists() and not path.read_text(encoding="utf-8").startswith(MARK):
         raise UsageError(f"{path}: it was not written by this command and is not overwritten; move it away")
-    ledger = _ledger(folder)
-    figures = write_figures(ledger, folder / FIGURES)
-    replace_file(path, markdown(ledger, _link(folder, path.parent)).encode())
+    figures = write_figures(_ledger(folder), folder / FIGURES)
+    replace_file(path, report(folder, path.parent).encode())
     return [*figures, path]
 
 
@@ -51,10 +50,9 @@ def stale(folder: Path, path: Path) -> list[str]:
     Raises:
         UsageError: a record cannot be read.
     """
-    ledger = _ledger(folder)
-    old = stale_figures(ledger, folder / FIGURES)
+    old = stale_figures(_ledger(folder), folder / FIGURES)
     text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return old if text == markdown(ledger, _link(folder, path.parent)) else [path.name, *old]
+    return old if text == report(folder, path.parent) else [path.name, *old]
 
 
 def _ledger(folder: Path) -> Ledger:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from supsup_core.atomic_files import make_folder, replace_file
 
@@ -45,17 +46,19 @@ def write_figures(ledger: Ledger, folder: Path) -> list[Path]:
             raise UsageError(
                 f"{folder / name}: it was not written by this command and is not overwritten; move it away"
             )
-    stale = {folder / name: drawn[name] for name in stale_figures(ledger, folder) if name in drawn}
-    make_folder(folder)
-    written = write_all_images({path.with_suffix(""): drawing.figure for path, drawing in stale.items()}, ("svg",))
-    if isinstance(written, NoImages):
-        raise UsageError(f"{folder}: {len(stale)} figures are to be drawn: {written.reason}")
-    for path, drawing in stale.items():
-        replace_file(path, path.read_bytes() + b"\n" + _stamp(drawing))
+    stale = [name for name in stale_figures(ledger, folder) if name in drawn]
+    with TemporaryDirectory() as place:  # so that none appears without its stamp, whatever stops this
+        images = {Path(place, name).with_suffix(""): drawn[name].figure for name in stale}
+        written = write_all_images(images, ("svg",))
+        if isinstance(written, NoImages):
+            raise UsageError(f"{folder}: {len(stale)} figures are to be drawn: {written.reason}")
+        make_folder(folder)
+        for name, image in zip(stale, written, strict=True):
+            replace_file(folder / name, image.read_bytes() + b"\n" + _stamp(drawn[name]))
     for path in _stamped(folder):
         if path.name not in drawn:
             path.unlink()
-    return written
+    return [folder / name for name in stale]
 
 
 def _by_name(ledger: Ledger) -> Mapping[str, Drawing]:

@@ -1,0 +1,14 @@
+"""A folder to work in for tests of pages; a page that needs another defines its own."""
+
+import pytest
+from supsup_dashboard.queueing.jobs import JobQueue
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder to work in, with a place for runs, no tracking server, and a queue in which jobs wait for ever."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(JobQueue, "ensure_runner", lambda self: None)
+    (tmp_path / "runs").mkdir()
+    return tmp_path
