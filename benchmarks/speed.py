@@ -16,13 +16,25 @@ from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import textbook
 import torch
 from measuring import Cost, Machine, cost, digits, forget_peak, machine, memory_bytes, network, random_bank
 from rich.console import Console
 from rich.table import Table
-from supsup_core import FrozenNetwork, MaskBank, binary, binary_each, entropy, one_shot, one_shot_each, packed_kernels
+from supsup_core import (
+    FrozenNetwork,
+    MaskBank,
+    binary,
+    binary_each,
+    entropy,
+    machine_code,
+    one_shot,
+    one_shot_each,
+    packed_kernels,
+    packed_lookups,
+)
 from supsup_datasets import PermutedStream
 from supsup_methods.mask_training import MaskTraining
 from supsup_methods.precision import Precision
@@ -30,6 +42,7 @@ from supsup_methods.supsup import SupSup, SupSupSettings
 
 GUESSES_AT_ONCE = 512
 TASKS = 3  # that are timed, in each process
+SUITS: dict[Any, Any] = {module: module.suits for module in (packed_kernels, packed_lookups)}
 
 
 def learn_textbook(options: argparse.Namespace) -> Cost:
@@ -139,7 +152,7 @@ def guess_once(options: argparse.Namespace) -> None:
         slow.tasks_learned = options.memory_tasks
         slow.one_shot(image)
     else:
-        packed_kernels.is_installed = lambda: False  # type: ignore[assignment]  # a compiler is no part of the guess
+        use_machine_loops(False)  # a compiler is no part of the guess
         net = network(options.hidden, options.outputs)
         one_shot(entropy, net, random_bank(net, options.memory_tasks), image)
     sys.stdout.write(str(memory_bytes("VmHWM") - before))
@@ -169,32 +182,33 @@ def guessing_table(options: argparse.Namespace, limits: Machine) -> Table:
     add_row(table, "textbook, one guess", slow, slow)
     net = network(options.hidden, options.outputs)
     bank, images = random_bank(net, options.tasks), torch.randn(GUESSES_AT_ONCE, textbook.PIXELS)
-    installed, image = packed_kernels.is_installed(), images[:1]
-    for kernel in (False, True) if installed else (False,):
-        packed_kernels.is_installed = lambda kernel=kernel: kernel  # type: ignore[assignment]
-        name = "machine loop over packed bits" if kernel else "torch alone"
+    image, some = images[:1], images[: GUESSES_AT_ONCE // 8]
+    flops = 2 * len(bank) * net.num_bits
+    for kernel in (False, True) if machine_code.is_installed() else (False,):
+        use_machine_loops(kernel)
+        name = "machine loops over packed bits" if kernel else "torch alone"
         one_shot(entropy, net, bank, image)
         one = cost(lambda: one_shot(entropy, net, bank, image), 30)
         add_row(table, f"one guess, {name}", one, slow, memory_share(bank, one, limits))
         two = cost(lambda: binary(entropy, net, bank, image), 5)
         add_row(table, f"one guess by Binary, {name}", two, slow)
-    many = each_of(lambda: one_shot_each(entropy, net, bank, images), GUESSES_AT_ONCE)
-    flops = 2 * len(bank) * net.num_bits
-    share = f"{flops / many.wall / limits.float32_flops:.0%} of float32 products"
-    add_row(table, f"a guess of {GUESSES_AT_ONCE} at once", many, slow, share)
-    some = images[: GUESSES_AT_ONCE // 8]
-    add_row(
-        table,
-        f"a guess by Binary of {len(some)} at once",
-        each_of(lambda: binary_each(entropy, net, bank, some), len(some)),
-        slow,
-    )
+        many = each_of(lambda: one_shot_each(entropy, net, bank, images), GUESSES_AT_ONCE)
+        share = f"{flops / many.wall / limits.float32_flops:.0%} of float32 products"
+        add_row(table, f"a guess of {GUESSES_AT_ONCE} at once, {name}", many, slow, share)
+    several = each_of(lambda: binary_each(entropy, net, bank, some), len(some))
+    add_row(table, f"a guess by Binary of {len(some)} at once", several, slow)
     slow_bytes, our_bytes = (peak_of(way, options) for way in ("textbook", "ours"))
     table.caption = (
         f"peak memory of a guess among {options.memory_tasks} tasks, above importing torch: "
         f"textbook {slow_bytes / 1e6:.0f} MB, ours {our_bytes / 1e6:.0f} MB = 1/{slow_bytes / our_bytes:.0f}"
     )
     return table
+
+
+def use_machine_loops(used: bool) -> None:
+    """Let guesses go through machine loops where they suit, or never."""
+    for module, suits in SUITS.items():
+        module.suits = suits if used else lambda *_: False
 
 
 def memory_share(bank: MaskBank, each: Cost, limits: Machine) -> str:
@@ -232,6 +246,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=250, help="tasks to guess among")
     parser.add_argument("--memory-tasks", type=int, default=1000, help="tasks to compare the peak memory of a guess at")
     parser.add_argument("--threads", type=int, help="of torch; its own choice by default")
+    parser.add_argument("--only", choices=("learning", "guessing"), help="one of the tables; both by default")
     parser.add_argument("--memory-of", choices=("textbook", "ours"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.threads:
@@ -244,8 +259,9 @@ def main() -> None:
         f"this machine, {torch.get_num_threads()} threads: matrix products {limits.float32_flops / 1e9:.0f} GFLOP/s in float32, "
         f"{limits.bfloat16_flops / 1e9:.0f} in bfloat16; memory read and written {limits.copied_bytes / 1e9:.1f} GB/s"
     )
-    console.print(learning_table(options, limits))
-    console.print(guessing_table(options, limits))
+    for measured in (learning_table, guessing_table):
+        if options.only in (None, measured.__name__.removesuffix("_table")):
+            console.print(measured(options, limits))
 
 
 if __name__ == "__main__":

@@ -181,7 +181,7 @@ def test_what_cannot_be_answered_is_refused(tasks, x, steps, learning_rate, mess
 
 @pytest.mark.parametrize("floats", [1, 200, 10**7])
 def test_rows_of_beliefs_blend_as_each_alone(monkeypatch, floats):
-    monkeypatch.setattr("supsup_core.mask_bank._CHUNK_FLOATS", floats)
+    monkeypatch.setattr("supsup_core.mask_coverage._CHUNK_FLOATS", floats)
     net = small_network()
     bank = filled_bank(net, 7)
     beliefs = torch.rand(2, 3, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

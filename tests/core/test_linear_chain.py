@@ -77,7 +77,11 @@ def test_slopes_without_gradients_are_those_with_them(network, store, objective,
 
 @pytest.mark.parametrize("floats", [1, 40, 10**6])
 def test_parts_and_blocks_change_nothing(monkeypatch, floats):
-    for place in ("mask_bank._CHUNK_FLOATS", "rank_one_bank._PRODUCT_FLOATS", "task_inference._ACTIVATION_FLOATS"):
+    for place in (
+        "outer_slopes._FLOATS_OF_PRODUCTS",
+        "rank_one_bank._PRODUCT_FLOATS",
+        "task_inference._ACTIVATION_FLOATS",
+    ):
         monkeypatch.setattr(f"supsup_core.{place}", floats)
     net = lenet()
     x = torch.randn(4, 2, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

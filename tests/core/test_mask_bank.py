@@ -2,7 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from supsup_core import InvalidArgument, MaskBank, mask_bank, task_rows
+from supsup_core import InvalidArgument, MaskBank, mask_coverage, packed_bits, task_rows
 from supsup_core.packed_bits import pack
 
 from .networks import filled_bank, random_masks, small_network
@@ -49,7 +49,7 @@ def test_appending_reads_no_earlier_task(monkeypatch):
 
 @pytest.mark.parametrize("chunk_floats", [1, 200, 10**6])
 def test_a_blend_is_the_weighted_sum_of_masks(monkeypatch, chunk_floats):
-    monkeypatch.setattr(mask_bank, "_CHUNK_FLOATS", chunk_floats)
+    monkeypatch.setattr(mask_coverage, "_CHUNK_FLOATS", chunk_floats)
     net = small_network()
     bank = filled_bank(net, 9)
     beliefs = torch.rand(9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -111,7 +111,7 @@ def test_one_hot_beliefs_are_exactly_the_task(tasks):
 
 @pytest.mark.parametrize("chunk_floats", [1, 200, 10**6])
 def test_slopes_are_inner_products_with_each_tasks_weights(monkeypatch, chunk_floats):
-    monkeypatch.setattr(mask_bank, "_CHUNK_FLOATS", chunk_floats)
+    monkeypatch.setattr(packed_bits, "_CACHED_FLOATS", chunk_floats)
     net = small_network()
     bank = filled_bank(net, 9)
     generator = torch.Generator().manual_seed(0)

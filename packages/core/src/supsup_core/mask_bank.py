@@ -8,19 +8,17 @@ import torch
 from jaxtyping import Float, Int32, UInt8
 from torch import Tensor
 
-from supsup_core import packed_kernels
+from supsup_core import packed_kernels, packed_lookups
 from supsup_core.checked_tasks import CheckedTasks
 from supsup_core.errors import CorruptBank, InvalidArgument
 from supsup_core.frozen_network import FrozenNetwork
 from supsup_core.mask_coverage import coverages, partial_coverage
+from supsup_core.outer_slopes import by_lookups, by_matrix_products
 from supsup_core.packed_bits import count_ones, inner_products, pack, row_bytes, unpack, unpack_into, unpack_to
 from supsup_core.shapes import Masks, OuterProducts, Weights
 from supsup_core.task_rows import TaskRows, TaskStatistics, flatten_masks, refuse_other_beliefs, refuse_other_rows
 
-# Unpacked to floats, the rows of a blend should stay near the processor's cache; never all tasks at once.
-_CHUNK_FLOATS = 2**21
 _TASKS_COUNTED_AT_ONCE = 4096
-_TASKS_OF_OUTER_PRODUCTS = 8  # a few masked copies of W are in memory at once
 _TASKS_AT_ONCE = 256  # rows of one matrix product
 
 
@@ -229,28 +227,17 @@ class MaskBank:
     def outer_slopes(self, gradients: Mapping[str, OuterProducts]) -> Float[Tensor, "images tasks"]:
         """Return the slopes of gradients g aᵀ, one for each image, as sum_l gᵀ ((W ⊙ M^i) a): no gradient is formed.
 
-        For a few images they are formed after all: then each mask is read once, and not multiplied with W.
+        For one image, or few where no machine loop suits, they are formed after all: then each mask is read once.
 
         Args:
             gradients: a and g of each maskable parameter, of shape (out, in), by name.
         """
         images = len(next(iter(gradients.values()))[0])
+        if packed_lookups.suits(self._frozen, images, len(self)):
+            return by_lookups(self._net, len(self), self.blocks, gradients)
         if images <= packed_kernels.FEW_VECTORS:
             return self.slopes({name: g.unsqueeze(-1) * a.unsqueeze(-2) for name, (a, g) in gradients.items()})
-        largest = max(outputs.numel() for _, outputs in gradients.values())
-        at_once = min(_TASKS_OF_OUTER_PRODUCTS, max(1, _CHUNK_FLOATS // max(1, largest)))
-        slopes = self._frozen.new_zeros((images, len(self)))
-        scratch = self._frozen.new_empty(at_once * largest)  # filled again and again: fresh memory costs more than it
-        start = 0
-        for block in self.blocks(at_once):
-            masked = unpack_to(block, self._net.num_bits, self._frozen.dtype).mul_(self._frozen)
-            for name, weights in self._net.unflatten(masked).items():
-                inputs, outputs = gradients[name]
-                products = scratch[: len(block) * outputs.numel()].view(len(block), *outputs.shape)
-                torch.bmm(inputs.expand(len(block), -1, -1), weights.mT, out=products)
-                slopes[:, start : start + len(block)] += products.mul_(outputs).sum(dim=-1).T
-            start += len(block)
-        return slopes
+        return by_matrix_products(self._net, len(self), self.blocks, gradients)
 
     def save(self, folder: str | os.PathLike[str], *, compact: bool = False) -> None:
         """Write the bank to a folder, or add the tasks that a folder written earlier lacks.

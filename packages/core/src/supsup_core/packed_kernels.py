@@ -8,17 +8,15 @@ each load, and the vector goes by in pieces that stay in the cache while all row
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from importlib import import_module
-from importlib.util import find_spec
-from inspect import unwrap
 from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-_LANES = 16
-_LOADS_A_WORD = 64 // _LANES
+from supsup_core.machine_code import LANES, MachineCode, is_installed, machine_code
+
+_LOADS_A_WORD = 64 // LANES
 _ROWS_A_LOAD = 4
 _WORDS_AT_ONCE = 256  # of the vector: 64 KiB of floats
 _WORTH_COMPILING_BITS = 2**24  # below, loading the compiler (2 s) takes longer than many guesses
@@ -26,12 +24,6 @@ FEW_VECTORS = 16
 """Of more, one matrix product over unpacked bits is faster."""
 # Some 6 ms of work. Less is over before torch's own threads, which spin for a while after each operation, leave the cores.
 _BITS_WORTH_A_THREAD = 2**28
-
-
-@cache
-def is_installed() -> bool:
-    """Tell whether numba is there."""
-    return find_spec("numba") is not None
 
 
 def compile_ahead() -> None:
@@ -81,79 +73,57 @@ def inner_products(
 @cache
 def _kernel() -> Callable[..., None]:
     """Compile, which takes a second or two."""
-    # By name, as the compiler is an extra and its types are no help.
-    numba, ir, extending = (import_module(name) for name in ("numba", "llvmlite.ir", "numba.extending"))
-    types = numba.types
-
-    def typed_address(_: Any, array: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return context.make_array(signature.args[0])(context, builder, arguments[0]).data
-
-        return types.CPointer(array.dtype)(array), generate
+    code = machine_code()
+    types = code.types
 
     def adder(rows: int) -> Any:
         def typed(_: Any, words: Any, words_a_row: Any, floats: Any, count: Any, sums: Any) -> Any:
             def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-                _add_masked(ir, builder, rows, *arguments)
+                _add_masked(code, builder, rows, *arguments)
                 return context.get_dummy_value()
 
             return types.void(words, types.int64, floats, types.int64, sums), generate
 
-        return extending.intrinsic(typed)
+        return code.intrinsic(typed)
 
-    address, add_rows, add_row = extending.intrinsic(typed_address), adder(_ROWS_A_LOAD), adder(1)
+    address, add_rows, add_row = code.address, adder(_ROWS_A_LOAD), adder(1)
 
     def products(words: Any, vector: Any, out: Any) -> None:  # pragma: no cover (it runs as machine code)
         rows, words_a_row = words.shape
         together = rows - rows % _ROWS_A_LOAD
         for start in range(0, words_a_row, _WORDS_AT_ONCE):
             count = min(_WORDS_AT_ONCE, words_a_row - start)
-            floats = address(vector[_LANES * _LOADS_A_WORD * start :])
+            floats = address(vector[LANES * _LOADS_A_WORD * start :])
             for row in range(0, together, _ROWS_A_LOAD):
                 add_rows(address(words[row, start:]), words_a_row, floats, count, address(out[row:]))
             for row in range(together, rows):
                 add_row(address(words[row, start:]), words_a_row, floats, count, address(out[row:]))
 
-    # Unwrapped, as checkers of types at run time wrap every function.
-    compiled: Callable[..., None] = numba.njit(nogil=True)(unwrap(products))
-    return compiled
+    return code.compiled(products)
 
 
 def _add_masked(
-    ir: Any, builder: Any, rows: int, words: Any, words_a_row: Any, floats: Any, count: Any, sums: Any
+    code: MachineCode, builder: Any, rows: int, words: Any, words_a_row: Any, floats: Any, count: Any, sums: Any
 ) -> None:
-    """Write the loop over words: where bit i of a row is set, its sum grows by float i; some rows at once."""
-    float32, int16, int64 = ir.FloatType(), ir.IntType(_LANES), ir.IntType(64)
-    lanes, bits = ir.VectorType(float32, _LANES), ir.VectorType(ir.IntType(1), _LANES)
-    zero = ir.Constant(lanes, [0.0] * _LANES)
+    """Emit the loop over words: where bit i of a row is set, its sum grows by float i; some rows at once."""
+    ir = code.ir
+    float32, int16, int64, bits = ir.FloatType(), ir.IntType(LANES), ir.IntType(64), ir.VectorType(ir.IntType(1), LANES)
     starts = [builder.gep(words, [builder.mul(words_a_row, int64(row))]) for row in range(rows)]
     starts = [builder.bitcast(start, int16.as_pointer()) for start in starts]
-    vectors, loads = builder.bitcast(floats, lanes.as_pointer()), builder.mul(count, int64(_LOADS_A_WORD))
-    before, loop, after = builder.block, builder.append_basic_block("loads"), builder.append_basic_block("sums")
-    builder.branch(loop)
-    builder.position_at_end(loop)
-    index, totals = builder.phi(int64), [builder.phi(lanes) for _ in range(rows)]
-    values, added = _load(builder, builder.gep(vectors, [index]), 4), []
-    for start, total in zip(starts, totals, strict=True):
-        mask = builder.bitcast(_load(builder, builder.gep(start, [index]), 2), bits)
-        added.append(builder.select(mask, builder.fadd(total, values), total))
-    following = builder.add(index, int64(1))
-    for phi, first, then in ((index, int64(0), following), *((t, zero, a) for t, a in zip(totals, added, strict=True))):
-        phi.add_incoming(first, before)
-        phi.add_incoming(then, loop)
-    builder.cbranch(builder.icmp_signed("<", following, loads), loop, after)
-    builder.position_at_end(after)
-    name = f"llvm.vector.reduce.fadd.v{_LANES}f32"
-    kind = ir.FunctionType(float32, [float32, lanes])
+    vectors, loads = builder.bitcast(floats, code.floats.as_pointer()), builder.mul(count, int64(_LOADS_A_WORD))
+
+    def add(index: Any, totals: list[Any]) -> list[Any]:
+        values = code.load(builder, builder.gep(vectors, [index]))
+        masks = [builder.bitcast(code.load(builder, builder.gep(start, [index]), 2), bits) for start in starts]
+        return [
+            builder.select(mask, builder.fadd(total, values), total) for mask, total in zip(masks, totals, strict=True)
+        ]
+
+    added = code.loop(builder, loads, rows, add)
+    name = f"llvm.vector.reduce.fadd.v{LANES}f32"
+    kind = ir.FunctionType(float32, [float32, code.floats])
     reduce = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
     for row, total in enumerate(added):
         piece = builder.call(reduce, [float32(0.0), total], fastmath=("reassoc",))
         place = builder.gep(sums, [int64(row)])
-        builder.store(builder.fadd(_load(builder, place, 4), piece), place)
-
-
-def _load(builder: Any, place: Any, alignment: int) -> Any:
-    """Load what is aligned as numbers of so many bytes are, and no more."""
-    loaded = builder.load(place)
-    loaded.align = alignment
-    return loaded
+        code.store(builder, builder.fadd(code.load(builder, place), piece), place)

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
-from supsup_core.packed_kernels import is_installed
+from supsup_core.machine_code import is_installed
 from torch import Tensor
 
 _WORTH_COMPILING = 10**8  # numbers moved in all; of fewer, compiling (a second) takes longer than what it saves

@@ -1,0 +1,111 @@
+"""What the machine loops of `supsup-core[fast]` are made of beside numba's Python: addresses, and LLVM code on whole registers.
+
+numba is an extra and has no types: it is imported by name, when the first loop is compiled.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from inspect import unwrap
+from typing import Any
+
+LANES = 16
+"""Floats of a register, and of a step of every loop; where registers are shorter, LLVM takes several."""
+
+
+@cache
+def is_installed() -> bool:
+    """Tell whether numba is there."""
+    return find_spec("numba") is not None
+
+
+@cache
+def has_wide_registers() -> bool:
+    """Tell whether this processor has registers of sixteen floats, and permutes and masks them (AVX-512)."""
+    return is_installed() and bool(import_module("llvmlite.binding").get_host_cpu_features().get("avx512f"))
+
+
+@dataclass(frozen=True)
+class MachineCode:
+    """The compiler's parts.
+
+    Attributes:
+        ir: llvmlite's builder of LLVM code.
+        types: numba's types.
+        intrinsic: makes a function that compiled code can call from one that says its type and how to emit it.
+        address: compiled code calls it for the place of an array's first number.
+    """
+
+    ir: Any
+    types: Any
+    intrinsic: Any
+    address: Any
+
+    def compiled(self, function: Callable[..., None]) -> Callable[..., None]:
+        """Return the function as machine code, compiled at its first call, that lets go of the interpreter."""
+        # Unwrapped, as checkers of types at run time wrap every function. Without exceptions for divisions by zero, whole
+        # registers are divided at once.
+        made: Callable[..., None] = import_module("numba").njit(nogil=True, error_model="numpy")(unwrap(function))
+        return made
+
+    @property
+    def floats(self) -> Any:
+        """LLVM's type of a register of floats."""
+        return self.ir.VectorType(self.ir.FloatType(), LANES)
+
+    @property
+    def zeros(self) -> Any:
+        """A register of zeros."""
+        return self.ir.Constant(self.floats, [0.0] * LANES)
+
+    def loop(self, builder: Any, count: Any, totals: int, body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
+        """Emit a loop that adds to registers, and return them as they are behind it; the builder goes on there.
+
+        Args:
+            builder: to emit with.
+            count: of the passes, at least 1.
+            totals: how many registers; they begin at zero.
+            body: emits a pass, given its number and the registers, and returns them as they are after it.
+        """
+        int64, before = self.ir.IntType(64), builder.block
+        inside, after = builder.append_basic_block("inside"), builder.append_basic_block("after")
+        builder.branch(inside)
+        builder.position_at_end(inside)
+        index, old = builder.phi(int64), [builder.phi(self.floats) for _ in range(totals)]
+        new = body(index, old)
+        following = builder.add(index, int64(1))
+        for phi, first, then in (
+            (index, int64(0), following),
+            *((o, self.zeros, n) for o, n in zip(old, new, strict=True)),
+        ):
+            phi.add_incoming(first, before)
+            phi.add_incoming(then, inside)
+        builder.cbranch(builder.icmp_signed("<", following, count), inside, after)
+        builder.position_at_end(after)
+        return new
+
+    def load(self, builder: Any, place: Any, alignment: int = 4) -> Any:
+        """Load what is aligned as numbers of so many bytes are, and no more."""
+        loaded = builder.load(place)
+        loaded.align = alignment
+        return loaded
+
+    def store(self, builder: Any, value: Any, place: Any) -> None:
+        """Store what is aligned as floats are, and no more."""
+        builder.store(value, place).align = 4
+
+
+@cache
+def machine_code() -> MachineCode:
+    """Return the compiler's parts; importing them takes a second."""
+    ir, extending, types = (import_module(name) for name in ("llvmlite.ir", "numba.extending", "numba.types"))
+
+    def typed_address(_: Any, array: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return context.make_array(signature.args[0])(context, builder, arguments[0]).data
+
+        return types.CPointer(array.dtype)(array), generate
+
+    return MachineCode(ir, types, extending.intrinsic, extending.intrinsic(typed_address))

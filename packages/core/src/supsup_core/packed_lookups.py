@@ -1,0 +1,263 @@
+"""Slopes of many images over packed bits: a machine loop for `supsup-core[fast]`, compiled by numba at first use.
+
+What the masks say of an image is a sum of the numbers W ⊙ g aᵀ where their bits are set. Of four numbers there are sixteen such
+sums; they fill one register, and four bits of each of sixteen masks look theirs up in one instruction, where a matrix product
+takes four (the method of the four Russians). Masks lie side by side for that, turned some words at a time; four images share
+the turning; and neurons that are at rest in all four, whose g is 0, are passed over. `outer_slopes.by_matrix_products` is the
+oracle.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn.functional import pad
+
+from supsup_core.machine_code import LANES, MachineCode, has_wide_registers, machine_code
+
+_WORD = 32  # bits
+_FOURS = _WORD // 4  # lookups a word
+_WORDS_AT_ONCE = 8  # whose sums, 4 KiB an image, stay in the nearest cache while all masks look them up
+_IMAGES_AT_ONCE = 4
+_ROWS_AT_ONCE = 2 * LANES
+_FEWEST_ROWS = 64  # of fewer, one matrix product is faster
+_WORTH_COMPILING = 2**31  # bits looked up in a call; below, compiling (some seconds) takes longer than many calls
+
+
+@dataclass(frozen=True)
+class MaskedLayer:
+    """Gradients g aᵀ of one layer, an image each, where its bits begin in a row, and its W.
+
+    Attributes:
+        first_bit: of the layer in a row of bits.
+        frozen: W.
+        inputs: a of each image.
+        outputs: g of each image.
+    """
+
+    first_bit: int
+    frozen: Float[Tensor, "out in"]
+    inputs: Float[Tensor, "images in"]
+    outputs: Float[Tensor, "images out"]
+
+
+def suits(frozen: Float[Tensor, " bits"], images: int, tasks: int) -> bool:
+    """Tell whether `lookups` takes such weights, and is worth its compilation for so many images and rows of bits."""
+    return (
+        frozen.device.type == "cpu"
+        and frozen.dtype == torch.float32
+        and images >= _IMAGES_AT_ONCE
+        and tasks >= _FEWEST_ROWS
+        and images * tasks * len(frozen) >= _WORTH_COMPILING
+        and has_wide_registers()
+    )
+
+
+def lookups(blocks: Sequence[UInt8[Tensor, "_ bytes"]], layers: Sequence[MaskedLayer]) -> Float[Tensor, "images tasks"]:
+    """Return sum over layers and weights of bit · W · g aᵀ, for each image and row of bits.
+
+    Threads share the images, as many as torch uses.
+
+    Args:
+        blocks: the rows, which are read where they lie.
+        layers: whose gradients they are.
+    """
+    blocks = [block if block.stride(-1) == 1 else block.contiguous() for block in blocks]
+    rows = np.concatenate([_addresses(block) for block in blocks])
+    images = len(layers[0].inputs)
+    padded = [_padded(layer, -images % _IMAGES_AT_ONCE) for layer in layers]
+    products = torch.zeros(len(padded[0].inputs), -(-len(rows) // _ROWS_AT_ONCE) * _ROWS_AT_ONCE)
+    threads = max(1, min(torch.get_num_threads(), len(products) // _IMAGES_AT_ONCE))
+    at_once = -(-len(products) // (threads * _IMAGES_AT_ONCE)) * _IMAGES_AT_ONCE
+    kernel = _kernel()
+
+    def work(first: int) -> None:
+        scratch, some = _scratch(products.shape[1]), slice(first, first + at_once)
+        for layer in padded:
+            tensors = layer.frozen, layer.outputs[some], layer.inputs[some], products[some]
+            kernel(rows, layer.first_bit, *(each.numpy() for each in tensors), *scratch)
+
+    if threads == 1:
+        work(0)
+    else:
+        with ThreadPoolExecutor(threads) as pool:  # the kernel lets go of the interpreter
+            list(pool.map(work, range(0, len(products), at_once)))
+    return products[:images, : len(rows)]
+
+
+def _padded(layer: MaskedLayer, missing: int) -> MaskedLayer:
+    """Return the layer with so many images more, of zeros, and everything side by side."""
+    inputs, outputs = (pad(each, (0, 0, 0, missing)).contiguous() for each in (layer.inputs, layer.outputs))
+    return MaskedLayer(layer.first_bit, layer.frozen.contiguous(), inputs, outputs)
+
+
+def _addresses(block: UInt8[Tensor, "some bytes"]) -> Any:
+    """Return where each row lies."""
+    return np.uint64(block.data_ptr()) + np.arange(len(block), dtype=np.uint64) * np.uint64(block.stride(0))
+
+
+def _scratch(rows: int) -> tuple[Any, ...]:
+    """Return memory for turned masks, numbers formed, their sums, and which words have any: torch's, as it is well aligned."""
+    turned = torch.zeros(_WORDS_AT_ONCE, rows, dtype=torch.int32).numpy().view("<u4")
+    formed = torch.zeros(_IMAGES_AT_ONCE, _WORD * _WORDS_AT_ONCE).numpy()
+    sums = torch.zeros(_WORDS_AT_ONCE, _FOURS, _IMAGES_AT_ONCE, LANES).numpy()
+    return turned, formed, sums, *torch.zeros(2, _WORDS_AT_ONCE, dtype=torch.int32).numpy()
+
+
+@cache
+def _kernel() -> Callable[..., None]:
+    """Compile, which takes some seconds."""
+    code = machine_code()
+    address, form = code.address, _former(code)
+    write_sums, look_up, word_at = _intrinsics(code)
+
+    def lookups_of_layer(  # pragma: no cover (machine code)
+        rows: Any, first_bit: Any, frozen: Any, outputs: Any, inputs: Any, out: Any,
+        turned: Any, formed: Any, sums: Any, active: Any, which: Any,
+    ) -> None:  # fmt: skip
+        end_word = -(-(first_bit + frozen.size) // _WORD)
+        for first_word in range(first_bit // _WORD, end_word, _WORDS_AT_ONCE):
+            count = min(_WORDS_AT_ONCE, end_word - first_word)
+            for row in range(len(rows)):
+                for word in range(count):
+                    turned[word, row] = word_at(rows[row], first_word + word)
+            formed[:] = 0  # where the bits of a word are another layer's
+            for image in range(0, len(inputs), _IMAGES_AT_ONCE):
+                form(frozen, outputs[image:], inputs[image:], _WORD * first_word - first_bit, formed, active)
+                found = 0
+                for word in range(count):
+                    if active[word]:
+                        write_sums(address(formed[0, _WORD * word :]), formed.shape[1], address(sums[found]))
+                        which[found] = word
+                        found += 1
+                for row in range(0, out.shape[1] if found else 0, _ROWS_AT_ONCE):
+                    place = address(out[image, row:])
+                    look_up(address(turned[0, row:]), out.shape[1], address(sums), address(which), found, place)
+
+    return code.compiled(lookups_of_layer)
+
+
+def _former(code: MachineCode) -> Callable[..., None]:
+    """Compile what forms W ⊙ g aᵀ of some images for some words, and tells which words hold more than neurons at rest."""
+
+    def multiply(numbers: Any, frozen: Any, inputs: Any, slope: Any) -> None:  # pragma: no cover (machine code)
+        for place in range(len(numbers)):
+            numbers[place] = frozen[place] * (slope * inputs[place])
+
+    multiply = code.compiled(multiply)
+
+    def form(  # pragma: no cover (machine code)
+        frozen: Any, outputs: Any, inputs: Any, first_weight: Any, formed: Any, active: Any
+    ) -> None:
+        width = frozen.shape[1]
+        active[:] = 0
+        weight, end = max(0, first_weight), min(frozen.size, first_weight + formed.shape[1])
+        while weight < end:
+            neuron = weight // width
+            column = weight - neuron * width
+            length, at = min(width - column, end - weight), weight - first_weight
+            for image in range(_IMAGES_AT_ONCE):
+                slope = outputs[image, neuron]
+                columns, numbers = slice(column, column + length), formed[image, at : at + length]
+                multiply(numbers, frozen[neuron, columns], inputs[image, columns], slope)
+                if slope != 0:
+                    active[at // _WORD : -(-(at + length) // _WORD)] = 1
+            weight += length
+
+    return code.compiled(form)
+
+
+def _intrinsics(code: MachineCode) -> tuple[Any, Any, Any]:
+    """Return what compiled code calls for `_write_sums`, for `_look_up`, and for word i behind an address."""
+    types = code.types
+
+    def typed_sums(_: Any, numbers: Any, numbers_an_image: Any, sums: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            _write_sums(code, builder, *arguments)
+            return context.get_dummy_value()
+
+        return types.void(numbers, types.int64, sums), generate
+
+    def typed_look_up(_: Any, turned: Any, rows: Any, sums: Any, which: Any, count: Any, out: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            _look_up(code, builder, *arguments)
+            return context.get_dummy_value()
+
+        return types.void(turned, types.int64, sums, which, types.int64, out), generate
+
+    def typed_word_at(_: Any, address: Any, index: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            first = builder.inttoptr(arguments[0], code.ir.IntType(_WORD).as_pointer())
+            return code.load(builder, builder.gep(first, [arguments[1]]), 1)
+
+        return types.uint32(types.uint64, types.int64), generate
+
+    return code.intrinsic(typed_sums), code.intrinsic(typed_look_up), code.intrinsic(typed_word_at)
+
+
+def _write_sums(code: MachineCode, builder: Any, numbers: Any, numbers_an_image: Any, sums: Any) -> None:
+    """Emit, for a word of each image: the sixteen sums of every four numbers, sum i of those where i has a bit."""
+    ir = code.ir
+    int32, int64, lanes = ir.IntType(32), ir.IntType(64), range(LANES)
+    registers, nothing = builder.bitcast(sums, code.floats.as_pointer()), ir.Constant(code.floats, ir.Undefined)
+    everywhere = ir.Constant(ir.VectorType(int32, LANES), [0] * LANES)
+    chosen = [ir.Constant(ir.VectorType(ir.IntType(1), LANES), [lane >> bit & 1 for lane in lanes]) for bit in range(4)]
+    for four in range(_FOURS):
+        for image in range(_IMAGES_AT_ONCE):
+            start = builder.gep(numbers, [builder.add(builder.mul(numbers_an_image, int64(image)), int64(4 * four))])
+            total = code.zeros
+            for bit in range(4):
+                number = code.load(builder, builder.gep(start, [int64(bit)]))
+                spread = builder.shuffle_vector(builder.insert_element(nothing, number, int32(0)), nothing, everywhere)
+                total = builder.select(chosen[bit], builder.fadd(total, spread), total)
+            code.store(builder, total, builder.gep(registers, [int64(_IMAGES_AT_ONCE * four + image)]))
+
+
+def _look_up(
+    code: MachineCode, builder: Any, turned: Any, rows: Any, sums: Any, which: Any, count: Any, out: Any
+) -> None:
+    """Emit the loop over words: four bits of each row choose its sum, of each image; two registers of rows at once."""
+    ir = code.ir
+    int32, int64 = ir.IntType(32), ir.IntType(64)
+    indices = ir.VectorType(int32, LANES)
+    registers, low_bits = builder.bitcast(sums, code.floats.as_pointer()), ir.Constant(indices, [15] * LANES)
+    halves = range(_ROWS_AT_ONCE // LANES)
+
+    def chosen(choices: Any, index: Any) -> Any:
+        # Lane by lane, which LLVM knows as a permutation wherever the processor has one.
+        result = ir.Constant(code.floats, ir.Undefined)
+        for lane in range(LANES):
+            choice = builder.extract_element(choices, builder.extract_element(index, int32(lane)))
+            result = builder.insert_element(result, choice, int32(lane))
+        return result
+
+    def add(index: Any, totals: list[Any]) -> list[Any]:
+        totals = list(totals)
+        word = builder.sext(code.load(builder, builder.gep(which, [index])), int64)
+        start = builder.mul(word, rows)
+        places = [builder.gep(turned, [builder.add(start, int64(LANES * half))]) for half in halves]
+        bits = [code.load(builder, builder.bitcast(place, indices.as_pointer())) for place in places]
+        first = builder.mul(index, int64(_FOURS * _IMAGES_AT_ONCE))
+        for four in range(_FOURS):
+            shift = ir.Constant(indices, [4 * four] * LANES)
+            fours = [builder.and_(builder.lshr(each, shift), low_bits) for each in bits]
+            for image in range(_IMAGES_AT_ONCE):
+                at = builder.add(first, int64(_IMAGES_AT_ONCE * four + image))
+                choices = code.load(builder, builder.gep(registers, [at]))
+                for half in halves:
+                    total = _IMAGES_AT_ONCE * half + image
+                    totals[total] = builder.fadd(totals[total], chosen(choices, fours[half]))
+        return totals
+
+    totals = code.loop(builder, count, _IMAGES_AT_ONCE * len(halves), add)
+    for number, total in enumerate(totals):
+        half, image = divmod(number, _IMAGES_AT_ONCE)
+        start = builder.gep(out, [builder.add(builder.mul(rows, int64(image)), int64(LANES * half))])
+        place = builder.bitcast(start, code.floats.as_pointer())
+        code.store(builder, builder.fadd(code.load(builder, place), total), place)

@@ -1,0 +1,161 @@
+"""Slopes of many images by lookups in packed bits, against sums of float64."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from supsup_core import (
+    FrozenNetwork,
+    MaskBank,
+    entropy,
+    machine_code,
+    one_shot_each,
+    outer_slopes,
+    packed_lookups,
+    task_rows,
+)
+from supsup_core.outer_slopes import by_lookups, by_matrix_products
+from supsup_core.packed_bits import pack, unpack_to
+from supsup_core.packed_lookups import MaskedLayer, lookups
+from torch import nn
+
+EPS32 = torch.finfo(torch.float32).eps
+SHAPES = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 60)), min_size=1, max_size=3)
+
+
+def drawn(shapes, images, tasks, seed, at_rest=0.5):
+    """Return rows of bits, and layers one behind the other, with this share of g at rest."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator)
+
+    layers, first_bit = [], 0
+    for outputs, inputs in shapes:
+        rests = torch.rand(images, outputs, generator=generator) < at_rest
+        slopes = normal(images, outputs).masked_fill(rests, 0.0)
+        layers.append(MaskedLayer(first_bit, normal(outputs, inputs), normal(images, inputs), slopes))
+        first_bit += outputs * inputs
+    return pack(torch.rand(tasks, first_bit, generator=generator) < 0.5), layers
+
+
+def formed(layers):
+    parts = [layer.outputs.double().unsqueeze(-1) * layer.inputs.double().unsqueeze(-2) for layer in layers]
+    return torch.cat([(part * layer.frozen.double()).flatten(1) for part, layer in zip(parts, layers, strict=True)], 1)
+
+
+def check(slopes, rows, layers):
+    values = formed(layers)
+    exact = values @ unpack_to(rows, values.shape[1], torch.float64).mT
+    # A sum of n float32 terms in any order is off by at most n eps times the sum of their sizes; each term by 2 eps more.
+    bound = (values.shape[1] + 2) * EPS32 * values.abs().sum(dim=1, keepdim=True)
+    assert slopes.shape == exact.shape
+    assert ((slopes.double() - exact).abs() <= bound).all()
+
+
+@given(SHAPES, st.integers(1, 10), st.integers(1, 70), st.sampled_from([0.0, 0.5, 0.95, 1.0]), st.integers(0, 2**32))
+def test_lookups_are_sums_over_bits(shapes, images, tasks, at_rest, seed):
+    rows, layers = drawn(shapes, images, tasks, seed, at_rest)
+    check(lookups([rows], layers), rows, layers)
+
+
+def test_single_bits_select_single_numbers():
+    frozen, inputs, outputs = torch.arange(1.0, 601.0).view(20, 30), torch.ones(5, 30), torch.ones(5, 20)
+    inputs[3] = 2.0
+    expected = frozen.flatten().expand(5, -1) * inputs[:, :1]
+    rows = pack(torch.eye(600, dtype=torch.bool))
+    assert torch.equal(lookups([rows], [MaskedLayer(0, frozen, inputs, outputs)]), expected)
+
+
+def test_only_the_bits_of_a_layer_are_its_own():
+    """The layer lies between others in the row, at no whole word."""
+    rows = pack(torch.ones(3, 500, dtype=torch.bool))
+    layer = MaskedLayer(77, torch.ones(10, 13), torch.ones(2, 13), torch.ones(2, 10))
+    assert torch.equal(lookups([rows], [layer]), torch.full((2, 3), 130.0))
+
+
+def test_blocks_of_rows_are_read_where_they_lie():
+    rows, layers = drawn([(30, 50), (7, 30)], 5, 100, seed=0)
+    check(lookups([rows[:1], rows[1:40], rows[40:40], rows[40:]], layers), rows, layers)
+
+
+@pytest.mark.parametrize("images", [1, 4, 9, 30])
+def test_threads_share_the_images(monkeypatch, images):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    rows, layers = drawn([(30, 50), (7, 30)], images, 100, seed=0)
+    check(lookups([rows], layers), rows, layers)
+
+
+def test_rows_and_gradients_that_do_not_lie_side_by_side():
+    rows, (layer,) = drawn([(30, 50)], 4, 40, seed=0)
+    turned = [each.mT.contiguous().mT for each in (layer.frozen, layer.inputs, layer.outputs)]
+    check(lookups([rows[::2]], [MaskedLayer(0, *turned)]), rows[::2], [layer])
+
+
+def test_they_are_taken_for_many_images_over_a_large_bank(monkeypatch):
+    monkeypatch.setattr(packed_lookups, "has_wide_registers", lambda: True)
+    frozen = torch.zeros(2**18)
+    assert packed_lookups.suits(frozen, 128, 64)
+    assert not packed_lookups.suits(frozen, 128, 63), "one matrix product is faster"
+    assert not packed_lookups.suits(frozen, 127, 64), "a small call does not wait for a compiler"
+    assert not packed_lookups.suits(frozen, 3, 10_000), "four images share the work"
+    assert not packed_lookups.suits(frozen.double(), 128, 64)
+    assert not packed_lookups.suits(frozen.to("meta"), 128, 64)
+
+
+def test_without_wide_registers_or_compiler_they_are_not(monkeypatch):
+    monkeypatch.setattr(packed_lookups, "has_wide_registers", lambda: False)
+    assert not packed_lookups.suits(torch.zeros(2**18), 1000, 1000)
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+def test_slopes_are_the_same_either_way(monkeypatch, chosen):
+    monkeypatch.setattr(packed_lookups, "suits", lambda *_: chosen)
+    monkeypatch.setattr(outer_slopes, "_TASKS_LOOKED_UP", 40)
+    monkeypatch.setattr(
+        task_rows, "_SMALLEST_BLOCK_BYTES", 1000
+    )  # a few rows: blocks of 10, 10, 20, 40, and what is left
+    net = FrozenNetwork(nn.Sequential(nn.Linear(30, 21, bias=False), nn.ReLU(), nn.Linear(21, 5, bias=False)), seed=0)
+    rows, layers = drawn([(21, 30), (5, 21)], 17, 90, seed=0)
+    bank = MaskBank(net)
+    bank.append_rows(rows)
+    gradients = {entry.name: (layer.inputs, layer.outputs) for entry, layer in zip(net.maskable, layers, strict=True)}
+    own = [
+        MaskedLayer(layer.first_bit, net.frozen[entry.name], *gradients[entry.name])
+        for entry, layer in zip(net.maskable, layers, strict=True)
+    ]
+    check(bank.outer_slopes(gradients), rows, own)
+    check(by_matrix_products(net, 90, bank.blocks, gradients), rows, own)
+    check(by_lookups(net, 90, bank.blocks, gradients), rows, own)
+
+
+def test_guesses_are_the_same_with_and_without_them(monkeypatch):
+    sizes = nn.Linear(784, 60, bias=False), nn.ReLU(), nn.Linear(60, 20, bias=False)
+    net = FrozenNetwork(nn.Sequential(nn.Flatten(), *sizes), seed=0)
+    bank, generator = MaskBank(net), torch.Generator().manual_seed(0)
+    bank.append_rows(pack(torch.rand(70, net.num_bits, generator=generator) < 0.5))
+    images = torch.randn(20, 1, 28, 28, generator=generator)
+    answers = []
+    for chosen in (True, False):
+        monkeypatch.setattr(packed_lookups, "suits", lambda *_, chosen=chosen: chosen)
+        answers.append(one_shot_each(entropy, net, bank, images))
+    torch.testing.assert_close(answers[0].slopes[0], answers[1].slopes[0], rtol=1e-3, atol=1e-5)
+    assert torch.equal(answers[0].tasks, answers[1].tasks)
+
+
+@pytest.mark.skipif(not machine_code.has_wide_registers(), reason="the processor has no registers of sixteen floats")
+def test_the_processor_permutes_registers():
+    """No choice is made lane by lane: 64 permutations are 8 fours, of 4 images, for two registers of rows."""
+    code = (
+        "import torch\n"
+        "from supsup_core import packed_lookups\n"
+        "layer = packed_lookups.MaskedLayer(0, torch.ones(8, 8), torch.ones(4, 8), torch.ones(4, 8))\n"
+        "packed_lookups.lookups([torch.zeros(1, 8, dtype=torch.uint8)], [layer])\n"
+        "(text,) = packed_lookups._kernel().inspect_asm().values()\n"
+        "print(text.count('vpermps') + text.count('vpermd'))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=300)
+    assert int(done.stdout) >= 64
