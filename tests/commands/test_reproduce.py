@@ -25,7 +25,8 @@ def asked(monkeypatch, capsys, *argv):
             (),
             "targets: none is named; choose from figure7, figure8, table2, tiny-table2, table3, table4, table5, table6, "
             "table7, table8, table9, figure10, figure11-left, figure11-right, tiny-figure11-right, forward-cost, "
-            "nns-recurring, nns-epsilon, reservoir-capacity, figure2, figure3, figure4, figure5, figure6, list, report",
+            "asked-images, nns-recurring, nns-epsilon, reservoir-capacity, figure2, figure3, figure4, figure5, figure6, "
+            "list, report",
         ),
         (("figure7", "list"), "targets figure7 list: list measures nothing; ask for it alone"),
         (("figure99",), "target figure99: not known; there are: figure7"),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
 
+from supsup_methods.reproduction.asked_images import asked_images
 from supsup_methods.reproduction.bench import Bench
 from supsup_methods.reproduction.figure11_right import measure_figure11_right
 from supsup_methods.reproduction.figures_7_and_8 import figure7, figure8
@@ -67,6 +68,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
         "forward-cost": Target(
             "what a mask costs beside a forward pass of ResNet-50", forward_cost, 1, many_seeds=False, learns=False
         ),
+        "asked-images": Target("beyond the paper: which image of a test batch is asked for its task", asked_images, 1),
         "nns-recurring": Target("beyond the paper: NNs, tasks that come back in random order", recurring, 1),
         "nns-epsilon": Target("beyond the paper: NNs, masks and accuracy against ε", epsilon, 1),
         "reservoir-capacity": Target(
