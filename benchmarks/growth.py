@@ -13,7 +13,7 @@ import torch
 from measuring import Cost, cost, digits, forget_peak, memory_bytes, network, random_bank
 from rich.console import Console
 from rich.table import Table
-from supsup_core import MaskBank, entropy, one_shot, one_shot_each
+from supsup_core import MaskBank, entropy, one_shot, one_shot_each, packed_lookups
 from supsup_datasets import PermutedStream
 from supsup_methods.mask_training import MaskTraining
 from supsup_methods.supsup import SupSup, SupSupSettings
@@ -38,7 +38,7 @@ def guesses(most_tasks: int, repeats: int) -> Table:
         table.add_column(column, justify="right")
     net = network(HIDDEN, OUTPUTS)
     images = torch.randn(TOGETHER, 784)
-    one_shot_each(entropy, net, random_bank(net, 250), images)  # the machine loops are compiled
+    packed_lookups.compile_ahead()
     tasks = 1
     while tasks <= most_tasks:
         bank = random_bank(net, tasks)

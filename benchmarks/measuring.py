@@ -5,13 +5,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from supsup_core import FrozenNetwork, MaskBank
+from supsup_core import FrozenNetwork, MaskBank, packed_kernels, packed_lookups
 from supsup_datasets import ImageDataset, embedded_mnist, mnist
 from supsup_methods.backbones import fully_connected
 
 PIXELS = 28 * 28
+_SUITS: dict[Any, Any] = {module: module.suits for module in (packed_kernels, packed_lookups)}
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,12 @@ def random_bank(net: FrozenNetwork, tasks: int) -> MaskBank:
             rows[:, net.num_bits // 8] &= 2 ** (net.num_bits % 8) - 1
         bank.append_rows(rows)
     return bank
+
+
+def use_machine_loops(used: bool) -> None:
+    """Let guesses go through machine loops where they suit, or never."""
+    for module, suits in _SUITS.items():
+        module.suits = suits if used else lambda *_: False
 
 
 def memory_bytes(what: str) -> int:

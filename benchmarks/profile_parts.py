@@ -14,7 +14,7 @@ from pathlib import Path
 
 import textbook
 import torch
-from measuring import digits, network, random_bank
+from measuring import digits, network, random_bank, use_machine_loops
 from rich.console import Console
 from rich.table import Table
 from supsup_core import MaskBank, entropy, one_shot, one_shot_each
@@ -109,11 +109,11 @@ def main() -> None:
 
     slow.use_random_masks()
     bank, images = random_bank(net, options.tasks), torch.randn(512, textbook.PIXELS)
-    guessing = {
-        "textbook, one guess": parts(lambda: slow.one_shot(images[:1])),
-        "ours, one guess": parts(lambda: one_shot(entropy, net, bank, images[:1]), 20),
-        "ours, 512 guesses": parts(lambda: one_shot_each(entropy, net, bank, images)),
-    }
+    guessing = {"textbook, one guess": parts(lambda: slow.one_shot(images[:1]))}
+    for loops, name in ((False, "torch alone"), (True, "machine loops")):
+        use_machine_loops(loops)
+        guessing[f"one guess, {name}"] = parts(lambda: one_shot(entropy, net, bank, images[:1]), 20)
+        guessing[f"512 guesses, {name}"] = parts(lambda: one_shot_each(entropy, net, bank, images))
     console.print(table(f"guesses among {options.tasks} tasks", guessing))
 
 

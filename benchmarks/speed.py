@@ -16,11 +16,21 @@ from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import textbook
 import torch
-from measuring import Cost, Machine, cost, digits, forget_peak, machine, memory_bytes, network, random_bank
+from measuring import (
+    Cost,
+    Machine,
+    cost,
+    digits,
+    forget_peak,
+    machine,
+    memory_bytes,
+    network,
+    random_bank,
+    use_machine_loops,
+)
 from rich.console import Console
 from rich.table import Table
 from supsup_core import (
@@ -32,8 +42,6 @@ from supsup_core import (
     machine_code,
     one_shot,
     one_shot_each,
-    packed_kernels,
-    packed_lookups,
 )
 from supsup_datasets import PermutedStream
 from supsup_methods.mask_training import MaskTraining
@@ -42,7 +50,6 @@ from supsup_methods.supsup import SupSup, SupSupSettings
 
 GUESSES_AT_ONCE = 512
 TASKS = 3  # that are timed, in each process
-SUITS: dict[Any, Any] = {module: module.suits for module in (packed_kernels, packed_lookups)}
 
 
 def learn_textbook(options: argparse.Namespace) -> Cost:
@@ -203,12 +210,6 @@ def guessing_table(options: argparse.Namespace, limits: Machine) -> Table:
         f"textbook {slow_bytes / 1e6:.0f} MB, ours {our_bytes / 1e6:.0f} MB = 1/{slow_bytes / our_bytes:.0f}"
     )
     return table
-
-
-def use_machine_loops(used: bool) -> None:
-    """Let guesses go through machine loops where they suit, or never."""
-    for module, suits in SUITS.items():
-        module.suits = suits if used else lambda *_: False
 
 
 def memory_share(bank: MaskBank, each: Cost, limits: Machine) -> str:

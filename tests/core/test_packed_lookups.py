@@ -1,7 +1,9 @@
 """Slopes of many images by lookups in packed bits, against sums of float64."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,19 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from supsup_core import (
     FrozenNetwork,
+    InvalidArgument,
     MaskBank,
     entropy,
-    machine_code,
+    mask_bank,
     one_shot_each,
     outer_slopes,
     packed_lookups,
     task_rows,
 )
-from supsup_core.outer_slopes import by_lookups, by_matrix_products
 from supsup_core.packed_bits import pack, unpack_to
 from supsup_core.packed_lookups import MaskedLayer, lookups
 from torch import nn
 
+PROCESSOR = Path("/proc/cpuinfo")
+HAS_AVX512 = PROCESSOR.exists() and " avx512f " in PROCESSOR.read_text()
 EPS32 = torch.finfo(torch.float32).eps
 SHAPES = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 60)), min_size=1, max_size=3)
 
@@ -92,33 +96,89 @@ def test_threads_share_the_images(monkeypatch, images):
 def test_rows_and_gradients_that_do_not_lie_side_by_side():
     rows, (layer,) = drawn([(30, 50)], 4, 40, seed=0)
     turned = [each.mT.contiguous().mT for each in (layer.frozen, layer.inputs, layer.outputs)]
-    check(lookups([rows[::2]], [MaskedLayer(0, *turned)]), rows[::2], [layer])
+    blocks = [rows[:20:2], rows[20:].mT.contiguous().mT]
+    check(lookups(blocks, [MaskedLayer(0, *turned)]), torch.cat(blocks), [layer])
+
+
+def test_bits_behind_the_last_layer_count_for_nothing():
+    rows, layers = drawn([(3, 7)], 4, 50, seed=0)
+    set_bits = rows.clone()
+    set_bits[:, 3:] = 255
+    assert torch.equal(
+        lookups([set_bits], layers), lookups([rows & (unpadded := pack(torch.ones(21, dtype=torch.bool)))], layers)
+    )
+    assert int(unpadded[2]) == 31
+
+
+def test_gradients_of_another_shape_are_refused():
+    """In a process of its own, where nothing checks annotations."""
+    code = """
+import torch
+from supsup_core import InvalidArgument
+from supsup_core.packed_lookups import MaskedLayer
+for inputs, outputs in (((5, 29), (5, 20)), ((5, 30), (5, 19)), ((5, 30), (4, 20)), ((5, 20), (5, 30))):
+    try:
+        MaskedLayer(0, torch.ones(20, 30), torch.ones(inputs), torch.ones(outputs))
+    except InvalidArgument as error:
+        assert "a weight of 20 x 30; pass (images, 30) and (images, 20)" in str(error)
+        print("refused")
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=300)
+    assert done.stdout == "refused\n" * 4
+
+
+def test_what_would_be_read_beyond_its_end_is_refused():
+    rows, layers = drawn([(8, 16), (4, 8)], 4, 50, seed=0)
+    _, (shorter, _) = drawn([(8, 16), (4, 8)], 3, 50, seed=0)
+    with pytest.raises(InvalidArgument, match="of 3 images and of 4"):
+        lookups([rows], [shorter, layers[1]])
+    with pytest.raises(InvalidArgument, match="rows of fewer bits than the layers have"):
+        lookups([rows, rows[:, :16]], layers)
 
 
 def test_they_are_taken_for_many_images_over_a_large_bank(monkeypatch):
     monkeypatch.setattr(packed_lookups, "has_wide_registers", lambda: True)
     frozen = torch.zeros(2**18)
     assert packed_lookups.suits(frozen, 128, 64)
-    assert not packed_lookups.suits(frozen, 128, 63), "one matrix product is faster"
+    assert not packed_lookups.suits(frozen, 200, 47), "matrix products are faster"
     assert not packed_lookups.suits(frozen, 127, 64), "a small call does not wait for a compiler"
     assert not packed_lookups.suits(frozen, 3, 10_000), "four images share the work"
     assert not packed_lookups.suits(frozen.double(), 128, 64)
     assert not packed_lookups.suits(frozen.to("meta"), 128, 64)
 
 
-def test_without_wide_registers_or_compiler_they_are_not(monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "value"), [("NUMBA_CPU_NAME", "generic"), ("NUMBA_ENABLE_AVX", "0"), ("NUMBA_DISABLE_JIT", "1")]
+)
+def test_a_compiler_that_is_told_to_do_less_is_not_asked(name, value):
+    code = "from supsup_core import machine_code; print(machine_code.has_wide_registers())"
+    environment = {key: text for key, text in os.environ.items() if not key.startswith("NUMBA")}
+    for each, expected in ((environment, HAS_AVX512), ({**environment, name: value}, False)):
+        command = (sys.executable, "-c", code)
+        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300, env=each)
+        assert done.stdout.strip() == str(expected)
+
+
+def test_without_wide_registers_they_are_not_taken(monkeypatch):
     monkeypatch.setattr(packed_lookups, "has_wide_registers", lambda: False)
     assert not packed_lookups.suits(torch.zeros(2**18), 1000, 1000)
+
+
+def two_layers():
+    return FrozenNetwork(nn.Sequential(nn.Linear(30, 21, bias=False), nn.ReLU(), nn.Linear(21, 5, bias=False)), seed=0)
 
 
 @pytest.mark.parametrize("chosen", [True, False])
 def test_slopes_are_the_same_either_way(monkeypatch, chosen):
     monkeypatch.setattr(packed_lookups, "suits", lambda *_: chosen)
+    monkeypatch.setattr(
+        mask_bank, "by_matrix_products" if chosen else "by_lookups", lambda *_: pytest.fail("the other")
+    )
     monkeypatch.setattr(outer_slopes, "_TASKS_LOOKED_UP", 40)
     monkeypatch.setattr(
         task_rows, "_SMALLEST_BLOCK_BYTES", 1000
     )  # a few rows: blocks of 10, 10, 20, 40, and what is left
-    net = FrozenNetwork(nn.Sequential(nn.Linear(30, 21, bias=False), nn.ReLU(), nn.Linear(21, 5, bias=False)), seed=0)
+    net = two_layers()
     rows, layers = drawn([(21, 30), (5, 21)], 17, 90, seed=0)
     bank = MaskBank(net)
     bank.append_rows(rows)
@@ -128,8 +188,47 @@ def test_slopes_are_the_same_either_way(monkeypatch, chosen):
         for entry, layer in zip(net.maskable, layers, strict=True)
     ]
     check(bank.outer_slopes(gradients), rows, own)
-    check(by_matrix_products(net, 90, bank.blocks, gradients), rows, own)
-    check(by_lookups(net, 90, bank.blocks, gradients), rows, own)
+
+
+def test_the_mapped_rows_of_a_bank_in_files(monkeypatch, tmp_path):
+    monkeypatch.setattr(packed_lookups, "suits", lambda *_: True)
+    net = two_layers()
+    rows, layers = drawn([(21, 30), (5, 21)], 17, 90, seed=0)
+    bank = MaskBank(net)
+    bank.append_rows(rows)
+    gradients = {entry.name: (layer.inputs, layer.outputs) for entry, layer in zip(net.maskable, layers, strict=True)}
+    expected = bank.outer_slopes(gradients)
+    bank.save(tmp_path / "bank")
+    mapped = MaskBank.open(tmp_path / "bank", net)
+    assert torch.equal(mapped.outer_slopes(gradients), expected)
+
+
+def test_what_torch_makes_by_default_does_not_matter(monkeypatch):
+    rows, layers = drawn([(21, 30)], 5, 60, seed=0)
+    expected = lookups([rows], layers)
+    previous = torch.get_default_dtype()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    try:
+        torch.set_default_dtype(torch.float64)
+        with torch.device("meta"):
+            found = lookups([rows], layers)
+    finally:
+        torch.set_default_dtype(previous)
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+def test_an_infinite_pixel_is_refused_though_neurons_are_at_rest(monkeypatch, chosen):
+    """The sigmoid of an infinity has no slope, and nothing times infinity is no number."""
+    monkeypatch.setattr(packed_lookups, "suits", lambda *_: chosen)
+    layers = nn.Linear(30, 21, bias=False), nn.Sigmoid(), nn.Linear(21, 5, bias=False)
+    net = FrozenNetwork(nn.Sequential(*layers), seed=0)
+    bank = MaskBank(net)
+    bank.append_rows(pack(torch.ones(60, net.num_bits, dtype=torch.bool)))
+    images = torch.ones(20, 30)
+    images[:, 3] = torch.inf
+    with pytest.raises(InvalidArgument, match="the slopes are not finite"):
+        one_shot_each(entropy, net, bank, images)
 
 
 def test_guesses_are_the_same_with_and_without_them(monkeypatch):
@@ -146,16 +245,15 @@ def test_guesses_are_the_same_with_and_without_them(monkeypatch):
     assert torch.equal(answers[0].tasks, answers[1].tasks)
 
 
-@pytest.mark.skipif(not machine_code.has_wide_registers(), reason="the processor has no registers of sixteen floats")
+@pytest.mark.skipif(not HAS_AVX512, reason="the processor has no registers of sixteen floats")
 def test_the_processor_permutes_registers():
-    """No choice is made lane by lane: 64 permutations are 8 fours, of 4 images, for two registers of rows."""
+    """No choice is made lane by lane, or by halves: 64 permutations are 8 fours, of 4 images, for two registers of rows."""
     code = (
-        "import torch\n"
+        "import re\n"
         "from supsup_core import packed_lookups\n"
-        "layer = packed_lookups.MaskedLayer(0, torch.ones(8, 8), torch.ones(4, 8), torch.ones(4, 8))\n"
-        "packed_lookups.lookups([torch.zeros(1, 8, dtype=torch.uint8)], [layer])\n"
+        "packed_lookups.compile_ahead()\n"
         "(text,) = packed_lookups._kernel().inspect_asm().values()\n"
-        "print(text.count('vpermps') + text.count('vpermd'))\n"
+        "print(len(re.findall(r'vperm(?:ps|d)\\s.*%zmm', text)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=300)
     assert int(done.stdout) >= 64

@@ -3,6 +3,7 @@
 numba is an extra and has no types: it is imported by name, when the first loop is compiled.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -17,14 +18,19 @@ LANES = 16
 
 @cache
 def is_installed() -> bool:
-    """Tell whether numba is there."""
-    return find_spec("numba") is not None
+    """Tell whether numba is there, and nobody has told it to leave Python as it is."""
+    return find_spec("numba") is not None and os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
 
 
 @cache
 def has_wide_registers() -> bool:
-    """Tell whether this processor has registers of sixteen floats, and permutes and masks them (AVX-512)."""
-    return is_installed() and bool(import_module("llvmlite.binding").get_host_cpu_features().get("avx512f"))
+    """Tell whether numba compiles for registers of sixteen floats that are permuted and masked (AVX-512)."""
+    if not is_installed():
+        return False
+    config = import_module("numba").config
+    if config.CPU_NAME or config.CPU_FEATURES is not None or not config.ENABLE_AVX:
+        return False  # it was told to compile for less than this processor, or for another
+    return bool(import_module("llvmlite.binding").get_host_cpu_features().get("avx512f"))
 
 
 @dataclass(frozen=True)

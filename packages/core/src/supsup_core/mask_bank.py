@@ -227,7 +227,7 @@ class MaskBank:
     def outer_slopes(self, gradients: Mapping[str, OuterProducts]) -> Float[Tensor, "images tasks"]:
         """Return the slopes of gradients g aᵀ, one for each image, as sum_l gᵀ ((W ⊙ M^i) a): no gradient is formed.
 
-        For one image, or few where no machine loop suits, they are formed after all: then each mask is read once.
+        For up to 16 images that `packed_lookups` does not suit, they are formed after all.
 
         Args:
             gradients: a and g of each maskable parameter, of shape (out, in), by name.
@@ -237,7 +237,7 @@ class MaskBank:
             return by_lookups(self._net, len(self), self.blocks, gradients)
         if images <= packed_kernels.FEW_VECTORS:
             return self.slopes({name: g.unsqueeze(-1) * a.unsqueeze(-2) for name, (a, g) in gradients.items()})
-        return by_matrix_products(self._net, len(self), self.blocks, gradients)
+        return by_matrix_products(self._net, self._frozen, len(self), self.blocks, gradients)
 
     def save(self, folder: str | os.PathLike[str], *, compact: bool = False) -> None:
         """Write the bank to a folder, or add the tasks that a folder written earlier lacks.

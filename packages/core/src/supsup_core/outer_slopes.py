@@ -33,12 +33,14 @@ def by_lookups(
     for entry in net.maskable:
         layers.append(MaskedLayer(first_bit, net.frozen[entry.name], *gradients[entry.name]))
         first_bit += entry.size
-    slopes = torch.empty(len(layers[0].inputs), tasks)
+    slopes = layers[0].frozen.new_empty(len(layers[0].inputs), tasks)
     start = 0
     for some in _together(blocks(_TASKS_LOOKED_UP)):
         found = packed_lookups.lookups(some, layers)
         slopes[:, start : start + found.shape[1]] = found
         start += found.shape[1]
+    for layer in layers:  # what is infinite times what is at rest, which lookups pass over
+        slopes[~layer.inputs.isfinite().all(dim=1)] = torch.nan
     return slopes
 
 
@@ -55,10 +57,13 @@ def _together(blocks: Iterator[UInt8[Tensor, "some bytes"]]) -> Iterator[list[UI
 
 
 def by_matrix_products(
-    net: FrozenNetwork, tasks: int, blocks: _Blocks, gradients: Mapping[str, OuterProducts]
+    net: FrozenNetwork,
+    frozen: Float[Tensor, " bits"],
+    tasks: int,
+    blocks: _Blocks,
+    gradients: Mapping[str, OuterProducts],
 ) -> Float[Tensor, "images tasks"]:
     """Do as `by_lookups` on any device, by a matrix product for each layer and task."""
-    frozen = net.flatten(net.frozen)
     images = len(next(iter(gradients.values()))[0])
     largest = max(outputs.numel() for _, outputs in gradients.values())
     at_once = min(_TASKS_UNPACKED, max(1, _FLOATS_OF_PRODUCTS // max(1, largest)))

@@ -27,9 +27,9 @@ _BITS_WORTH_A_THREAD = 2**28
 
 
 def compile_ahead() -> None:
-    """Compile what `inner_products` runs, some seconds of work, so that the first guess of a process need not wait for it."""
+    """Compile what `inner_products` runs, a second or two of work, for whoever will guess from one image, or one group."""
     if is_installed():
-        inner_products(torch.zeros(1, 8, dtype=torch.uint8), torch.zeros(1, 64))
+        inner_products(torch.zeros(1, 8, dtype=torch.uint8), torch.zeros(1, 64, dtype=torch.float32))
 
 
 def suits(vectors: Float[Tensor, "vectors bits"], tasks: int) -> bool:
@@ -52,7 +52,7 @@ def inner_products(
     """
     missing = 8 * rows.shape[1] - vectors.shape[1]
     padded = (torch.nn.functional.pad(vectors, (0, missing)) if missing else vectors).contiguous()
-    products = torch.zeros(len(vectors), len(rows))
+    products = vectors.new_zeros(len(vectors), len(rows))
     kernel = _kernel()
     threads = max(1, min(torch.get_num_threads(), rows.numel() * 8 // _BITS_WORTH_A_THREAD))
     at_once = max(1, -(-len(rows) // threads))

@@ -13,21 +13,24 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.nn.functional import pad
 
+from supsup_core.errors import InvalidArgument
 from supsup_core.machine_code import LANES, MachineCode, has_wide_registers, machine_code
+from supsup_core.packed_bits import row_bytes
 
 _WORD = 32  # bits
 _FOURS = _WORD // 4  # lookups a word
 _WORDS_AT_ONCE = 8  # whose sums, 4 KiB an image, stay in the nearest cache while all masks look them up
 _IMAGES_AT_ONCE = 4
 _ROWS_AT_ONCE = 2 * LANES
-_FEWEST_ROWS = 64  # of fewer, one matrix product is faster
-_WORTH_COMPILING = 2**31  # bits looked up in a call; below, compiling (some seconds) takes longer than many calls
+_FEWEST_ROWS = 48  # of fewer, matrix products are faster
+# Bits looked up in a call, some hundredths of a second of matrix products. A checkpoint makes a call for each task, and with
+# hundreds of them compiling, which takes some seconds, pays. What was compiled before must not decide: results would hang on it.
+_WORTH_COMPILING = 2**31
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,30 @@ class MaskedLayer:
         frozen: W.
         inputs: a of each image.
         outputs: g of each image.
+
+    Raises:
+        InvalidArgument: a and g are not of W's width and height, or of other numbers of images.
     """
 
     first_bit: int
     frozen: Float[Tensor, "out in"]
     inputs: Float[Tensor, "images in"]
     outputs: Float[Tensor, "images out"]
+
+    def __post_init__(self) -> None:
+        """Refuse what a machine loop would read beyond."""
+        shapes = tuple(self.inputs.shape), tuple(self.outputs.shape)
+        height, width = self.frozen.shape
+        if shapes != ((len(self.inputs), width), (len(self.inputs), height)):
+            raise InvalidArgument(
+                f"gradients: a and g of shapes {shapes[0]} and {shapes[1]} for a weight of {height} x {width}; pass "
+                f"(images, {width}) and (images, {height})"
+            )
+
+    @property
+    def end_bit(self) -> int:
+        """Where the layer's bits end."""
+        return self.first_bit + self.frozen.numel()
 
 
 def suits(frozen: Float[Tensor, " bits"], images: int, tasks: int) -> bool:
@@ -59,20 +80,37 @@ def suits(frozen: Float[Tensor, " bits"], images: int, tasks: int) -> bool:
     )
 
 
+def compile_ahead() -> None:
+    """Compile what `lookups` runs, some seconds of work, for whoever will guess from many images."""
+    if has_wide_registers():
+        nothing = _zeros(_IMAGES_AT_ONCE, 8)
+        lookups([_zeros(1, 8, dtype=torch.uint8)], [MaskedLayer(0, _zeros(8, 8), nothing, nothing)])
+
+
 def lookups(blocks: Sequence[UInt8[Tensor, "_ bytes"]], layers: Sequence[MaskedLayer]) -> Float[Tensor, "images tasks"]:
     """Return sum over layers and weights of bit · W · g aᵀ, for each image and row of bits.
 
     Threads share the images, as many as torch uses.
 
     Args:
-        blocks: the rows, which are read where they lie.
+        blocks: the rows, which are read where they lie; uint8.
         layers: whose gradients they are.
+
+    Raises:
+        InvalidArgument: layers have other numbers of images, or reach beyond the rows.
     """
-    blocks = [block if block.stride(-1) == 1 else block.contiguous() for block in blocks]
-    rows = np.concatenate([_addresses(block) for block in blocks])
     images = len(layers[0].inputs)
+    for layer in layers:
+        if len(layer.inputs) != images:
+            raise InvalidArgument(
+                f"gradients: of {images} images and of {len(layer.inputs)}; pass those of the same images"
+            )
+    if any(block.shape[1] < row_bytes(max(layer.end_bit for layer in layers)) for block in blocks):
+        raise InvalidArgument("blocks: rows of fewer bits than the layers have; pass those of the same network")
+    blocks = [block if block.stride(1) == 1 else block.contiguous() for block in blocks]
+    rows = torch.cat([_addresses(block) for block in blocks]).numpy().view("<u8")
     padded = [_padded(layer, -images % _IMAGES_AT_ONCE) for layer in layers]
-    products = torch.zeros(len(padded[0].inputs), -(-len(rows) // _ROWS_AT_ONCE) * _ROWS_AT_ONCE)
+    products = _zeros(len(padded[0].inputs), -(-len(rows) // _ROWS_AT_ONCE) * _ROWS_AT_ONCE)
     threads = max(1, min(torch.get_num_threads(), len(products) // _IMAGES_AT_ONCE))
     at_once = -(-len(products) // (threads * _IMAGES_AT_ONCE)) * _IMAGES_AT_ONCE
     kernel = _kernel()
@@ -97,17 +135,22 @@ def _padded(layer: MaskedLayer, missing: int) -> MaskedLayer:
     return MaskedLayer(layer.first_bit, layer.frozen.contiguous(), inputs, outputs)
 
 
-def _addresses(block: UInt8[Tensor, "some bytes"]) -> Any:
+def _addresses(block: UInt8[Tensor, "some bytes"]) -> Int64[Tensor, " some"]:
     """Return where each row lies."""
-    return np.uint64(block.data_ptr()) + np.arange(len(block), dtype=np.uint64) * np.uint64(block.stride(0))
+    return block.data_ptr() + block.stride(0) * torch.arange(len(block), dtype=torch.int64, device="cpu")
+
+
+def _zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return zeros, whatever torch's own choices are."""
+    return torch.zeros(shape, dtype=dtype, device="cpu")
 
 
 def _scratch(rows: int) -> tuple[Any, ...]:
     """Return memory for turned masks, numbers formed, their sums, and which words have any: torch's, as it is well aligned."""
-    turned = torch.zeros(_WORDS_AT_ONCE, rows, dtype=torch.int32).numpy().view("<u4")
-    formed = torch.zeros(_IMAGES_AT_ONCE, _WORD * _WORDS_AT_ONCE).numpy()
-    sums = torch.zeros(_WORDS_AT_ONCE, _FOURS, _IMAGES_AT_ONCE, LANES).numpy()
-    return turned, formed, sums, *torch.zeros(2, _WORDS_AT_ONCE, dtype=torch.int32).numpy()
+    turned = _zeros(_WORDS_AT_ONCE, rows, dtype=torch.int32).numpy().view("<u4")
+    formed = _zeros(_IMAGES_AT_ONCE, _WORD * _WORDS_AT_ONCE).numpy()
+    sums = _zeros(_WORDS_AT_ONCE, _FOURS, _IMAGES_AT_ONCE, LANES).numpy()
+    return turned, formed, sums, *_zeros(2, _WORDS_AT_ONCE, dtype=torch.int32).numpy()
 
 
 @cache
@@ -230,7 +273,7 @@ def _look_up(
     halves = range(_ROWS_AT_ONCE // LANES)
 
     def chosen(choices: Any, index: Any) -> Any:
-        # Lane by lane, which LLVM knows as a permutation wherever the processor has one.
+        # Lane by lane, which LLVM knows as one permutation wherever the processor has one of sixteen floats.
         result = ir.Constant(code.floats, ir.Undefined)
         for lane in range(LANES):
             choice = builder.extract_element(choices, builder.extract_element(index, int32(lane)))

@@ -33,7 +33,7 @@ def asked_images(bench: Bench) -> Findings:
         found = list(bench.each_seed(shortened(RECIPES[name], bench)))
         runs += found
         by_seed = [accuracy_by_image(open_run(run.path, bench.device)) for run in found]
-        for what, of in (("the first image", lambda each: each[0]), ("the mean of all", statistics.fmean)):
+        for what, of in (("the first image", lambda each: each[0]), (f"one of {_IMAGES}, mean", statistics.fmean)):
             rows.append(_row(outputs, f"asked by {what}", [of(each) for each in by_seed]))
         for what, of in (("worst", min), ("best", max)):
             rows.append(_row(outputs, f"asked by the {what} of {_IMAGES}", [of(each) for each in by_seed]))
