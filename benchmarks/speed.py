@@ -1,6 +1,7 @@
 """Ours beside the textbook, in one run on one machine: learning a task, one guess, a checkpoint's guesses, memory.
 
     python benchmarks/speed.py [--data-root DIR] [--hidden 300 100] [--outputs 100] [--tasks 250] [--threads N]
+        [--only learning|guessing]
 
 Seconds are of the wall, medians; the CPU's own seconds stand beside them and tell where other work stretched the clock. What
 the machine can do is measured in the same run, and what share of it we reach stands behind: of float32 matrix products where
@@ -238,6 +239,9 @@ def add_row(table: Table, what: str, each: Cost, slow: Cost, share: str = "") ->
     table.add_row(what, f"{each.wall:.5f}", f"{each.cpu:.5f}", *ratios, share)
 
 
+TABLES = {"learning": learning_table, "guessing": guessing_table}
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description="Ours beside the textbook, in one run on one machine.")
@@ -247,7 +251,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=250, help="tasks to guess among")
     parser.add_argument("--memory-tasks", type=int, default=1000, help="tasks to compare the peak memory of a guess at")
     parser.add_argument("--threads", type=int, help="of torch; its own choice by default")
-    parser.add_argument("--only", choices=("learning", "guessing"), help="one of the tables; both by default")
+    parser.add_argument("--only", choices=tuple(TABLES), help="one of the tables; both by default")
     parser.add_argument("--memory-of", choices=("textbook", "ours"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.threads:
@@ -260,8 +264,8 @@ def main() -> None:
         f"this machine, {torch.get_num_threads()} threads: matrix products {limits.float32_flops / 1e9:.0f} GFLOP/s in float32, "
         f"{limits.bfloat16_flops / 1e9:.0f} in bfloat16; memory read and written {limits.copied_bytes / 1e9:.1f} GB/s"
     )
-    for measured in (learning_table, guessing_table):
-        if options.only in (None, measured.__name__.removesuffix("_table")):
+    for name, measured in TABLES.items():
+        if options.only in (None, name):
             console.print(measured(options, limits))
 
 

@@ -159,6 +159,16 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
     assert train("--resume", "--out", "run", cwd=tmp_path).returncode == 0
 
 
+def test_a_disk_that_is_full_from_the_beginning_is_one_line_that_names_a_file(tmp_path):
+    def hardly_a_file():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # the note in a lock takes 1,024 bytes
+
+    process = train(*SMALL, "--out", "run", cwd=tmp_path, preexec_fn=hardly_a_file)
+    assert process.returncode == 2
+    (line,) = process.stderr.splitlines()
+    assert line.startswith("error: run/lock: File too large; free space, check permissions, or choose another place")
+
+
 def test_a_store_that_is_out_of_reach_does_not_stop_the_run(tmp_path):
     unreachable = environment(MLFLOW_TRACKING_URI="http://127.0.0.1:9", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
     process = train(*SMALL, cwd=tmp_path, env=unreachable)

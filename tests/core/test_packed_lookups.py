@@ -86,7 +86,7 @@ def test_blocks_of_rows_are_read_where_they_lie():
     check(lookups([rows[:1], rows[1:40], rows[40:40], rows[40:]], layers), rows, layers)
 
 
-@pytest.mark.parametrize("images", [1, 4, 9, 30])
+@pytest.mark.parametrize("images", [0, 1, 4, 9, 30])
 def test_threads_share_the_images(monkeypatch, images):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     rows, layers = drawn([(30, 50), (7, 30)], images, 100, seed=0)

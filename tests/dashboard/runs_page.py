@@ -7,6 +7,8 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
+from .shown_pages import shown
+
 APP = str(Path(__file__).parents[2] / "apps" / "dashboard.py")
 HOLDER = """
 import signal, sys, time
@@ -21,12 +23,7 @@ with holding(run / "lock", run):
 
 
 def opened(*chosen):
-    page = AppTest.from_file(APP, default_timeout=60)
-    if chosen:
-        page.query_params["run"] = list(chosen)
-    page.run()
-    assert not page.exception
-    return page
+    return shown(AppTest.from_file(APP, default_timeout=60), chosen)
 
 
 def runs_table(page):

@@ -13,13 +13,7 @@ from supsup_methods.training_length import StreamTraining
 
 from ..methods.test_running import CPU, RECIPE, Watcher, begin
 from .shown_figures import shown_figures
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs").mkdir()
-    return tmp_path
+from .shown_pages import shown
 
 
 def accuracy_page():
@@ -29,12 +23,7 @@ def accuracy_page():
 
 
 def opened(*runs):
-    page = AppTest.from_function(accuracy_page, default_timeout=60)
-    if runs:
-        page.query_params["run"] = list(runs)
-    page.run()
-    assert not page.exception
-    return page
+    return shown(AppTest.from_function(accuracy_page, default_timeout=60), runs)
 
 
 def charts(page):

@@ -12,13 +12,7 @@ from supsup_methods.runs import open_run
 
 from ..methods.test_running import CPU, RECIPE, Watcher, begin
 from .shown_figures import shown_figures
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs").mkdir()
-    return tmp_path
+from .shown_pages import shown
 
 
 def storage_page():
@@ -28,12 +22,7 @@ def storage_page():
 
 
 def opened(*runs):
-    page = AppTest.from_function(storage_page, default_timeout=60)
-    if runs:
-        page.query_params["run"] = list(runs)
-    page.run()
-    assert not page.exception
-    return page
+    return shown(AppTest.from_function(storage_page, default_timeout=60), runs)
 
 
 def charts(page):

@@ -4,7 +4,9 @@ numba is an extra and has no types: it is imported by name, when the first loop 
 """
 
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -31,6 +33,15 @@ def has_wide_registers() -> bool:
     if config.CPU_NAME or config.CPU_FEATURES is not None or not config.ENABLE_AVX:
         return False  # it was told to compile for less than this processor, or for another
     return bool(import_module("llvmlite.binding").get_host_cpu_features().get("avx512f"))
+
+
+def in_threads(work: Callable[[int], None], starts: Sequence[int]) -> None:
+    """Do a piece of work from each of these starts on, each in a thread of its own; machine loops let go of the interpreter."""
+    if len(starts) > 1:
+        with ThreadPoolExecutor(len(starts)) as pool:
+            list(pool.map(work, starts))
+    else:
+        deque(map(work, starts), maxlen=0)
 
 
 @dataclass(frozen=True)

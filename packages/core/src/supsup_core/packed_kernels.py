@@ -6,7 +6,6 @@ each load, and the vector goes by in pieces that stay in the cache while all row
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from supsup_core.machine_code import LANES, MachineCode, is_installed, machine_code
+from supsup_core.machine_code import LANES, MachineCode, in_threads, is_installed, machine_code
 
 _LOADS_A_WORD = 64 // LANES
 _ROWS_A_LOAD = 4
@@ -62,11 +61,7 @@ def inner_products(
         for vector, products_of_vector in zip(padded.numpy(), products.numpy(), strict=True):
             kernel(words, vector, products_of_vector[first : first + at_once])
 
-    if threads == 1:
-        work(0)
-    else:
-        with ThreadPoolExecutor(threads) as pool:  # the kernel lets go of the interpreter
-            list(pool.map(work, range(0, len(rows), at_once)))
+    in_threads(work, range(0, len(rows), at_once))
     return products
 
 

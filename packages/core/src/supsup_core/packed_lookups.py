@@ -8,7 +8,6 @@ oracle.
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -19,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from supsup_core.errors import InvalidArgument
-from supsup_core.machine_code import LANES, MachineCode, has_wide_registers, machine_code
+from supsup_core.machine_code import LANES, MachineCode, has_wide_registers, in_threads, machine_code
 from supsup_core.packed_bits import row_bytes
 
 _WORD = 32  # bits
@@ -112,7 +111,7 @@ def lookups(blocks: Sequence[UInt8[Tensor, "_ bytes"]], layers: Sequence[MaskedL
     padded = [_padded(layer, -images % _IMAGES_AT_ONCE) for layer in layers]
     products = _zeros(len(padded[0].inputs), -(-len(rows) // _ROWS_AT_ONCE) * _ROWS_AT_ONCE)
     threads = max(1, min(torch.get_num_threads(), len(products) // _IMAGES_AT_ONCE))
-    at_once = -(-len(products) // (threads * _IMAGES_AT_ONCE)) * _IMAGES_AT_ONCE
+    at_once = max(1, -(-len(products) // (threads * _IMAGES_AT_ONCE))) * _IMAGES_AT_ONCE
     kernel = _kernel()
 
     def work(first: int) -> None:
@@ -121,11 +120,9 @@ def lookups(blocks: Sequence[UInt8[Tensor, "_ bytes"]], layers: Sequence[MaskedL
             tensors = layer.frozen, layer.outputs[some], layer.inputs[some], products[some]
             kernel(rows, layer.first_bit, *(each.numpy() for each in tensors), *scratch)
 
-    if threads == 1:
-        work(0)
-    else:
-        with ThreadPoolExecutor(threads) as pool:  # the kernel lets go of the interpreter
-            list(pool.map(work, range(0, len(products), at_once)))
+    in_threads(work, range(0, len(products), at_once))
+    for layer in padded:  # nothing times infinity is no number, and neurons at rest are passed over
+        products[~layer.inputs.isfinite().all(dim=1)] = torch.nan
     return products[:images, : len(rows)]
 
 

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
-from supsup_core.machine_code import is_installed
+from supsup_core.machine_code import is_installed, machine_code
 from torch import Tensor
 
 _WORTH_COMPILING = 10**8  # numbers moved in all; of fewer, compiling (a second) takes longer than what it saves
@@ -93,8 +93,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 @cache
 def _loops() -> dict[str, Callable[..., Any]]:
     """Compile, which takes a second."""
-    # By name, as the compiler is an extra and its types are no help.
-    numba, numpy = import_module("numba"), import_module("numpy")
+    numpy = import_module("numpy")
     number, root = numpy.float32, numpy.sqrt
     keep, new, least, zero = number(0.99), number(1 - 0.99), number(1e-8), number(0.0)
 
@@ -117,6 +116,5 @@ def _loops() -> dict[str, Callable[..., Any]]:
             scores[place] = score
             effective[place] = weight if score >= zero else zero
 
-    # A division by zero has no exception to raise, so that whole vectors can be divided at once.
-    compiled = numba.njit(nogil=True, error_model="numpy")
+    compiled = machine_code().compiled
     return {"rmsprop": compiled(rmsprop), "rmsprop of a mask": compiled(of_mask), "float32": number}

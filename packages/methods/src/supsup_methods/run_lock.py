@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from supsup_core.atomic_files import naming
+
 from supsup_methods.errors import UsageError
 
 _ATTEMPTS = 10
@@ -103,5 +105,6 @@ def _described(error: BaseException) -> str:
 
 
 def _note(path: Path, holder: Holder) -> None:
-    with open(path, "r+b") as file:  # one write over the note before it: whoever reads it now finds either
+    # One write over the note before it: whoever reads it now finds either.
+    with naming(path), open(path, "r+b") as file:
         file.write(json.dumps(asdict(holder), ensure_ascii=True).ljust(_NOTE_BYTES).encode())

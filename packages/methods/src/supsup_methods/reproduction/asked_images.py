@@ -6,7 +6,8 @@ are asked by the second image of each batch, by the third, and so on.
 """
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -22,6 +23,12 @@ from supsup_methods.runs import Run, open_run
 
 _RECIPES = {25: "table8-supsup-s25-h", 100: "table3-supsup-h"}
 _IMAGES = 16  # the last of a test set's batches has no more
+_TOLD: Mapping[str, Callable[[Sequence[float]], float]] = {
+    "the first image": itemgetter(0),
+    f"one of {_IMAGES}, mean": statistics.fmean,
+    f"the worst of {_IMAGES}": min,
+    f"the best of {_IMAGES}": max,
+}
 
 
 def asked_images(bench: Bench) -> Findings:
@@ -33,10 +40,10 @@ def asked_images(bench: Bench) -> Findings:
         found = list(bench.each_seed(shortened(RECIPES[name], bench)))
         runs += found
         by_seed = [accuracy_by_image(open_run(run.path, bench.device)) for run in found]
-        for what, of in (("the first image", lambda each: each[0]), (f"one of {_IMAGES}, mean", statistics.fmean)):
-            rows.append(_row(outputs, f"asked by {what}", [of(each) for each in by_seed]))
-        for what, of in (("worst", min), ("best", max)):
-            rows.append(_row(outputs, f"asked by the {what} of {_IMAGES}", [of(each) for each in by_seed]))
+        rows += [
+            Row(f"s = {outputs}, asked by {what}: accuracy", tuple(100 * of(each) for each in by_seed))
+            for what, of in _TOLD.items()
+        ]
         for run, accuracies in zip(found, by_seed, strict=True):
             lines += [
                 {"outputs": outputs, "seed": run.recipe().seed, "image": number, "accuracy": accuracy}
@@ -67,7 +74,3 @@ def _right(run: Run, bank: MaskBank, task: Task) -> list[float]:
         right = [(run.network(batch.images, weights).argmax(dim=-1) == batch.labels).sum() for batch in batches]
     found = (guessed == task.index).double() @ torch.stack(right).double()
     return (found / sum(map(len, batches))).tolist()
-
-
-def _row(outputs: int, what: str, accuracies: Sequence[float]) -> Row:
-    return Row(f"s = {outputs}, {what}: accuracy", tuple(100 * accuracy for accuracy in accuracies))

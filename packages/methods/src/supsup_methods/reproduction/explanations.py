@@ -4,9 +4,8 @@ from collections.abc import Mapping
 
 EXPLANATIONS: Mapping[tuple[str, str], str] = {
     ("table6", "SupSup, GNu, H, Binary, full batch"): (
-        "55 of the 2,844 test batches are given to another task, all but one of them to one turned by 10 or 20 degrees more or "
-        "less, whose own outputs are often surer; GNu counts all images of such a batch as wrong. The twelve tasks whose "
-        "batches were all found reach 96.25 %."
+        "55 of the run's 2,844 test batches are given to another task, all but one of them to one turned by 10 or 20 degrees "
+        "more or less; GNu counts all images of such a batch as wrong. Twelve tasks have no such batch; they reach 96.25 %."
     ),
     ("table7", "BatchE full batch, GNu"): (
         "Nearly all batches are given to task 0, which the weights were trained on. Neither blending r and s apart nor G mends "
