@@ -32,6 +32,13 @@ def asked(monkeypatch, capsys, *argv):
         (("figure99",), "target figure99: not known; there are: figure7"),
         (("figure7", "--seeds", "0"), "--seeds 0: it should be 1 to 10000"),
         (("figure7", "--seeds", "x"), "--seeds x: it should be a whole number"),
+        (
+            ("figure7", "--rows", "PSP"),
+            "--rows PSP: figure7 has no rows to choose from; leave it out, or ask for table2, ",
+        ),
+        (("table3", "figure3", "--rows", "PSP"), "--rows PSP: figure3 has no rows to choose from"),
+        (("table3", "--rows", " "), "--rows ' ': rows are named by letters or digits; give some of a row's name"),
+        (("table3", "--rows", "PSR"), "--rows PSR: no row's name holds this; the rows are: SupSup, GNu, H, s = 100; "),
         (("figure7", "--device", "tpu"), "--device tpu: not a device"),
         (("figure7", "--out", "taken"), "--out taken: it is a file; choose another folder"),
         (("figure7", "--data-root", "nowhere/at/all/\0"), "error: "),
@@ -91,6 +98,22 @@ def test_a_figure_measures_and_records_its_tables_once_and_is_drawn_from_them(mo
     assert asked(monkeypatch, capsys, "figure3", "--quick", "--out", "here")[0] == 0
     assert (records / "figure3-quick-left.html").exists()
     assert (records / "table3-quick.json").exists()
+
+
+def test_some_rows_are_recorded_by_themselves(monkeypatch, capsys, tmp_path):
+    def measure(bench):
+        figure = go.Figure(go.Scatter(x=[1], y=[2]))
+        return Findings((Row(f"{bench.rows}, 10 tasks", (20.0,)),), {"accuracy": figure}, data="MNIST-5k", seconds=3.0)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BROWSER_PATH", "/nowhere/chromium")
+    monkeypatch.setattr(targets, "TARGETS", {"table3": targets.Target("about", measure, 1, has_rows=True)})
+    for rows in ((), ("--rows", "PSP"), ("--rows", "Upper Bound", "--quick")):
+        assert asked(monkeypatch, capsys, "table3", *rows, "--out", "here")[0] == 0
+    assert sorted(path.name for path in (tmp_path / "here" / "records").iterdir()) == [
+        "table3-accuracy.html", "table3-psp-accuracy.html", "table3-psp.json", "table3-upper-bound-quick-accuracy.html",
+        "table3-upper-bound-quick.json", "table3.json",
+    ]  # fmt: skip
 
 
 def test_images_are_written_beside_the_pages_where_there_is_a_chromium(monkeypatch, capsys, tmp_path):

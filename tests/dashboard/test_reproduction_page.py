@@ -19,9 +19,9 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def recorded(here, target, *rows, quick=False):
+def recorded(here, target, *rows, quick=False, chosen=None):
     findings = Findings(tuple(rows), seconds=7200.0, machine="two cores", data="MNIST")
-    return write_findings(here / "reproduction" / "records", target, findings, quick=quick)[0]
+    return write_findings(here / "reproduction" / "records", target, findings, quick=quick, rows=chosen)[0]
 
 
 def reproduction_page():
@@ -121,6 +121,23 @@ def test_measuring_adds_one_job_with_the_command_that_is_shown(here):
     assert len(queue().jobs()) == 1
     page.button(key=f"stop-reproduction-{job.number}").click().run()
     assert queue().jobs()[0].state == "cancelled"
+
+
+def test_rows_can_be_measured_alone_and_stand_beside_those_of_other_records(here):
+    recorded(here, "table3", Row(f"{LABEL}, 10 tasks", (93.0,), paper_value=93.65, tolerance=0.5))
+    recorded(here, "table3", Row("PSP, GG, 10 tasks", (94.0,), paper_value=94.8, tolerance=2.0), chosen="PSP")
+    page = opened()
+    assert [metric.value for metric in page.metric] == ["1", "1", "226", "228", "4.0"]
+    chosen(page, "table3")
+    captions = [caption.value for caption in page.caption]
+    assert any(caption.startswith("PSP, GG. Measured ") for caption in captions)
+    assert any(caption.startswith(f"{LABEL}. Measured ") for caption in captions)
+    page.text_input(key="reproduction-rows").input(" PSP ").run()
+    assert page.code[0].value.endswith("--rows PSP")
+    page.button(key="measure").click().run()
+    assert queue().jobs()[0].command[-2:] == ("--rows", "PSP")
+    chosen(page, "figure7")
+    assert not page.text_input, "it has no rows"
 
 
 def test_the_end_of_the_log_of_a_job_is_shown(here):

@@ -62,13 +62,40 @@ def test_an_entry_has_all_that_its_record_has(tmp_path):
     assert (entry.ours, entry.mean, entry.std) == ((93.0, 95.0), 94.0, pytest.approx(2**0.5))
     assert (entry.difference, entry.status, entry.unit) == (pytest.approx(0.35), "reproduced", "%")
     assert (record.hours, record.machine, record.data, record.quick) == (2.0, "two cores", "MNIST", False)
-    assert (section.record, section.counts["not run"]) == (record, len(section.entries) - 1)
+    assert (section.records, section.counts["not run"]) == ((record,), len(section.entries) - 1)
+
+
+def test_a_target_measured_row_by_row_has_the_newest_of_each_number(tmp_path):
+    first, second = "SupSup, GNu, H, s = 100, 10 tasks", "PSP, GG, 10 tasks"
+    whole = recorded(tmp_path, "table3", Row(first, (93.0,)), Row(second, (90.0,)), Row("PSP, GG, 50 tasks", (89.0,)))
+    whole = dataclasses.replace(whole, written="2026-01-01T00:00:00+00:00", tables={"more": [{"a": 1}]})
+    alone = recorded(tmp_path, "table3", Row(second, (94.0,)))
+    alone = dataclasses.replace(alone, written="2026-01-02T00:00:00+00:00", seeds=(7,))
+    for records in ([whole, alone], [alone, whole]):
+        (section,) = [section for section in ledger_of(records).sections if section.name == "table3"]
+        assert [entry.mean for entry in section.entries if entry.ours] == [93.0, 94.0, 89.0]
+        assert section.records == (whole, alone)
+        assert (section.hours, section.measured, section.table("more")) == (4.0, "2026-01-02", [{"a": 1}])
+        assert section.rows_of(whole) == ["SupSup, GNu, H, s = 100", "PSP, GG"], (
+            "one of its numbers is still the newest"
+        )
+        assert section.rows_of(alone) == ["PSP, GG"]
+    newer = dataclasses.replace(whole, written="2026-01-03T00:00:00+00:00")
+    assert next(each for each in ledger_of([alone, newer]).sections if each.records).records == (newer,)
+
+
+def test_records_of_some_rows_have_names_of_their_own(tmp_path):
+    names = [
+        write_findings(tmp_path, "table2", Findings(()), quick=quick, rows=rows)[0].name
+        for rows, quick in ((None, False), ("SupSup, c = 1", False), ("BatchE - Rand W", True))
+    ]
+    assert names == ["table2.json", "table2-supsup-c-1.json", "table2-batche-rand-w-quick.json"]
 
 
 def test_quick_records_are_read_and_are_not_in_the_ledger(tmp_path):
     record = recorded(tmp_path, "table3", Row("SupSup, GNu, H, s = 100, 2 tasks", (50.0,)), quick=True)
-    assert section_of(dataclasses.replace(record, quick=False)).record is not None
-    assert all(section.record is None for section in ledger_of([record]).sections)
+    assert section_of(dataclasses.replace(record, quick=False)).records
+    assert not any(section.records for section in ledger_of([record]).sections)
     assert [entry.mean for entry in record_entries(record)] == [50.0]
 
 
@@ -87,7 +114,7 @@ def test_every_committed_record_has_a_figure_that_is_drawn_again():
     assert records
     for section in ledger_of(records).sections:
         drawn = drawings(section)
-        assert bool(drawn) == (section.record is not None)
+        assert bool(drawn) == bool(section.records)
         assert len({each.name for each in drawn}) == len(drawn)
         for each in drawn:
             assert len(each.rows)

@@ -14,9 +14,9 @@ from supsup_methods.reproduction.report import MARK, report, stale, write_report
 ROOT = Path(__file__).parents[2]
 
 
-def recorded(folder, target, *rows, quick=False):
+def recorded(folder, target, *rows, quick=False, chosen=None):
     found = Findings(tuple(rows), seconds=7200.0, machine="two cores", data="MNIST")
-    write_findings(folder / RECORDS, target, found, quick=quick)
+    write_findings(folder / RECORDS, target, found, quick=quick, rows=chosen)
 
 
 def cells(text, label):
@@ -49,6 +49,15 @@ def test_a_record_fills_its_row_and_says_how_far_off_it_is(tmp_path):
     assert verdict[2:5] == ["-0.15 reproduced", "-3.68 deviates", "not run"]
     assert f"**1 reproduced, 1 deviate, {len(paper_numbers()) - 2} not run**" in text
     assert re.search(r"^\| table3 \| 1 \| 1 \| 28 \| 2\.0 \| \d{4}-\d\d-\d\d \|$", text, flags=re.MULTILINE)
+
+
+def test_it_says_where_each_row_comes_from_where_they_were_measured_apart(tmp_path):
+    commit = r"commit ([0-9a-f]{12}\+?|unknown)\."
+    recorded(tmp_path, "table3", Row("PSP, GG, 10 tasks", (94.0,)), Row("PSP, GG, 50 tasks", (94.0,)))
+    assert re.search(rf"^MNIST, two cores, {commit}$", report(tmp_path, tmp_path), flags=re.MULTILINE)
+    recorded(tmp_path, "table3", Row("BatchE, GG, 10 tasks", (94.0,)), chosen="BatchE")
+    for row in ("PSP, GG", "BatchE, GG"):
+        assert re.search(rf"^- {row}: MNIST, two cores, {commit}$", report(tmp_path, tmp_path), flags=re.MULTILINE)
 
 
 def test_a_target_that_the_paper_has_no_numbers_of_is_listed_behind_the_tables(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from supsup_methods.byte_accounts import mask_account
 from supsup_methods.data_assembly import load_dataset
+from supsup_methods.errors import UsageError
 from supsup_methods.recipes import RECIPES
 from supsup_methods.reporting.table_figures import accuracy_against_bytes
 from supsup_methods.reproduction import figure11_right, table2
@@ -46,6 +47,14 @@ def test_every_row_of_the_paper_is_measured_on_both_data_and_in_its_order():
             for name in RECIPES
             if name.startswith(f"{prefix}-") and "figure11" not in name
         }
+
+
+def test_rows_that_are_asked_for_are_measured_alone(bench):
+    found = table2.measure_table2("tiny", replace(bench, rows="SupSup, c = 1"))
+    assert [row.what for row in found.rows] == ["SupSup, c = 1: accuracy", "SupSup, c = 1: bytes"]
+    assert [run["recipe"] for run in found.runs] == ["tiny-supsup-c1-quick"]
+    with pytest.raises(UsageError, match=r"--rows PSP: no row's name holds this"):
+        figure11_right.measure_figure11_right("tiny-figure11-right", replace(bench, rows="PSP"))
 
 
 def test_accuracy_and_bytes_stand_beside_the_papers_and_other_data_reproduces_nothing(bench, monkeypatch):

@@ -117,6 +117,22 @@ def test_a_table_sets_ours_beside_the_papers_and_runs_rows_of_the_same_masks_onc
     assert len(found.figures["accuracy"].data) == 4
 
 
+def test_rows_that_are_asked_for_are_measured_alone(bench, monkeypatch):
+    bench, carried, _ = bench
+    monkeypatch.setitem(tables.RECIPES, TINY.name, TINY)
+    rows = [tables.TableRow(label, TINY.name, {}) for label in ("PSP, c = 1", "PSP, c = 16", "BatchE, GG")]
+    for text, chosen in (("psp", rows[:2]), ("C = 1", rows[:2]), ("psp, c = 1", rows[:1]), (None, rows)):
+        assert replace(bench, rows=text).chosen(rows) == chosen
+    with pytest.raises(
+        UsageError, match=r"--rows PSR: no row's name holds this; .* PSP, c = 1; PSP, c = 16; BatchE, GG$"
+    ):
+        replace(bench, rows="PSR").chosen(rows)
+    monkeypatch.setitem(tables.ROWS, "3", (tables.TableRow("PSP, GG", "table3-psp", {}), rows[2]))
+    found = tables.measure_table("3", replace(bench, seeds=1, rows="BatchE"))
+    assert carried == [(TINY.name, 0)]
+    assert [row.what for row in found.rows] == ["BatchE, GG, 2 tasks", "BatchE, GG, 3 tasks"]
+
+
 def test_fewer_tasks_are_another_run_with_a_name_that_says_so(bench, monkeypatch):
     bench, carried, _ = bench
     monkeypatch.setitem(tables.RECIPES, TINY.name, TINY)

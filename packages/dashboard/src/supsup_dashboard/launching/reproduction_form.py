@@ -52,7 +52,15 @@ def show_launch(target: str) -> None:
     if root is None and not quick and (chosen in FIGURES or TARGETS[chosen].learns):
         st.warning(f"The paper's numbers need full data: {HOW_TO_NAME_IT}, or measure the small version.")
         return
-    command = reproduce_command(chosen, device=device, seeds=seeds, quick=quick, root=root)
+    rows = ""
+    if chosen in TARGETS and TARGETS[chosen].has_rows:
+        rows = st.text_input(
+            "Rows",
+            placeholder="all",
+            help="Text in the names of the rows to measure. They are recorded beside those that were measured before.",
+            key="reproduction-rows",
+        ).strip()
+    command = reproduce_command(chosen, device=device, seeds=seeds, quick=quick, root=root, rows=rows or None)
     st.markdown("The same in a terminal:")
     st.code(as_typed(command), language="bash")
     if st.button("Measure", type="primary", icon=":material/play_arrow:", key="measure"):
@@ -62,7 +70,7 @@ def show_launch(target: str) -> None:
 
 
 def reproduce_command(
-    target: str, *, device: str, seeds: int | None, quick: bool, root: Path | None
+    target: str, *, device: str, seeds: int | None, quick: bool, root: Path | None, rows: str | None = None
 ) -> tuple[str, ...]:
     """Return the command that measures a target.
 
@@ -72,10 +80,12 @@ def reproduce_command(
         seeds: how many; None for as many as the paper has.
         quick: whether the small version is asked for.
         root: of full data; None for the digits that ship with a dependency.
+        rows: text in the names of those that are asked for; None for all.
     """
     command = [_COMMAND, target, "--device", device, "--out", str(REPRODUCTION)]
     command += [] if root is None else ["--data-root", str(root)]
     command += [] if seeds is None else ["--seeds", str(seeds)]
+    command += [] if rows is None else ["--rows", rows]
     return (*command, "--quick") if quick else tuple(command)
 
 

@@ -1,6 +1,6 @@
 """Every table and figure of the paper, ours beside theirs, from the records under reproduction/; what is missing, launched."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -72,7 +72,7 @@ def _described(name: str) -> str:
 
 def _show_totals(ledger: Ledger) -> None:
     counts = ledger.counts
-    hours = sum(section.record.hours for section in ledger.sections if section.record is not None)
+    hours = sum(section.hours for section in ledger.sections)
     values = {
         "Reproduced": f"{counts['reproduced']}",
         "Deviate": f"{counts['deviates']}",
@@ -94,20 +94,25 @@ def _show_totals(ledger: Ledger) -> None:
 
 def _total(section: Section) -> dict[str, object]:
     """Return a line of the table of targets."""
-    counts, record = section.counts, section.record
+    counts, records = section.counts, section.records
+    seeds = {seed for record in records for seed in record.seeds}
     compared = counts.total() > 0
     return {
         "target": section.name,
         "reproduced": counts["reproduced"] if compared else None,
         "deviate": counts["deviates"] if compared else None,
         "not run": counts["not run"] if compared else None,
-        "measured": None if record is None else record.written[:10],
-        "seeds": None if record is None else len(record.seeds) or None,
-        "hours of runs": None if record is None else record.hours,
-        "data": None if record is None else record.data,
-        "machine": None if record is None else record.machine,
-        "commit": None if record is None else record.commit,
+        "measured": section.measured or None,
+        "seeds": len(seeds) or None,
+        "hours of runs": section.hours if records else None,
+        "data": _each(record.data for record in records),
+        "machine": _each(record.machine for record in records),
+        "commit": _each(record.commit for record in records),
     }
+
+
+def _each(values: Iterable[str | None]) -> str | None:
+    return ", ".join(dict.fromkeys(value for value in values if value)) or None
 
 
 def _show_chosen(chosen: str, sections: dict[str, Section], quick: Sequence[Record]) -> None:
@@ -125,16 +130,17 @@ def _show_chosen(chosen: str, sections: dict[str, Section], quick: Sequence[Reco
         for record in quick:
             if record.target == name:
                 with st.expander(
-                    "The small version (--quick), whose numbers are not the paper's", expanded=not section.record
+                    "The small version (--quick), whose numbers are not the paper's", expanded=not section.records
                 ):
-                    _show_section(Section(name, record_entries(record), record=record), "-quick")
+                    _show_section(Section(name, record_entries(record), records=(record,)), "-quick")
 
 
 def _show_section(section: Section, suffix: str = "") -> None:
-    if section.record is None:
+    if not section.records:
         st.info("Not run yet. The form below measures it." if section.name in TARGETS else "Not run yet.")
-    else:
-        _show_provenance(section.record)
+    for record in section.records:
+        rows = "" if len(section.records) == 1 else f"{'; '.join(section.rows_of(record))}. "
+        _show_provenance(record, rows)
     for drawing in drawings(section):
         show_chart(drawing.figure, drawing.rows, f"{section.name}{suffix}-{drawing.name}", drawing.about)
     if section.entries:
@@ -143,10 +149,10 @@ def _show_section(section: Section, suffix: str = "") -> None:
         st.markdown(f"- {note}")
 
 
-def _show_provenance(record: Record) -> None:
+def _show_provenance(record: Record, rows: str) -> None:
     seeds = f"seeds {', '.join(map(str, record.seeds))}" if record.seeds else "seeds not told"
     st.caption(
-        f"Measured {record.written[:10]}; {seeds}; {record.data}; {record.machine}; commit {record.commit or 'unknown'}; "
+        f"{rows}Measured {record.written[:10]}; {seeds}; {record.data}; {record.machine}; commit {record.commit or 'unknown'}; "
         f"{record.hours:.2f} hours of runs."
     )
 

@@ -1,5 +1,6 @@
 """What `supsup-reproduce` is asked for, and how it answers."""
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ class Request:
     """Tasks that each run of a table learns at most; without it, as many as the paper has."""
     epochs: int | None = None
     """Passes over a task's images at most, in runs that count them (Table 2); without it, as many as the paper has."""
+    rows: str | None = None
+    """Measure only those rows of a table whose names hold this text, and record them by themselves."""
     device: str = "auto"
     """auto (a GPU if there is one), cpu, cuda, or cuda:N."""
     data_root: Path | None = None
@@ -83,9 +86,22 @@ def parse_request(argv: list[str]) -> Request:
         raise UsageError(f"--tasks {request.tasks}: at least one task is learned; choose 1 or more")
     if request.epochs is not None and request.epochs < 1:
         raise UsageError(f"--epochs {request.epochs}: images are seen at least once; choose 1 or more")
+    if request.rows is not None:
+        _check_rows(request, [name for name, target in TARGETS.items() if target.has_rows])
     if request.out.exists() and not request.out.is_dir():
         raise UsageError(f"--out {request.out}: it is a file; choose another folder")
     return request
+
+
+def _check_rows(request: Request, with_rows: Sequence[str]) -> None:
+    """Raise UsageError if no rows can be chosen so."""
+    if not re.search("[a-z0-9]", (request.rows or "").casefold()):
+        raise UsageError(f"--rows {request.rows!r}: rows are named by letters or digits; give some of a row's name")
+    for target in request.targets:
+        if target not in with_rows:
+            raise UsageError(
+                f"--rows {request.rows}: {target} has no rows to choose from; leave it out, or ask for {', '.join(with_rows)}"
+            )
 
 
 def reproduce(request: Request, command: str) -> None:
@@ -118,7 +134,7 @@ def reproduce(request: Request, command: str) -> None:
 
 def _measure(request: Request, console: Console) -> None:
     """Measure each target, and those of the panels of each figure."""
-    from supsup_methods.reproduction.findings import figure_stems, write_findings, write_pages
+    from supsup_methods.reproduction.findings import figure_stems, record_stem, write_findings, write_pages
     from supsup_methods.reproduction.ledger import RECORDS
     from supsup_methods.reproduction.targets import FIGURES
 
@@ -128,12 +144,13 @@ def _measure(request: Request, console: Console) -> None:
         for part in panels.values():
             if part not in found:
                 found[part] = _findings(part, request, console)
-                written = write_findings(folder, part, found[part], quick=request.quick)
-                drawn |= figure_stems(folder, part, found[part].figures, quick=request.quick)
+                written = write_findings(folder, part, found[part], quick=request.quick, rows=request.rows)
+                stem = record_stem(folder, part, quick=request.quick, rows=request.rows)
+                drawn |= figure_stems(stem, found[part].figures)
                 _tell(console, written)
         if name in FIGURES:
             parts = {panel: next(iter(found[part].figures.values())) for panel, part in panels.items()}
-            stems = figure_stems(folder, name, parts, quick=request.quick)
+            stems = figure_stems(record_stem(folder, name, quick=request.quick), parts)
             drawn |= stems
             _tell(console, write_pages(stems))
             for panel, why in FIGURES[name].unmeasured.items():
@@ -200,6 +217,7 @@ def _bench(request: Request, target: Any, console: Console) -> Any:
         partial(_say, console),
         request.tasks,
         request.epochs,
+        request.rows,
     )
 
 

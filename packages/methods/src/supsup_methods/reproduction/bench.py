@@ -1,9 +1,9 @@
 """Where targets get their runs from: a folder of them, in which what is there is not run again."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
 from supsup_methods.errors import UsageError
 from supsup_methods.experiment import Recipe, Stream
@@ -11,6 +11,14 @@ from supsup_methods.run_folder import RunFolder
 
 CarryOut: TypeAlias = Callable[[Recipe, Path], None]
 """Runs a recipe in a folder, or goes on with the run there, to its end."""
+
+
+class _Labelled(Protocol):
+    @property
+    def label(self) -> str: ...
+
+
+AnyRow = TypeVar("AnyRow", bound=_Labelled)
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,7 @@ class Bench:
         say: tells one line of progress.
         tasks: learned in each run at most; None for as many as the recipe has.
         epochs: of each task at most, where a recipe counts them; None for as many as it has.
+        rows: what the names of the rows that are asked for hold, in small or capital letters; None for all rows.
     """
 
     runs: Path
@@ -40,6 +49,23 @@ class Bench:
     say: Callable[[str], None]
     tasks: int | None = None
     epochs: int | None = None
+    rows: str | None = None
+
+    def chosen(self, rows: Sequence[AnyRow]) -> list[AnyRow]:
+        """Return those rows that are asked for: the one of that very name, or else all whose names hold the text.
+
+        Raises:
+            UsageError: no row's name does.
+        """
+        if self.rows is None:
+            return list(rows)
+        text = self.rows.casefold()
+        named = [row for row in rows if row.label.casefold() == text]
+        found = named or [row for row in rows if text in row.label.casefold()]
+        if not found:
+            labels = "; ".join(row.label for row in rows)
+            raise UsageError(f"--rows {self.rows}: no row's name holds this; the rows are: {labels}")
+        return found
 
     def each_seed(self, recipe: Recipe) -> Iterator[RunFolder]:
         """Yield a run of the recipe for each seed, having run what is missing.

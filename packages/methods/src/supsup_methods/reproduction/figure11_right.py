@@ -14,6 +14,9 @@ def measure_figure11_right(prefix: str, bench: Bench) -> Findings:
     Args:
         prefix: of the recipes: figure11-right for CIFAR-100, tiny-figure11-right for Tiny-ImageNet-32.
         bench: to work with.
+
+    Raises:
+        UsageError: rows are asked for, and no name holds that text.
     """
     return measure_rows(_rows(), prefix, bench, comparable=False)
 

@@ -1,6 +1,7 @@
 """What a target found: rows of ours beside the paper's, figures, and the record of both."""
 
 import json
+import re
 import statistics
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -84,22 +85,38 @@ def findings_of(
     return Findings(tuple(rows), figures, tables or {}, tuple(runs), seconds, runs[0]["machine"], runs[0]["data"])
 
 
-def write_findings(folder: Path, target: str, findings: Findings, *, quick: bool) -> list[Path]:
-    """Write the record of a target and its figures, and return where they are."""
+def write_findings(
+    folder: Path, target: str, findings: Findings, *, quick: bool, rows: str | None = None
+) -> list[Path]:
+    """Write the record of a target and its figures, and return where they are.
+
+    Args:
+        folder: of records.
+        target: its name.
+        findings: what it found.
+        quick: whether this is the small version.
+        rows: what the rows were chosen by, where not all were measured.
+    """
     make_folder(folder)
-    record = record_stem(folder, target, quick=quick).with_suffix(".json")
+    stem = record_stem(folder, target, quick=quick, rows=rows)
+    record = stem.with_name(f"{stem.name}.json")
     replace_file(record, (json.dumps(_record(target, findings, quick), indent=1) + "\n").encode())
-    return [record, *write_pages(figure_stems(folder, target, findings.figures, quick=quick))]
+    return [record, *write_pages(figure_stems(stem, findings.figures))]
 
 
-def record_stem(folder: Path, target: str, *, quick: bool) -> Path:
-    """Return where a target's record is, without the file's ending."""
-    return folder / (f"{target}-quick" if quick else target)
+def record_stem(folder: Path, target: str, *, quick: bool, rows: str | None = None) -> Path:
+    """Return where the record of a target, or of some of its rows, is, without the file's ending."""
+    words = [target, *re.findall(r"[a-z0-9]+", (rows or "").casefold()), *(("quick",) if quick else ())]
+    return folder / "-".join(words)
 
 
-def figure_stems(folder: Path, target: str, figures: Mapping[str, go.Figure], *, quick: bool) -> dict[Path, go.Figure]:
-    """Return a target's figures by where they are, without the files' endings."""
-    stem = record_stem(folder, target, quick=quick)
+def figure_stems(stem: Path, figures: Mapping[str, go.Figure]) -> dict[Path, go.Figure]:
+    """Return the figures of a record, or of a figure's panels, by where they are, without the files' endings.
+
+    Args:
+        stem: of the record, without the file's ending.
+        figures: by their names.
+    """
     return {stem.with_name(f"{stem.name}-{name}"): figure for name, figure in figures.items()}
 
 

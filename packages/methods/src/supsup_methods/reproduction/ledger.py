@@ -1,7 +1,7 @@
 """The ledger: every number of the paper beside ours, read from the records alone. REPRODUCTION.md and the dashboard show it."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,13 +103,33 @@ class Section:
         name: of the target.
         entries: its numbers, those of the paper first and in its order.
         notes: explanations.
-        record: where ours come from; None where it is not run.
+        records: where ours come from, in the order in which they were written; none where it is not run.
     """
 
     name: str
     entries: tuple[Entry, ...]
     notes: tuple[str, ...] = ()
-    record: Record | None = None
+    records: tuple[Record, ...] = ()
+
+    @property
+    def hours(self) -> float:
+        """Of runs."""
+        return sum(record.hours for record in self.records)
+
+    @property
+    def measured(self) -> str:
+        """The day of the last record, as ISO 8601 has it; nothing where there is none."""
+        return self.records[-1].written[:10] if self.records else ""
+
+    def table(self, name: str) -> Sequence[Mapping[str, Any]]:
+        """Return a table of the newest record that has it, or nothing."""
+        return next((record.tables[name] for record in reversed(self.records) if name in record.tables), ())
+
+    def rows_of(self, record: Record) -> list[str]:
+        """Return the rows, or the numbers that stand in none, that come from a record."""
+        newest = _newest(self.records)
+        ours = (entry for entry in self.entries if entry.ours and newest[entry.what] is record)
+        return list(dict.fromkeys(entry.row or entry.what for entry in ours))
 
     @property
     def counts(self) -> Counter[Status]:
@@ -132,10 +152,16 @@ class Ledger:
 
 
 def ledger_of(records: Sequence[Record]) -> Ledger:
-    """Return the ledger over records; those of quick versions are left out."""
-    found = {record.target: record for record in records if not record.quick}
-    names = (_TABLE_2, *_TABLES, *(name for name in found if name not in (_TABLE_2, *_TABLES)))
-    return Ledger(tuple(_section(name, found.get(name)) for name in names), tuple(_without_target()))
+    """Return the ledger over records; those of quick versions are left out.
+
+    A target may have several, of some of its rows each. Where two hold the same number, that of the newer one counts.
+    """
+    found: defaultdict[str, list[Record]] = defaultdict(list)
+    for record in sorted(records, key=lambda record: record.written):
+        if not record.quick:
+            found[record.target].append(record)
+    names = (_TABLE_2, *_TABLES, *(name for name in sorted(found) if name not in (_TABLE_2, *_TABLES)))
+    return Ledger(tuple(_section(name, found.get(name, ())) for name in names), tuple(_without_target()))
 
 
 def read_records(folder: Path) -> Iterator[Record | UsageError]:
@@ -181,8 +207,10 @@ def record_entries(record: Record) -> tuple[Entry, ...]:
     return tuple(_entry(what, None, row) for what, row in record.rows.items())
 
 
-def _section(name: str, record: Record | None) -> Section:
-    measured = {} if record is None else dict(record.rows)
+def _section(name: str, records: Sequence[Record]) -> Section:
+    newest = _newest(records)
+    used = tuple(record for record in records if record in newest.values())
+    measured = {what: record.rows[what] for what, record in newest.items()}
     entries = [
         _entry(what, number, measured.pop(what, None), row, number.tasks if row else 0)
         for what, number, row in _expected(name)
@@ -192,7 +220,12 @@ def _section(name: str, record: Record | None) -> Section:
     notes = tuple(
         f"{label}: {EXPLANATIONS[name, label]}" for label in sorted(deviating) if (name, label) in EXPLANATIONS
     )
-    return Section(name, tuple(entries), notes, record)
+    return Section(name, tuple(entries), notes, used)
+
+
+def _newest(records: Sequence[Record]) -> dict[str, Record]:
+    """Return the last of some records that holds each number."""
+    return {what: record for record in records for what in record.rows}
 
 
 def _expected(name: str) -> Iterator[tuple[str, PaperNumber, str]]:

@@ -114,7 +114,7 @@ def _epsilon(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]:
 
 
 def _distances(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]:
-    rows = pd.DataFrame([] if section.record is None else section.record.tables.get(DISTANCES, ()))
+    rows = pd.DataFrame(section.table(DISTANCES))
     if len(rows):
         about = (
             "Units in which the recovered mask differs from the right one, against the step, by layer, as in the paper."
@@ -137,7 +137,7 @@ def _recovered(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]
 
 
 def _recalls(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]:
-    rows = pd.DataFrame([] if section.record is None else section.record.tables.get("recalled", ()))
+    rows = pd.DataFrame(section.table("recalled"))
     if len(rows):
         about = "Share of stored masks that are recalled exactly, against how many are stored for each unit."
         yield Drawing("recall", about, recall_against_stored(rows), rows)
@@ -145,7 +145,7 @@ def _recalls(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]:
 
 
 def _overheads(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]:
-    lines = () if section.record is None else section.record.tables.get(WAYS, ())
+    lines = section.table(WAYS)
     if lines:
         rows = overheads(lines)
         about = "What masks add to a plain forward pass, in percent of it, with quartiles of all rounds; the paper's in grey."

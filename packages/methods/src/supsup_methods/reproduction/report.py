@@ -100,11 +100,10 @@ def _totals(sections: Sequence[Section]) -> Iterator[str]:
     yield "| target | reproduced | deviate | not run | hours of runs | measured |"
     yield "|---|---|---|---|---|---|"
     for section in sections:
-        counts, record = section.counts, section.record
-        hours, when = ("", "") if record is None else (f"{record.hours:.1f}", record.written[:10])
+        counts, hours = section.counts, f"{section.hours:.1f}" if section.records else ""
         shown = (counts["reproduced"], counts["deviates"], counts["not run"])
         cells = " | ".join(str(count) if any(shown) else "" for count in shown)
-        yield f"| {section.name} | {cells} | {hours} | {when} |"
+        yield f"| {section.name} | {cells} | {hours} | {section.measured} |"
     yield ""
 
 
@@ -112,16 +111,21 @@ def _section(section: Section, figures: str) -> Iterator[str]:
     if not section.entries:
         return
     yield from (f"## {section.name}", "")
-    record = section.record
-    if record is not None:
-        yield f"{record.data}, {record.machine}, commit {record.commit or 'unknown'}."
-        yield ""
+    if section.records:
+        yield from (*_sources(section), "")
     yield from _curves([entry for entry in section.entries if entry.row])
     yield from _list([entry for entry in section.entries if not entry.row])
     for note in section.notes:
         yield from (f"- {note}", "")
     for drawing in shown(section):
         yield from (f"![{drawing.about}]({figures}/{file_name(section, drawing)})", "")
+
+
+def _sources(section: Section) -> Iterator[str]:
+    """Yield where the numbers come from, by their rows where from several places."""
+    for record in section.records:
+        source = f"{record.data}, {record.machine}, commit {record.commit or 'unknown'}."
+        yield source if len(section.records) == 1 else f"- {'; '.join(section.rows_of(record))}: {source}"
 
 
 def _curves(entries: Sequence[Entry]) -> Iterator[str]:

@@ -40,28 +40,34 @@ class VisionRow:
 
 
 def measure_table2(prefix: str, bench: Bench) -> Findings:
-    """Measure all rows.
+    """Measure the rows.
 
     Args:
         prefix: of the recipes: table2 for CIFAR-100, tiny for Tiny-ImageNet-32.
         bench: to work with.
+
+    Raises:
+        UsageError: rows are asked for, and no name holds that text.
     """
     return measure_rows(_rows(), prefix, bench, comparable=prefix == "table2")
 
 
 def measure_rows(rows: Iterable[VisionRow], prefix: str, bench: Bench, *, comparable: bool) -> Findings:
-    """Measure the accuracy and the bytes of rows, and draw one against the other.
+    """Measure the accuracy and the bytes of those rows that are asked for, and draw one against the other.
 
     Args:
-        rows: to measure.
+        rows: to choose from.
         prefix: of the names of their recipes.
         bench: to work with.
         comparable: whether the paper's accuracies are of the same data.
+
+    Raises:
+        UsageError: rows are asked for, and no name holds that text.
     """
     found: list[Row] = []
     lines: list[dict[str, Any]] = []
     runs: list[RunFolder] = []
-    for row in rows:
+    for row in bench.chosen(list(rows)):
         seeds = list(bench.each_seed(sized(RECIPES[f"{prefix}-{row.suffix}"], bench)))
         runs += seeds
         accuracies = tuple(100 * run.summary()["checkpoints"][-1]["accuracy"] for run in seeds)

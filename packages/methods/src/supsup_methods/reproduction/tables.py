@@ -47,16 +47,19 @@ class TableRow:
 
 
 def measure_table(table: str, bench: Bench) -> Findings:
-    """Measure all rows of a table.
+    """Measure the rows of a table.
 
     Args:
         table: "3" to "9".
         bench: to work with.
+
+    Raises:
+        UsageError: rows are asked for, and no name holds that text.
     """
     rows: list[Row] = []
     lines: list[dict[str, Any]] = []
     runs: dict[str, list[RunFolder]] = {}
-    for row in ROWS[table]:
+    for row in bench.chosen(ROWS[table]):
         found = list(bench.each_seed(shortened(RECIPES[row.recipe], bench)))
         runs[row.recipe] = found
         by_seed = [_accuracies(row, run, bench) for run in found]

@@ -31,20 +31,25 @@ class Target:
     """Whether it can be measured with several."""
     learns: bool = True
     """Whether it learns from data."""
+    has_rows: bool = False
+    """Whether some of its rows can be measured alone."""
 
 
 TARGETS: Mapping[str, Target] = MappingProxyType(
     {
         "figure7": Target("HopSupSup: distance to the right mask during recovery", figure7, 20),
         "figure8": Target("HopSupSup: accuracy with the recovered and the right mask", figure8, 20),
-        "table2": Target("SplitCIFAR100, ResNet-18: accuracy and bytes", partial(measure_table2, "table2"), 5),
+        "table2": Target(
+            "SplitCIFAR100, ResNet-18: accuracy and bytes", partial(measure_table2, "table2"), 5, has_rows=True
+        ),
         "tiny-table2": Target(
             "Table 2 on Tiny-ImageNet-32, which is not the paper's data: accuracy and bytes",
             partial(measure_table2, "tiny"),
             1,
+            has_rows=True,
         ),
         **{
-            f"table{number}": Target(about, partial(measure_table, number), seeds)
+            f"table{number}": Target(about, partial(measure_table, number), seeds, has_rows=True)
             for number, about, seeds in (
                 ("3", "PermutedMNIST, LeNet 300-100, up to 250 tasks", 1),
                 ("4", "PermutedMNIST, FC 1024-1024, up to 250 tasks", 1),
@@ -58,12 +63,16 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
         "figure10": Target("ABatchE: accuracy by images a guess and objective", figure10, 1),
         "figure11-left": Target("RotatedMNIST: accuracy between One-Shot and Binary", figure11_left, 1),
         "figure11-right": Target(
-            "SplitCIFAR100: half of the epochs with Transfer", partial(measure_figure11_right, "figure11-right"), 1
+            "SplitCIFAR100: half of the epochs with Transfer",
+            partial(measure_figure11_right, "figure11-right"),
+            1,
+            has_rows=True,
         ),
         "tiny-figure11-right": Target(
             "Figure 11 right on Tiny-ImageNet-32, which is not the paper's data",
             partial(measure_figure11_right, "tiny-figure11-right"),
             1,
+            has_rows=True,
         ),
         "forward-cost": Target(
             "what a mask costs beside a forward pass of ResNet-50", forward_cost, 1, many_seeds=False, learns=False
