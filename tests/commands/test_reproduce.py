@@ -39,6 +39,15 @@ def asked(monkeypatch, capsys, *argv):
         (("table3", "figure3", "--rows", "PSP"), "--rows PSP: figure3 has no rows to choose from"),
         (("table3", "--rows", " "), "--rows ' ': rows are named by letters or digits; give some of a row's name"),
         (("table3", "--rows", "PSR"), "--rows PSR: no row's name holds this; the rows are: SupSup, GNu, H, s = 100; "),
+        (
+            ("table3", "--epochs", "5"),
+            "--epochs 5: not for table3; leave it out, or ask for table2, tiny-table2, figure11-right",
+        ),
+        (
+            ("figure3", "--precision", "bfloat16"),
+            "--precision bfloat16: not for figure3; leave it out, or ask for table2",
+        ),
+        (("table2", "--precision", "half"), "--precision half: "),
         (("figure7", "--device", "tpu"), "--device tpu: not a device"),
         (("figure7", "--out", "taken"), "--out taken: it is a file; choose another folder"),
         (("figure7", "--data-root", "nowhere/at/all/\0"), "error: "),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from supsup_methods.errors import UsageError
 from supsup_methods.recipes import RECIPES
-from supsup_methods.reproduction import table2
+from supsup_methods.reproduction import table2, vision_rows
 from supsup_methods.reproduction.figures_7_and_8 import DISTANCES
 from supsup_methods.reproduction.findings import Findings, Row, write_findings
 from supsup_methods.reproduction.ledger import Record, ledger_of, read_record, read_records, record_entries
@@ -40,7 +40,7 @@ def test_every_number_of_the_paper_is_in_the_ledger_once():
 
 def test_table_2_is_compared_where_it_was_measured_and_counted_once(tmp_path):
     first = next(iter(table2._rows()))
-    record = recorded(tmp_path, "table2", *table2._both(first, (77.0, 78.0), (65678.0, 65680.0), comparable=True))
+    record = recorded(tmp_path, "table2", *vision_rows._both(first, (77.0, 78.0), (65678.0, 65680.0), comparable=True))
     section = section_of(record)
     entry = section.entries[0]
     assert (entry.what, entry.paper_value, entry.mean, entry.seeds) == ("SupSup, c = 1: accuracy", 77.56, 77.5, 2)

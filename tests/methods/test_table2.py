@@ -8,7 +8,7 @@ from supsup_methods.data_assembly import load_dataset
 from supsup_methods.errors import UsageError
 from supsup_methods.recipes import RECIPES
 from supsup_methods.reporting.table_figures import accuracy_against_bytes
-from supsup_methods.reproduction import figure11_right, table2
+from supsup_methods.reproduction import figure11_right, table2, vision_rows
 from supsup_methods.reproduction.bench import Bench
 from supsup_methods.run_folder import RunFolder
 from supsup_methods.running import describe_environment, execute
@@ -51,8 +51,8 @@ def test_every_row_of_the_paper_is_measured_on_both_data_and_in_its_order():
 
 def test_rows_that_are_asked_for_are_measured_alone(bench):
     found = table2.measure_table2("tiny", replace(bench, rows="SupSup, c = 1"))
-    assert [row.what for row in found.rows] == ["SupSup, c = 1: accuracy", "SupSup, c = 1: bytes"]
-    assert [run["recipe"] for run in found.runs] == ["tiny-supsup-c1-quick"]
+    assert {row.what.partition(":")[0] for row in found.rows} == {"SupSup, c = 1"}
+    assert [run["recipe"] for run in found.runs] == ["tiny-supsup-c1-quick-float32-statistics"]
     with pytest.raises(UsageError, match=r"--rows PSP: no row's name holds this"):
         figure11_right.measure_figure11_right("tiny-figure11-right", replace(bench, rows="PSP"))
 
@@ -62,49 +62,79 @@ def test_accuracy_and_bytes_stand_beside_the_papers_and_other_data_reproduces_no
     rows = [row for row in table2._rows() if row.suffix in wanted]
     monkeypatch.setattr(table2, "_rows", lambda: iter(rows))
     found = table2.measure_table2("tiny", bench)
-    assert [row.what for row in found.rows] == [
-        f"{label}: {what}"
-        for label in ("SupSup, c = 1", "Upper Bound", "Lower Bound")
-        for what in ("accuracy", "bytes")
+    rows = {row.what: row for row in found.rows}
+    assert list(rows) == [
+        *(f"SupSup, c = 1: {what}" for what in ("accuracy", "bytes", "accuracy with statistics of 32 bits")),
+        *(f"{label}: {what}" for label in ("Upper Bound", "Lower Bound") for what in ("accuracy", "bytes")),
     ]
-    assert found.rows[0].paper == "77.56 on CIFAR-100"
+    assert rows["SupSup, c = 1: accuracy"].paper == "77.56 on CIFAR-100"
     assert {row.status for row in found.rows} == {""}
-    run = open_run(bench.runs / "tiny-supsup-c1-quick-seed-0")
+    run = open_run(bench.runs / "tiny-supsup-c1-quick-float32-statistics-seed-0")
+    assert run.bank.buffers.dtype == torch.float32
+    assert rows["SupSup, c = 1: accuracy with statistics of 32 bits"].ours == (100 * run.checkpoints[-1].accuracy,)
     ledger = mask_account(run.network, run.bank).coded[torch.float16]
-    assert found.rows[1].ours == (float(ledger.total - ledger.manifest),)
+    assert rows["SupSup, c = 1: bytes"].ours == (float(ledger.total - ledger.manifest),)
     weights, channels = run.network.num_bits, sum(entry.size for entry in run.network.task_buffers)
-    assert found.rows[3].ours == (float(4 * 2 * weights + 2 * 2 * 2 * channels),)
+    assert rows["Upper Bound: bytes"].ours == (float(4 * 2 * weights + 2 * 2 * 2 * channels),)
     assert len(found.figures["frontier"].data) == 3
+
+
+def test_masks_are_tested_with_statistics_of_16_bits_as_a_run_that_keeps_no_more(bench):
+    found = table2.measure_table2("tiny", replace(bench, rows="SupSup, c = 4"))
+    recipe = vision_rows.sized(RECIPES["tiny-supsup-c4"], bench).recipe
+    recipe = replace(recipe, name="narrow", method=replace(recipe.method, statistics="float16"))
+    (narrow,) = bench.each_seed(recipe)
+    assert open_run(narrow.path).bank.buffers.dtype == torch.float16
+    assert found.rows[0].ours == (100 * narrow.summary()["checkpoints"][-1]["accuracy"],)
 
 
 def test_on_the_papers_data_a_row_is_reproduced_where_it_is_near():
     row = next(iter(table2._rows()))
-    near, far = (table2._both(row, (value,), (1.0,), comparable=True)[0].status for value in (76.0, 75.0))
+    near, far = (vision_rows._both(row, (value,), (1.0,), comparable=True)[0].status for value in (76.0, 75.0))
     assert (near, far) == ("reproduced", "deviates")
 
 
-def test_fewer_tasks_and_epochs_are_other_runs_with_names_that_say_so(bench):
-    recipe, whole = RECIPES["table2-supsup-c4"], replace(bench, quick=False)
-    assert table2.sized(recipe, whole) == recipe
-    assert table2.sized(recipe, replace(whole, tasks=50, epochs=1000)) == recipe
-    small = table2.sized(recipe, replace(whole, tasks=5, epochs=50))
-    assert (small.name, small.tasks, small.method.training.epochs) == ("table2-supsup-c4-5-tasks-50-epochs", 5, 50)
-    longer_first = RECIPES["figure11-right-c4"]
-    assert table2.sized(longer_first, whole) == longer_first
-    small = table2.sized(longer_first, replace(whole, epochs=50))
-    assert small.name == "figure11-right-c4-50-epochs"
-    assert (small.method.training.first_epochs, small.method.training.epochs) == (50, 20), "as 250 and 100"
+def test_rows_that_were_cut_say_so_and_reproduce_nothing(bench):
+    recipe, whole = RECIPES["table2-upper-bound"], replace(bench, quick=False)
+    assert vision_rows.sized(recipe, whole) == vision_rows.Sized(recipe, "")
+    assert vision_rows.sized(recipe, replace(whole, tasks=50, epochs=1000)) == vision_rows.Sized(recipe, "")
+    small = vision_rows.sized(recipe, replace(whole, tasks=5, epochs=50, precision="bfloat16"))
+    assert small.cut == ", 5 of 20 tasks, 50 of 250 epochs, in bfloat16"
+    assert (small.recipe.name, small.recipe.tasks) == ("table2-upper-bound-5-tasks-50-epochs-bfloat16", 5)
+    assert (small.recipe.method.training.epochs, small.recipe.method.training.precision) == (50, "bfloat16")
+    longer_first = vision_rows.sized(RECIPES["figure11-right-c4"], replace(whole, epochs=50)).recipe
+    assert longer_first.name == "figure11-right-c4-50-epochs-float32-statistics"
+    assert (longer_first.method.training.first_epochs, longer_first.method.training.epochs) == (50, 20), (
+        "as 250 and 100"
+    )
+    masks = vision_rows.sized(RECIPES["table2-supsup-c4"], whole)
+    assert (masks.cut, masks.recipe.method.statistics) == ("", "float32")
+
+
+def test_a_cut_row_has_a_name_of_its_own_and_no_status(bench):
+    lower = [row for row in table2._rows() if row.suffix == "lower-bound"]
+    whole, cut = (
+        vision_rows.measure_rows(lower, "tiny", replace(bench, precision=precision), comparable=True)
+        for precision in ("float32", "bfloat16")
+    )
+    assert [row.what for row in cut.rows] == ["Lower Bound, in bfloat16: accuracy", "Lower Bound, in bfloat16: bytes"]
+    assert whole.rows[0].what in table2.expected_accuracies()
+    assert whole.rows[0].status in ("reproduced", "deviates")
+    assert cut.rows[0].status == ""
+    assert cut.runs[0]["settings"]["method"]["training"]["precision"] == "bfloat16"
 
 
 def test_figure_11_right_has_both_curves_at_every_budget_on_both_data(bench, monkeypatch):
     rows = list(figure11_right._rows())
     for prefix in ("figure11-right", "tiny-figure11-right"):
         assert {f"{prefix}-{row.suffix}" for row in rows} == {name for name in RECIPES if name.startswith(f"{prefix}-")}
-    assert {table2.curve_of(row.label) for row in rows} == {"SupSup", "SupSup Transfer, half of the epochs"}
+    assert {vision_rows.curve_of(row.label) for row in rows} == {"SupSup", "SupSup Transfer, half of the epochs"}
     monkeypatch.setattr(figure11_right, "_rows", lambda: iter([rows[0], rows[6]]))
     found = figure11_right.measure_figure11_right("tiny-figure11-right", bench)
-    assert [row.what for row in found.rows[::2]] == [f"{row.label}: accuracy" for row in (rows[0], rows[6])]
-    trainings = [table2.sized(RECIPES[f"tiny-figure11-right-{row.suffix}"], bench).method.training for row in rows]
+    assert [row.what for row in found.rows[::3]] == [f"{row.label}: accuracy" for row in (rows[0], rows[6])]
+    trainings = [
+        vision_rows.sized(RECIPES[f"tiny-figure11-right-{row.suffix}"], bench).recipe.method.training for row in rows
+    ]
     assert {(each.first_epochs, each.epochs) for each in trainings} == {(1, 1)}
 
 

@@ -21,6 +21,7 @@ from supsup_methods.data_assembly import load_dataset
 from supsup_methods.devices import resolve_device
 from supsup_methods.errors import UsageError
 from supsup_methods.experiment import Recipe, Stream
+from supsup_methods.precision import Precision
 from supsup_methods.run_folder import RunFolder
 
 _LIST, _REPORT = "list", "report"
@@ -43,6 +44,8 @@ class Request:
     """Tasks that each run of a table learns at most; without it, as many as the paper has."""
     epochs: int | None = None
     """Passes over a task's images at most, in runs that count them (Table 2); without it, as many as the paper has."""
+    precision: Precision = "float32"
+    """What matrix products multiply in training, in the same runs; rows in bfloat16 are labelled."""
     rows: str | None = None
     """Measure only those rows of a table whose names hold this text, and record them by themselves."""
     device: str = "auto"
@@ -88,6 +91,9 @@ def parse_request(argv: list[str]) -> Request:
         raise UsageError(f"--epochs {request.epochs}: images are seen at least once; choose 1 or more")
     if request.rows is not None:
         _check_rows(request, [name for name, target in TARGETS.items() if target.has_rows])
+    counting = [name for name, target in TARGETS.items() if target.counts_epochs]
+    counting += [name for name, figure in FIGURES.items() if set(figure.panels.values()) <= set(counting)]
+    _check_lengths(request, counting)
     if request.out.exists() and not request.out.is_dir():
         raise UsageError(f"--out {request.out}: it is a file; choose another folder")
     return request
@@ -102,6 +108,15 @@ def _check_rows(request: Request, with_rows: Sequence[str]) -> None:
             raise UsageError(
                 f"--rows {request.rows}: {target} has no rows to choose from; leave it out, or ask for {', '.join(with_rows)}"
             )
+
+
+def _check_lengths(request: Request, counting: Sequence[str]) -> None:
+    """Raise UsageError if runs that count batches are told how to go through epochs."""
+    told = [] if request.epochs is None else [f"--epochs {request.epochs}"]
+    told += [] if request.precision == "float32" else [f"--precision {request.precision}"]
+    for target in request.targets if told else ():
+        if target not in counting:
+            raise UsageError(f"{told[0]}: not for {target}; leave it out, or ask for {', '.join(counting)}")
 
 
 def reproduce(request: Request, command: str) -> None:
@@ -218,6 +233,7 @@ def _bench(request: Request, target: Any, console: Console) -> Any:
         request.tasks,
         request.epochs,
         request.rows,
+        request.precision,
     )
 
 

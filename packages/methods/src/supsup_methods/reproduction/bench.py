@@ -7,6 +7,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from supsup_methods.errors import UsageError
 from supsup_methods.experiment import Recipe, Stream
+from supsup_methods.precision import Precision
 from supsup_methods.run_folder import RunFolder
 
 CarryOut: TypeAlias = Callable[[Recipe, Path], None]
@@ -37,6 +38,7 @@ class Bench:
         tasks: learned in each run at most; None for as many as the recipe has.
         epochs: of each task at most, where a recipe counts them; None for as many as it has.
         rows: what the names of the rows that are asked for hold, in small or capital letters; None for all rows.
+        precision: of matrix products in training, where a recipe counts epochs.
     """
 
     runs: Path
@@ -50,6 +52,7 @@ class Bench:
     tasks: int | None = None
     epochs: int | None = None
     rows: str | None = None
+    precision: Precision = "float32"
 
     def chosen(self, rows: Sequence[AnyRow]) -> list[AnyRow]:
         """Return those rows that are asked for: the one of that very name, or else all whose names hold the text.

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from supsup_methods.recipes.table2 import BUDGET_FACTORS
 from supsup_methods.reproduction.bench import Bench
 from supsup_methods.reproduction.findings import Findings
-from supsup_methods.reproduction.table2 import VisionRow, measure_rows
+from supsup_methods.reproduction.vision_rows import VisionRow, measure_rows
 
 
 def measure_figure11_right(prefix: str, bench: Bench) -> Findings:

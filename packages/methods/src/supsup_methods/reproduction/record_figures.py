@@ -16,8 +16,8 @@ from supsup_methods.reproduction.figures_7_and_8 import DISTANCES
 from supsup_methods.reproduction.forward_cost import WAYS, overhead_figure, overheads
 from supsup_methods.reproduction.ledger import Entry, Section
 from supsup_methods.reproduction.paper_numbers import paper_frontier
-from supsup_methods.reproduction.table2 import curve_of
 from supsup_methods.reproduction.tables import table_figure
+from supsup_methods.reproduction.vision_rows import curve_of
 
 _CURVE = re.compile(r"(?P<row>.+), (?P<tasks>\d+) tasks")
 _SHARE = re.compile(r"γ = (?P<share>[\d.]+)(?:/(?P<of>\d+))?(?:, One-Shot)?: accuracy")

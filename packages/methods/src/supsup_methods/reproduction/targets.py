@@ -33,6 +33,8 @@ class Target:
     """Whether it learns from data."""
     has_rows: bool = False
     """Whether some of its rows can be measured alone."""
+    counts_epochs: bool = False
+    """Whether its runs count epochs, of which there can be fewer, and can multiply in bfloat16."""
 
 
 TARGETS: Mapping[str, Target] = MappingProxyType(
@@ -40,13 +42,18 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
         "figure7": Target("HopSupSup: distance to the right mask during recovery", figure7, 20),
         "figure8": Target("HopSupSup: accuracy with the recovered and the right mask", figure8, 20),
         "table2": Target(
-            "SplitCIFAR100, ResNet-18: accuracy and bytes", partial(measure_table2, "table2"), 5, has_rows=True
+            "SplitCIFAR100, ResNet-18: accuracy and bytes",
+            partial(measure_table2, "table2"),
+            5,
+            has_rows=True,
+            counts_epochs=True,
         ),
         "tiny-table2": Target(
             "Table 2 on Tiny-ImageNet-32, which is not the paper's data: accuracy and bytes",
             partial(measure_table2, "tiny"),
             1,
             has_rows=True,
+            counts_epochs=True,
         ),
         **{
             f"table{number}": Target(about, partial(measure_table, number), seeds, has_rows=True)
@@ -67,12 +74,14 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
             partial(measure_figure11_right, "figure11-right"),
             1,
             has_rows=True,
+            counts_epochs=True,
         ),
         "tiny-figure11-right": Target(
             "Figure 11 right on Tiny-ImageNet-32, which is not the paper's data",
             partial(measure_figure11_right, "tiny-figure11-right"),
             1,
             has_rows=True,
+            counts_epochs=True,
         ),
         "forward-cost": Target(
             "what a mask costs beside a forward pass of ResNet-50", forward_cost, 1, many_seeds=False, learns=False
