@@ -142,6 +142,7 @@ def test_a_table_is_drawn_with_the_papers_values_of_rows_that_are_not_run(tmp_pa
 def test_a_table_with_one_checkpoint_is_drawn_as_points(tmp_path):
     record = recorded(tmp_path, "table6", Row("PSP, GG, 36 tasks", (95.0,), paper_value=95.87, tolerance=2.0))
     (drawing,) = drawings(section_of(record))
+    assert drawing.about == "Accuracy in percent of each row of table6, beside the paper's."
     paper, ours = drawing.figure.data
     assert dict(zip(paper.y, paper.x, strict=True))["PSP, GG"] == 95.87
     assert dict(zip(ours.y, ours.x, strict=True))["PSP, GG"] == 95.0

@@ -72,6 +72,8 @@ def _curves(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]:
     rows = curve_rows(section.entries if section.name in _TABLES else measured)
     about = (
         f"Accuracy in percent against the number of tasks learned, of each row of {section.name}; the paper's dotted."
+        if rows["tasks"].nunique() > 1
+        else f"Accuracy in percent of each row of {section.name}, beside the paper's."
     )
     yield Drawing("accuracy", about, table_figure(rows), rows)
 
