@@ -1,11 +1,17 @@
 """The optimisers of one tensor, held to those of torch."""
 
+from functools import partial
+
 import pytest
 import torch
 from supsup_methods.optimizers import OPTIMIZERS, SGD, Adam, RMSprop
 
 STEPS, RATE = 100, 1e-2
-PAIRS = [(RMSprop, torch.optim.RMSprop), (Adam, torch.optim.Adam)]
+PAIRS = [
+    (RMSprop, torch.optim.RMSprop),
+    (Adam, torch.optim.Adam),
+    (partial(Adam, weight_decay=0.1), partial(torch.optim.Adam, weight_decay=0.1)),
+]
 
 
 def gradients() -> list[torch.Tensor]:

@@ -138,10 +138,11 @@ class RankOneBank:
         """Return dO/dα_i = sum over layers of s_iᵀ (dO/dW(α) ⊙ W) r_i, for every task; leading axes stay in front."""
         slopes = []
         for entry in self._net.maskable:
-            product = gradients[entry.name] * self._frozen[entry.name]
-            matrix = product.flatten(-len(entry.shape) + 1).unflatten(-1, (entry.shape[1], -1)).sum(dim=-1)
+            matrix = gradients[entry.name] * self._frozen[entry.name]
+            if len(entry.shape) > 2:  # the positions of a kernel share their factors
+                matrix = matrix.flatten(-len(entry.shape) + 2).sum(dim=-1)
             inputs, outputs = self._inputs[entry.name].rows, self._outputs[entry.name].rows
-            slopes.append(torch.einsum("...oi,to,ti->...t", matrix, outputs, inputs))
+            slopes.append(((outputs @ matrix) * inputs).sum(dim=-1))
         return torch.stack(slopes).sum(dim=0)
 
     def outer_slopes(self, gradients: Mapping[str, OuterProducts]) -> Float[Tensor, "images tasks"]:

@@ -246,8 +246,8 @@ def _mean_gradients(
         if gradients is None:
             return None
         for name, (inputs, outputs) in gradients.items():
-            a, g = (each.unflatten(0, images.shape[:2]) for each in (inputs, outputs))
-            mean[name] = torch.bmm(g.mT, a).div_(groups.shape[1]) + mean.get(name, 0.0)
+            a, g = (each.unflatten(0, images.shape[:2]) for each in (inputs, outputs / groups.shape[1]))
+            mean[name] = mean[name].baddbmm_(g.mT, a) if name in mean else torch.bmm(g.mT, a)
     return mean
 
 

@@ -14,6 +14,7 @@ Chains of linear layers train by the second line, where no gradient of a frozen 
 | last layer | a rank-one factor too on MNIST; a head a task on SplitCIFAR100 | Appendix D.3; Table 2 |
 | outputs | 10 where the task is given, 500 where it is inferred | Tables 3, 4, 6; Table 7 |
 | optimiser; r and s at first | Adam; ±1 at random | BatchE's own; the paper names neither for MNIST |
+| weight decay, W | none, trained; in Table 7 0.0001, random | the paper is silent; see `recipes.table7` |
 | batches | 1000 of 128 images | Section 4.2, as for all methods |
 
 With `trunk="random"` W is never trained ("Rand W" of Table 2, there with Adam at 0.1) and costs a seed.
@@ -25,6 +26,7 @@ maskable, such as normalisation's, stay as they are on task 0 too.
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -82,6 +84,8 @@ class BatchESettings:
     """Learning rate of Adam on the weights, and on task 0's vectors and head with them (Appendix D.3)."""
     vectors_learning_rate: Annotated[float, Bounds(gt=0, le=1e6)] = 1e-2
     """Learning rate of Adam on vectors and heads over frozen weights (Appendix D.3; 0.1 on SplitCIFAR100, D.1)."""
+    weight_decay: Annotated[float, Bounds(ge=0, le=1)] = 0.0
+    """λ of the λ x that Adam adds to the gradient of everything it trains."""
     last_layer: Literal["rank-one", "head"] = "rank-one"
     """The last layer of a task: rank-one has vectors there too (Appendix D.3); head trains its own weights (Table 2)."""
     inference: TaskInference = field(default_factory=OneShot)
@@ -216,10 +220,11 @@ class BatchE:
         trains_trunk = self._settings.trunk == "task-0" and self.tasks_learned == 0
         if trains_trunk:
             values |= as_kind("trunk", shared.frozen)
+        adam = partial(Adam, weight_decay=self._settings.weight_decay)
         if trains_trunk:
-            descent = Descent(Adam, self._settings.trunk_learning_rate, "trunk_learning_rate")
+            descent = Descent(adam, self._settings.trunk_learning_rate, "trunk_learning_rate")
         else:
-            descent = Descent(Adam, self._settings.vectors_learning_rate, "vectors_learning_rate")
+            descent = Descent(adam, self._settings.vectors_learning_rate, "vectors_learning_rate")
         buffers, of = self.net.fresh_buffers(), DenseTask(self.net, task, training, on_batch, self._problem.snapshots)
         gradients = forward_gradients(self.net, training.precision, training_forward(self.net, buffers))
         trained = train_weights(of, gradients, values, descent, buffers)

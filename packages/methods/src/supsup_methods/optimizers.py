@@ -82,11 +82,19 @@ class RMSprop:
 
 
 class Adam:
-    """m <- 0.9 m + 0.1 g, v <- 0.999 v + 0.001 g², x <- x - lr m̂ / (sqrt(v̂) + 1e-8), both without bias: m̂ = m / (1 - 0.9ᵗ)."""
+    """m <- 0.9 m + 0.1 g, v <- 0.999 v + 0.001 g², x <- x - lr m̂ / (sqrt(v̂) + 1e-8), both without bias: m̂ = m / (1 - 0.9ᵗ).
 
-    def __init__(self, values: Tensor, learning_rate: float, *, steps: int = 0) -> None:
+    Args:
+        values: x.
+        learning_rate: lr.
+        weight_decay: λ of the λ x that is added to every gradient, as the slope of λ x² / 2.
+        steps: how many will be taken, about.
+    """
+
+    def __init__(self, values: Tensor, learning_rate: float, weight_decay: float = 0.0, *, steps: int = 0) -> None:
         self._values = values
         self._learning_rate = learning_rate
+        self._weight_decay = weight_decay
         self._mean = torch.zeros_like(values)
         self._mean_square = torch.zeros_like(values)
         self._scale = torch.empty_like(values)
@@ -101,6 +109,8 @@ class Adam:
         """Move the values against the gradient, at this share of the learning rate."""
         self._steps += 1
         steps = int(self._steps)
+        if self._weight_decay:
+            gradient = gradient.add(self._values, alpha=self._weight_decay)
         self._mean.lerp_(gradient, 1 - 0.9)
         self._mean_square.mul_(0.999).addcmul_(gradient, gradient, value=1 - 0.999)
         torch.sqrt(self._mean_square, out=self._scale).div_((1 - 0.999**steps) ** 0.5).add_(1e-8)
