@@ -37,8 +37,12 @@ def asked(monkeypatch, capsys, *argv):
             "--rows PSP: figure7 has no rows to choose from; leave it out, or ask for table2, ",
         ),
         (("table3", "figure3", "--rows", "PSP"), "--rows PSP: figure3 has no rows to choose from"),
-        (("table3", "--rows", " "), "--rows ' ': rows are named by letters or digits; give some of a row's name"),
-        (("table3", "--rows", "PSR"), "--rows PSR: no row's name holds this; the rows are: SupSup, GNu, H, s = 100; "),
+        (
+            ("table3", "--rows", "PSR"),
+            "--rows PSR: no row of table3 holds this in its name; they are: SupSup, GNu, H, s = 100; ",
+        ),
+        (("table6", "table3", "--rows", "lower"), "--rows lower: no row of table3 holds this in its name"),
+        (("table3", "--quick", "--tasks", "3"), "--tasks 3: --quick has a length of its own; leave one of them out"),
         (
             ("table3", "--epochs", "5"),
             "--epochs 5: not for table3; leave it out, or ask for table2, tiny-table2, figure11-right",
@@ -55,6 +59,9 @@ def asked(monkeypatch, capsys, *argv):
 )
 def test_bad_input_is_one_line_and_nothing_is_written(argv, message, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "supsup_methods.commands.session.execute", None
+    )  # what is not refused fails, in place of running for hours
     (tmp_path / "taken").write_text("mine")
     code, _, err = asked(monkeypatch, capsys, *argv)
     assert code == 2
@@ -83,7 +90,7 @@ def test_a_figure_measures_and_records_its_tables_once_and_is_drawn_from_them(mo
         def measure(bench):
             measured.append(name)
             figure = go.Figure(go.Scatter(x=[1], y=[2], name=f"of {name}"))
-            return Findings((Row(f"row of {name}", (20.0,)),), {"accuracy": figure}, data="MNIST-5k", seconds=3.0)
+            return Findings((Row(f"row of {name}", (20.0,)),), {"accuracy": figure}, data="MNIST", seconds=3.0)
 
         return targets.Target(f"about {name}", measure, 1)
 
@@ -109,20 +116,34 @@ def test_a_figure_measures_and_records_its_tables_once_and_is_drawn_from_them(mo
     assert (records / "table3-quick.json").exists()
 
 
-def test_some_rows_are_recorded_by_themselves(monkeypatch, capsys, tmp_path):
+def test_every_row_that_is_chosen_has_a_record_of_its_own(monkeypatch, capsys, tmp_path):
     def measure(bench):
         figure = go.Figure(go.Scatter(x=[1], y=[2]))
-        return Findings((Row(f"{bench.rows}, 10 tasks", (20.0,)),), {"accuracy": figure}, data="MNIST-5k", seconds=3.0)
+        data = "MNIST-5k" if bench.data_root is None else "MNIST"
+        return Findings((Row(f"{bench.row}, 10 tasks", (20.0,)),), {"accuracy": figure}, data=data, seconds=3.0)
 
+    rows = ("PSP, c = 1", "PSP, c = 16", "BatchE")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BROWSER_PATH", "/nowhere/chromium")
-    monkeypatch.setattr(targets, "TARGETS", {"table3": targets.Target("about", measure, 1, has_rows=True)})
-    for rows in ((), ("--rows", "PSP"), ("--rows", "Upper Bound", "--quick")):
-        assert asked(monkeypatch, capsys, "table3", *rows, "--out", "here")[0] == 0
-    assert sorted(path.name for path in (tmp_path / "here" / "records").iterdir()) == [
-        "table3-accuracy.html", "table3-psp-accuracy.html", "table3-psp.json", "table3-upper-bound-quick-accuracy.html",
-        "table3-upper-bound-quick.json", "table3.json",
-    ]  # fmt: skip
+    monkeypatch.setattr(targets, "TARGETS", {"table3": targets.Target("about", measure, 1, rows=rows)})
+    for options in (
+        ("--data-root", "."),
+        ("--data-root", ".", "--rows", "psp", "--tasks", "5"),
+        ("--data-root", ".", "--rows", "PSP, c = 1"),
+        ("--rows", "BatchE"),
+        ("--quick", "--rows", "BatchE"),
+    ):
+        assert asked(monkeypatch, capsys, "table3", *options, "--out", "here")[0] == 0
+    records = {path.name: json.loads(path.read_text()) for path in (tmp_path / "here" / "records").glob("*.json")}
+    assert {name: record["rows"][0]["what"] for name, record in records.items()} == {
+        "table3.json": "None, 10 tasks",
+        "table3-psp-c-1-5-tasks.json": "PSP, c = 1, 10 tasks",
+        "table3-psp-c-16-5-tasks.json": "PSP, c = 16, 10 tasks",
+        "table3-psp-c-1.json": "PSP, c = 1, 10 tasks",
+        "table3-batche-mnist-5k.json": "BatchE, 10 tasks",
+        "table3-batche-quick.json": "BatchE, 10 tasks",
+    }
+    assert len(list((tmp_path / "here" / "records").glob("*-accuracy.html"))) == len(records)
 
 
 def test_images_are_written_beside_the_pages_where_there_is_a_chromium(monkeypatch, capsys, tmp_path):
@@ -133,7 +154,7 @@ def test_images_are_written_beside_the_pages_where_there_is_a_chromium(monkeypat
         return [Path(f"{stem}.png") for stem in figures]
 
     def measure(bench):
-        return Findings((), {"seeds": go.Figure()}, data="MNIST-5k", seconds=3.0)
+        return Findings((), {"seeds": go.Figure()}, data="MNIST", seconds=3.0)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(images, "write_all_images", draw)
@@ -174,8 +195,8 @@ def test_a_stop_says_how_to_go_on(monkeypatch, capsys, tmp_path):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("supsup_methods.commands.session.execute", stopped)
-    code, _, err = asked(monkeypatch, capsys, "figure8", "--quick", "--seeds", "1")
+    code, _, err = asked(monkeypatch, capsys, "figure8", "--quick", "--seeds", "1", "--out", "he re")
     assert code == 130
-    assert "go on with: supsup-reproduce figure8 --quick --seeds 1" in err
-    assert (tmp_path / "reproduction/runs/figure7-hopsupsup-quick-seed-0/recipe.json").exists()
+    assert "go on with: supsup-reproduce figure8 --quick --seeds 1 --out 'he re'" in err
+    assert (tmp_path / "he re/runs/figure7-hopsupsup-quick-seed-0/recipe.json").exists()
     assert reproduction_requests.parse_request(["figure8"]).seeds is None

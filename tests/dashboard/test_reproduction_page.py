@@ -19,9 +19,9 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def recorded(here, target, *rows, quick=False, chosen=None):
+def recorded(here, target, *rows, quick=False, part=()):
     findings = Findings(tuple(rows), seconds=7200.0, machine="two cores", data="MNIST")
-    return write_findings(here / "reproduction" / "records", target, findings, quick=quick, rows=chosen)[0]
+    return write_findings(here / "reproduction" / "records", target, findings, quick=quick, part=part)[0]
 
 
 def reproduction_page():
@@ -125,19 +125,35 @@ def test_measuring_adds_one_job_with_the_command_that_is_shown(here):
 
 def test_rows_can_be_measured_alone_and_stand_beside_those_of_other_records(here):
     recorded(here, "table3", Row(f"{LABEL}, 10 tasks", (93.0,), paper_value=93.65, tolerance=0.5))
-    recorded(here, "table3", Row("PSP, GG, 10 tasks", (94.0,), paper_value=94.8, tolerance=2.0), chosen="PSP")
+    recorded(here, "table3", Row("PSP, GG, 10 tasks", (94.0,), paper_value=94.8, tolerance=2.0), part=("PSP",))
     page = opened()
     assert [metric.value for metric in page.metric] == ["1", "1", "226", "228", "4.0"]
     chosen(page, "table3")
     captions = [caption.value for caption in page.caption]
     assert any(caption.startswith("PSP, GG. Measured ") for caption in captions)
     assert any(caption.startswith(f"{LABEL}. Measured ") for caption in captions)
-    page.text_input(key="reproduction-rows").input(" PSP ").run()
-    assert page.code[0].value.endswith("--rows PSP")
+    page.selectbox(key="reproduction-row-table3").select("PSP, GG").run()
+    assert page.code[0].value.endswith("--rows 'PSP, GG'")
     page.button(key="measure").click().run()
-    assert queue().jobs()[0].command[-2:] == ("--rows", "PSP")
+    (job,) = queue().jobs()
+    assert (job.command[-2:], job.about) == (("--rows", "PSP, GG"), "table3, PSP, GG, reproduction")
     chosen(page, "figure7")
-    assert not page.text_input, "it has no rows"
+    assert not [each for each in page.selectbox if each.label == "Row"], "it has no rows"
+
+
+def test_what_does_not_count_is_shown_apart(here):
+    recorded(here, "table3", Row("PSP, GG, 2 tasks", (50.0,)), quick=True)
+    recorded(here, "table3", Row("BatchE, GG, 2 tasks", (60.0,)), quick=True, part=("BatchE",))
+    shipped = recorded(here, "table3", Row("PSP, GG, 10 tasks", (70.0,)), part=("MNIST-5k",))
+    shipped.write_text(shipped.read_text().replace('"MNIST"', '"MNIST-5k"'))
+    page = opened()
+    assert page.metric[2].value == "228"
+    chosen(page, "table3")
+    assert [expander.label.partition(",")[0] for expander in page.expander[:2]] == [
+        "The small version (--quick)", "On MNIST-5k",
+    ]  # fmt: skip
+    assert page.dataframe[2].value["ours"].tolist() == [60.0, 50.0]
+    assert page.dataframe[3].value["ours"].tolist() == [70.0]
 
 
 def test_the_end_of_the_log_of_a_job_is_shown(here):

@@ -8,7 +8,14 @@ from supsup_methods.recipes import RECIPES
 from supsup_methods.reproduction import table2, vision_rows
 from supsup_methods.reproduction.figures_7_and_8 import DISTANCES
 from supsup_methods.reproduction.findings import Findings, Row, write_findings
-from supsup_methods.reproduction.ledger import Record, ledger_of, read_record, read_records, record_entries
+from supsup_methods.reproduction.ledger import (
+    Record,
+    hours_of,
+    ledger_of,
+    read_record,
+    read_records,
+    section_aside,
+)
 from supsup_methods.reproduction.paper_numbers import paper_frontier, paper_numbers
 from supsup_methods.reproduction.record_figures import curve_rows, drawings
 from supsup_methods.reproduction.report import markdown
@@ -39,7 +46,7 @@ def test_every_number_of_the_paper_is_in_the_ledger_once():
 
 
 def test_table_2_is_compared_where_it_was_measured_and_counted_once(tmp_path):
-    first = next(iter(table2._rows()))
+    first = table2.TABLE2[0]
     record = recorded(tmp_path, "table2", *vision_rows._both(first, (77.0, 78.0), (65678.0, 65680.0), comparable=True))
     section = section_of(record)
     entry = section.entries[0]
@@ -61,7 +68,7 @@ def test_an_entry_has_all_that_its_record_has(tmp_path):
     assert (entry.row, entry.tasks, entry.paper) == ("SupSup, GNu, H, s = 100", 10, "93.65")
     assert (entry.ours, entry.mean, entry.std) == ((93.0, 95.0), 94.0, pytest.approx(2**0.5))
     assert (entry.difference, entry.status, entry.unit) == (pytest.approx(0.35), "reproduced", "%")
-    assert (record.hours, record.machine, record.data, record.quick) == (2.0, "two cores", "MNIST", False)
+    assert (hours_of([record]), record.machine, record.data, record.quick) == (2.0, "two cores", "MNIST", False)
     assert (section.records, section.counts["not run"]) == ((record,), len(section.entries) - 1)
 
 
@@ -84,19 +91,41 @@ def test_a_target_measured_row_by_row_has_the_newest_of_each_number(tmp_path):
     assert next(each for each in ledger_of([alone, newer]).sections if each.records).records == (newer,)
 
 
-def test_records_of_some_rows_have_names_of_their_own(tmp_path):
+def test_records_of_a_part_have_names_of_their_own(tmp_path):
     names = [
-        write_findings(tmp_path, "table2", Findings(()), quick=quick, rows=rows)[0].name
-        for rows, quick in ((None, False), ("SupSup, c = 1", False), ("BatchE - Rand W", True))
+        write_findings(tmp_path, "table2", Findings(()), quick=quick, part=part)[0].name
+        for part, quick in (((), False), (("SupSup, c = 1", "5 tasks"), False), (("BatchE - Rand W",), True))
     ]
-    assert names == ["table2.json", "table2-supsup-c-1.json", "table2-batche-rand-w-quick.json"]
+    assert names == ["table2.json", "table2-supsup-c-1-5-tasks.json", "table2-batche-rand-w-quick.json"]
+
+
+def test_a_run_that_two_records_come_from_counts_once(tmp_path):
+    record = recorded(tmp_path, "table3", Row("PSP, GG, 10 tasks", (90.0,)))
+    by_h, by_g = (
+        dataclasses.replace(record, written=f"2026-01-0{day}", rows={what: record.rows["PSP, GG, 10 tasks"]}, runs=runs)
+        for day, what, runs in ((1, "by H", {"a-seed-0": 3600.0}), (2, "by G", {"a-seed-0": 3600.0, "b-seed-0": 60.0}))
+    )
+    assert hours_of([by_h, by_g]) == pytest.approx(1 + 1 / 60)
+    again = dataclasses.replace(by_h, runs={"a-seed-0": 1800.0})
+    assert hours_of([by_h, again]) == 1.5, "another machine's run of that name"
+    assert hours_of([by_h, record]) == 3.0, "an older record tells the seconds of all its runs alone"
+    copied = dataclasses.replace(by_h)
+    (section,) = [section for section in ledger_of([by_h, copied]).sections if section.records]
+    assert (len(section.records), section.rows_of(section.records[0])) == (1, ["by H"])
+
+
+def test_what_was_measured_on_the_digits_that_ship_does_not_count(tmp_path):
+    full = recorded(tmp_path, "table3", Row("PSP, GG, 10 tasks", (94.0,), paper_value=94.8, tolerance=2.0))
+    shipped = dataclasses.replace(full, data="MNIST-5k", written="2099-01-01T00:00:00+00:00")
+    assert section_of(full) == next(each for each in ledger_of([full, shipped]).sections if each.name == "table3")
+    assert section_aside("table3", [shipped]).records == (shipped,)
 
 
 def test_quick_records_are_read_and_are_not_in_the_ledger(tmp_path):
     record = recorded(tmp_path, "table3", Row("SupSup, GNu, H, s = 100, 2 tasks", (50.0,)), quick=True)
     assert section_of(dataclasses.replace(record, quick=False)).records
     assert not any(section.records for section in ledger_of([record]).sections)
-    assert [entry.mean for entry in record_entries(record)] == [50.0]
+    assert [entry.mean for entry in section_aside("table3", [record]).entries] == [50.0]
 
 
 def test_a_damaged_record_is_told_and_the_others_are_read(tmp_path):
@@ -215,9 +244,8 @@ def test_names_of_curves_are_taken_apart():
     record = json.loads(
         '{"what": "a, b = 1, 10 tasks", "ours": [1.0], "paper": "", "mean": 1.0, "std": null, "unit": "%"}'
     )
-    entries = record_entries(
-        Record("t", False, {"x": {**record, "difference": None, "status": ""}}, {}, "", "", None, 0.0, "", ())
-    )
+    row = {**record, "difference": None, "status": ""}
+    entries = section_aside("t", [Record("t", False, {"x": row}, {}, "", "", None, 0.0, "", ())]).entries
     entry = dataclasses.replace(entries[0], what=record["what"])
     assert curve_rows([entry])[["row", "tasks"]].to_numpy().tolist() == [["a, b = 1", 10]]
     assert curve_rows([dataclasses.replace(entry, what="no curve")]).empty

@@ -14,9 +14,9 @@ from supsup_methods.reproduction.report import MARK, report, stale, write_report
 ROOT = Path(__file__).parents[2]
 
 
-def recorded(folder, target, *rows, quick=False, chosen=None):
+def recorded(folder, target, *rows, quick=False, part=()):
     found = Findings(tuple(rows), seconds=7200.0, machine="two cores", data="MNIST")
-    write_findings(folder / RECORDS, target, found, quick=quick, rows=chosen)
+    write_findings(folder / RECORDS, target, found, quick=quick, part=part)
 
 
 def cells(text, label):
@@ -55,7 +55,7 @@ def test_it_says_where_each_row_comes_from_where_they_were_measured_apart(tmp_pa
     commit = r"commit ([0-9a-f]{12}\+?|unknown)\."
     recorded(tmp_path, "table3", Row("PSP, GG, 10 tasks", (94.0,)), Row("PSP, GG, 50 tasks", (94.0,)))
     assert re.search(rf"^MNIST, two cores, {commit}$", report(tmp_path, tmp_path), flags=re.MULTILINE)
-    recorded(tmp_path, "table3", Row("BatchE, GG, 10 tasks", (94.0,)), chosen="BatchE")
+    recorded(tmp_path, "table3", Row("BatchE, GG, 10 tasks", (94.0,)), part=("BatchE",))
     for row in ("PSP, GG", "BatchE, GG"):
         assert re.search(rf"^- {row}: MNIST, two cores, {commit}$", report(tmp_path, tmp_path), flags=re.MULTILINE)
 
@@ -80,7 +80,10 @@ def test_what_deviates_is_explained_where_something_is_known(tmp_path):
 def test_what_is_no_record_is_refused_by_its_name(tmp_path, content):
     (tmp_path / RECORDS).mkdir()
     (tmp_path / RECORDS / "table3.json").write_text(content)
-    with pytest.raises(UsageError, match=r"table3\.json: (it is no record|the record has no .*; measure table3 again)"):
+    with pytest.raises(
+        UsageError,
+        match=r"table3\.json: (it is no record|the record has no .*; restore it, or measure what it was of again)",
+    ):
         report(tmp_path, tmp_path)
 
 

@@ -5,7 +5,6 @@ import pytest
 import torch
 from supsup_methods.byte_accounts import mask_account
 from supsup_methods.data_assembly import load_dataset
-from supsup_methods.errors import UsageError
 from supsup_methods.recipes import RECIPES
 from supsup_methods.reporting.table_figures import accuracy_against_bytes
 from supsup_methods.reproduction import figure11_right, table2, vision_rows
@@ -37,7 +36,7 @@ def bench(tmp_path):
 
 
 def test_every_row_of_the_paper_is_measured_on_both_data_and_in_its_order():
-    rows = list(table2._rows())
+    rows = list(table2.TABLE2)
     assert len(rows) == 18
     assert [row.paper.bytes for row in rows[:6]] == [408432, 508432, 695592, 1035792, 1630032, 2487472]
     assert [row.paper.accuracy_percent for row in rows[6:12]] == [79.53, 85.33, 88.52, 90.12, 91.31, 91.66]
@@ -49,18 +48,16 @@ def test_every_row_of_the_paper_is_measured_on_both_data_and_in_its_order():
         }
 
 
-def test_rows_that_are_asked_for_are_measured_alone(bench):
-    found = table2.measure_table2("tiny", replace(bench, rows="SupSup, c = 1"))
+def test_a_row_that_is_asked_for_is_measured_alone(bench):
+    found = table2.measure_table2("tiny", replace(bench, row="SupSup, c = 1"))
     assert {row.what.partition(":")[0] for row in found.rows} == {"SupSup, c = 1"}
     assert [run["recipe"] for run in found.runs] == ["tiny-supsup-c1-quick-float32-statistics"]
-    with pytest.raises(UsageError, match=r"--rows PSP: no row's name holds this"):
-        figure11_right.measure_figure11_right("tiny-figure11-right", replace(bench, rows="PSP"))
 
 
 def test_accuracy_and_bytes_stand_beside_the_papers_and_other_data_reproduces_nothing(bench, monkeypatch):
     wanted = {"supsup-c1", "upper-bound", "lower-bound"}
-    rows = [row for row in table2._rows() if row.suffix in wanted]
-    monkeypatch.setattr(table2, "_rows", lambda: iter(rows))
+    rows = [row for row in table2.TABLE2 if row.suffix in wanted]
+    monkeypatch.setattr(table2, "TABLE2", tuple(rows))
     found = table2.measure_table2("tiny", bench)
     rows = {row.what: row for row in found.rows}
     assert list(rows) == [
@@ -80,7 +77,7 @@ def test_accuracy_and_bytes_stand_beside_the_papers_and_other_data_reproduces_no
 
 
 def test_masks_are_tested_with_statistics_of_16_bits_as_a_run_that_keeps_no_more(bench):
-    found = table2.measure_table2("tiny", replace(bench, rows="SupSup, c = 4"))
+    found = table2.measure_table2("tiny", replace(bench, row="SupSup, c = 4"))
     recipe = vision_rows.sized(RECIPES["tiny-supsup-c4"], bench).recipe
     recipe = replace(recipe, name="narrow", method=replace(recipe.method, statistics="float16"))
     (narrow,) = bench.each_seed(recipe)
@@ -89,7 +86,7 @@ def test_masks_are_tested_with_statistics_of_16_bits_as_a_run_that_keeps_no_more
 
 
 def test_on_the_papers_data_a_row_is_reproduced_where_it_is_near():
-    row = next(iter(table2._rows()))
+    row = table2.TABLE2[0]
     near, far = (vision_rows._both(row, (value,), (1.0,), comparable=True)[0].status for value in (76.0, 75.0))
     assert (near, far) == ("reproduced", "deviates")
 
@@ -112,7 +109,7 @@ def test_rows_that_were_cut_say_so_and_reproduce_nothing(bench):
 
 
 def test_a_cut_row_has_a_name_of_its_own_and_no_status(bench):
-    lower = [row for row in table2._rows() if row.suffix == "lower-bound"]
+    lower = [row for row in table2.TABLE2 if row.suffix == "lower-bound"]
     whole, cut = (
         vision_rows.measure_rows(lower, "tiny", replace(bench, precision=precision), comparable=True)
         for precision in ("float32", "bfloat16")
@@ -125,11 +122,11 @@ def test_a_cut_row_has_a_name_of_its_own_and_no_status(bench):
 
 
 def test_figure_11_right_has_both_curves_at_every_budget_on_both_data(bench, monkeypatch):
-    rows = list(figure11_right._rows())
+    rows = list(figure11_right.FIGURE11_RIGHT)
     for prefix in ("figure11-right", "tiny-figure11-right"):
         assert {f"{prefix}-{row.suffix}" for row in rows} == {name for name in RECIPES if name.startswith(f"{prefix}-")}
     assert {vision_rows.curve_of(row.label) for row in rows} == {"SupSup", "SupSup Transfer, half of the epochs"}
-    monkeypatch.setattr(figure11_right, "_rows", lambda: iter([rows[0], rows[6]]))
+    monkeypatch.setattr(figure11_right, "FIGURE11_RIGHT", (rows[0], rows[6]))
     found = figure11_right.measure_figure11_right("tiny-figure11-right", bench)
     assert [row.what for row in found.rows[::3]] == [f"{row.label}: accuracy" for row in (rows[0], rows[6])]
     trainings = [

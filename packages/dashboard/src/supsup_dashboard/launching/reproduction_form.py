@@ -52,25 +52,27 @@ def show_launch(target: str) -> None:
     if root is None and not quick and (chosen in FIGURES or TARGETS[chosen].learns):
         st.warning(f"The paper's numbers need full data: {HOW_TO_NAME_IT}, or measure the small version.")
         return
-    rows = ""
-    if chosen in TARGETS and TARGETS[chosen].has_rows:
-        rows = st.text_input(
-            "Rows",
+    row = None
+    if chosen in TARGETS and TARGETS[chosen].rows:
+        row = st.selectbox(
+            "Row",
+            TARGETS[chosen].rows,
+            index=None,
             placeholder="all",
-            help="Text in the names of the rows to measure. They are recorded beside those that were measured before.",
-            key="reproduction-rows",
-        ).strip()
-    command = reproduce_command(chosen, device=device, seeds=seeds, quick=quick, root=root, rows=rows or None)
+            help="One row alone has a record of its own, which the tables above join with the others.",
+            key=f"reproduction-row-{chosen}",
+        )
+    command = reproduce_command(chosen, device=device, seeds=seeds, quick=quick, root=root, row=row)
     st.markdown("The same in a terminal:")
     st.code(as_typed(command), language="bash")
     if st.button("Measure", type="primary", icon=":material/play_arrow:", key="measure"):
-        _submit(chosen, command, device)
+        _submit(chosen if row is None else f"{chosen}, {row}", command, REPRODUCTION / RECORDS / chosen, device)
     if started := st.session_state.pop("measuring", None):
         st.success(f"{started} is in the queue.")
 
 
 def reproduce_command(
-    target: str, *, device: str, seeds: int | None, quick: bool, root: Path | None, rows: str | None = None
+    target: str, *, device: str, seeds: int | None, quick: bool, root: Path | None, row: str | None = None
 ) -> tuple[str, ...]:
     """Return the command that measures a target.
 
@@ -80,20 +82,20 @@ def reproduce_command(
         seeds: how many; None for as many as the paper has.
         quick: whether the small version is asked for.
         root: of full data; None for the digits that ship with a dependency.
-        rows: text in the names of those that are asked for; None for all.
+        row: the name of the one that is asked for; None for all.
     """
     command = [_COMMAND, target, "--device", device, "--out", str(REPRODUCTION)]
     command += [] if root is None else ["--data-root", str(root)]
     command += [] if seeds is None else ["--seeds", str(seeds)]
-    command += [] if rows is None else ["--rows", rows]
+    command += [] if row is None else ["--rows", row]
     return (*command, "--quick") if quick else tuple(command)
 
 
-def _submit(target: str, command: tuple[str, ...], device: str) -> None:
+def _submit(target: str, command: tuple[str, ...], place: Path, device: str) -> None:
     token = st.session_state.setdefault(_TOKEN, uuid.uuid4().hex)
     about = f"{target}, {'small version' if '--quick' in command else 'reproduction'}"
     try:
-        queue().submit(command, about, REPRODUCTION / RECORDS / target, device, token)
+        queue().submit(command, about, place, device, token)
     except UsageError as error:
         st.error(str(error))
         return

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import streamlit as st
+from supsup_datasets import EMBEDDED_MNIST
 from supsup_methods.errors import UsageError
 from supsup_methods.reproduction.ledger import (
     RECORDS,
@@ -12,9 +13,10 @@ from supsup_methods.reproduction.ledger import (
     Ledger,
     Record,
     Section,
+    hours_of,
     ledger_of,
     read_records,
-    record_entries,
+    section_aside,
 )
 from supsup_methods.reproduction.record_figures import drawings
 from supsup_methods.reproduction.targets import FIGURES, TARGETS
@@ -47,7 +49,7 @@ def show() -> None:
     names = [*FIGURES, *TARGETS, *(name for name in sections if name not in TARGETS)]
     st.header("One table or figure")
     chosen = st.selectbox("Table or figure", names, format_func=_described, key="reproduction-target")
-    _show_chosen(chosen, sections, [record for record in records if record.quick])
+    _show_chosen(chosen, sections, [record for record in records if not record.counts])
     if ledger.untouched:
         with st.expander(f"{len(ledger.untouched)} numbers of the paper that no target measures"):
             _show_numbers(ledger.untouched)
@@ -72,7 +74,7 @@ def _described(name: str) -> str:
 
 def _show_totals(ledger: Ledger) -> None:
     counts = ledger.counts
-    hours = sum(section.hours for section in ledger.sections)
+    hours = hours_of([record for section in ledger.sections for record in section.records])
     values = {
         "Reproduced": f"{counts['reproduced']}",
         "Deviate": f"{counts['deviates']}",
@@ -84,7 +86,7 @@ def _show_totals(ledger: Ledger) -> None:
         column.metric(name, value)
     st.caption(
         "A row of SupSup is reproduced where it is within 0.5 points of the paper's, a row of a baseline or of Table 2 within 2. "
-        "Runs that two targets share count in the hours of both."
+        "A run that two targets share counts in the hours of both, and once in the sum."
     )
     hours_format = {"hours of runs": st.column_config.NumberColumn(format="%.1f")}
     st.dataframe(
@@ -115,7 +117,7 @@ def _each(values: Iterable[str | None]) -> str | None:
     return ", ".join(dict.fromkeys(value for value in values if value)) or None
 
 
-def _show_chosen(chosen: str, sections: dict[str, Section], quick: Sequence[Record]) -> None:
+def _show_chosen(chosen: str, sections: dict[str, Section], aside: Sequence[Record]) -> None:
     """Show a target, or those that a figure is drawn from."""
     if chosen in FIGURES:
         for panel, why in FIGURES[chosen].unmeasured.items():
@@ -127,12 +129,17 @@ def _show_chosen(chosen: str, sections: dict[str, Section], quick: Sequence[Reco
         st.subheader(title)
         section = sections.get(name, Section(name, ()))
         _show_section(section)
-        for record in quick:
-            if record.target == name:
-                with st.expander(
-                    "The small version (--quick), whose numbers are not the paper's", expanded=not section.records
-                ):
-                    _show_section(Section(name, record_entries(record), records=(record,)), "-quick")
+        for suffix, title, records in (
+            ("-quick", "The small version (--quick), whose numbers are not the paper's", [r for r in aside if r.quick]),
+            (
+                "-shipped",
+                f"On {EMBEDDED_MNIST}, the digits that ship with a dependency, which are not the paper's data",
+                [record for record in aside if not record.quick],
+            ),
+        ):
+            if (alone := section_aside(name, records)).records:
+                with st.expander(title, expanded=not section.records):
+                    _show_section(alone, suffix)
 
 
 def _show_section(section: Section, suffix: str = "") -> None:
@@ -153,7 +160,7 @@ def _show_provenance(record: Record, rows: str) -> None:
     seeds = f"seeds {', '.join(map(str, record.seeds))}" if record.seeds else "seeds not told"
     st.caption(
         f"{rows}Measured {record.written[:10]}; {seeds}; {record.data}; {record.machine}; commit {record.commit or 'unknown'}; "
-        f"{record.hours:.2f} hours of runs."
+        f"{hours_of([record]):.2f} hours of runs."
     )
 
 

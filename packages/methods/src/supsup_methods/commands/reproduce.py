@@ -1,6 +1,7 @@
 """supsup-reproduce: run what a table or figure of the paper needs, and set ours beside the paper's."""
 
 import os
+import shlex
 import signal
 import sys
 
@@ -18,7 +19,7 @@ def _reproduce(argv: list[str]) -> None:
     # Imported here, so that Ctrl-C during the seconds that torch takes to import is answered like any other.
     from supsup_methods.commands.reproduction_requests import parse_request, reproduce
 
-    reproduce(parse_request(argv), " ".join(argv))
+    reproduce(parse_request(argv), shlex.join(argv))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """What `supsup-reproduce` is asked for, and how it answers."""
 
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from supsup_datasets import EMBEDDED_MNIST
 
 from supsup_methods.commands.exits import Interrupted
 from supsup_methods.commands.launch import Launch
@@ -46,8 +46,8 @@ class Request:
     """Passes over a task's images at most, in runs that count them (Table 2); without it, as many as the paper has."""
     precision: Precision = "float32"
     """What matrix products multiply in training, in the same runs; rows in bfloat16 are labelled."""
-    rows: str | None = None
-    """Measure only those rows of a table whose names hold this text, and record them by themselves."""
+    rows: str = ""
+    """Measure only the row of this name, or those whose names hold this text, with a record for each; without it, all."""
     device: str = "auto"
     """auto (a GPU if there is one), cpu, cuda, or cuda:N."""
     data_root: Path | None = None
@@ -85,12 +85,15 @@ def parse_request(argv: list[str]) -> Request:
             raise UsageError(f"targets {' '.join(request.targets)}: {target} measures nothing; ask for it alone")
     if request.seeds is not None and not 1 <= request.seeds <= 10_000:
         raise UsageError(f"--seeds {request.seeds}: it should be 1 to 10000; choose another value")
+    for option, value in (("tasks", request.tasks), ("epochs", request.epochs)):
+        if value is not None and request.quick:
+            raise UsageError(f"--{option} {value}: --quick has a length of its own; leave one of them out")
     if request.tasks is not None and request.tasks < 1:
         raise UsageError(f"--tasks {request.tasks}: at least one task is learned; choose 1 or more")
     if request.epochs is not None and request.epochs < 1:
         raise UsageError(f"--epochs {request.epochs}: images are seen at least once; choose 1 or more")
-    if request.rows is not None:
-        _check_rows(request, [name for name, target in TARGETS.items() if target.has_rows])
+    for target in request.targets if request.rows else ():
+        chosen_rows(target, request.rows)
     counting = [name for name, target in TARGETS.items() if target.counts_epochs]
     counting += [name for name, figure in FIGURES.items() if set(figure.panels.values()) <= set(counting)]
     _check_lengths(request, counting)
@@ -99,15 +102,24 @@ def parse_request(argv: list[str]) -> Request:
     return request
 
 
-def _check_rows(request: Request, with_rows: Sequence[str]) -> None:
-    """Raise UsageError if no rows can be chosen so."""
-    if not re.search("[a-z0-9]", (request.rows or "").casefold()):
-        raise UsageError(f"--rows {request.rows!r}: rows are named by letters or digits; give some of a row's name")
-    for target in request.targets:
-        if target not in with_rows:
-            raise UsageError(
-                f"--rows {request.rows}: {target} has no rows to choose from; leave it out, or ask for {', '.join(with_rows)}"
-            )
+def chosen_rows(target: str, text: str) -> tuple[str, ...]:
+    """Return the names of the rows that a text chooses: the one of that very name, or else all that hold it.
+
+    Raises:
+        UsageError: no name does, or the target's rows cannot be measured alone.
+    """
+    from supsup_methods.reproduction.targets import TARGETS
+
+    rows = TARGETS[target].rows if target in TARGETS else ()
+    if not rows:
+        known = ", ".join(name for name, each in TARGETS.items() if each.rows)
+        raise UsageError(f"--rows {text}: {target} has no rows to choose from; leave it out, or ask for {known}")
+    folded = {row: row.casefold() for row in rows}
+    named = tuple(row for row in rows if folded[row] == text.casefold())
+    found = named or tuple(row for row in rows if text.casefold() in folded[row])
+    if not found:
+        raise UsageError(f"--rows {text}: no row of {target} holds this in its name; they are: {'; '.join(rows)}")
+    return found
 
 
 def _check_lengths(request: Request, counting: Sequence[str]) -> None:
@@ -156,13 +168,15 @@ def _measure(request: Request, console: Console) -> None:
     folder, found, drawn = request.out / RECORDS, dict[str, Any](), dict[Path, Any]()
     for name in request.targets:
         panels = FIGURES[name].panels if name in FIGURES else {"": name}
-        for part in panels.values():
-            if part not in found:
-                found[part] = _findings(part, request, console)
-                written = write_findings(folder, part, found[part], quick=request.quick, rows=request.rows)
-                stem = record_stem(folder, part, quick=request.quick, rows=request.rows)
-                drawn |= figure_stems(stem, found[part].figures)
-                _tell(console, written)
+        for target in panels.values():
+            if target in found:
+                continue
+            for row in chosen_rows(target, request.rows) if request.rows else (None,):
+                found[target] = _findings(target, row, request, console)
+                part = _part(request, row, found[target])
+                _tell(console, write_findings(folder, target, found[target], quick=request.quick, part=part))
+                stem = record_stem(folder, target, quick=request.quick, part=part)
+                drawn |= figure_stems(stem, found[target].figures)
         if name in FIGURES:
             parts = {panel: next(iter(found[part].figures.values())) for panel, part in panels.items()}
             stems = figure_stems(record_stem(folder, name, quick=request.quick), parts)
@@ -173,12 +187,23 @@ def _measure(request: Request, console: Console) -> None:
     _draw_images(console, drawn)
 
 
-def _findings(name: str, request: Request, console: Console) -> Any:
-    """Measure one target, print what was found, and return it."""
+def _part(request: Request, row: str | None, findings: Any) -> tuple[str, ...]:
+    """Return in what a record is less than all of its target, so that it does not take the place of one that is."""
+    return (
+        *(() if row is None else (row,)),
+        *(() if request.tasks is None else (f"{request.tasks} tasks",)),
+        *(() if request.epochs is None else (f"{request.epochs} epochs",)),
+        *(() if request.precision == "float32" else (request.precision,)),
+        *((EMBEDDED_MNIST,) if findings.data == EMBEDDED_MNIST and not request.quick else ()),
+    )
+
+
+def _findings(name: str, row: str | None, request: Request, console: Console) -> Any:
+    """Measure one target, or a row of it, print what was found, and return it."""
     from supsup_methods.reproduction.targets import TARGETS
 
     target = TARGETS[name]
-    bench = _bench(request, target, console)
+    bench = _bench(request, target, row, console)
     if target.seeds == 1 and bench.seeds > 1 and not target.many_seeds:
         bench.say(f"{name}: it is measured with one seed")
     findings = target.measure(bench)
@@ -209,7 +234,7 @@ def _say(console: Console, line: str) -> None:
     console.print(escape(line), soft_wrap=True)
 
 
-def _bench(request: Request, target: Any, console: Console) -> Any:
+def _bench(request: Request, target: Any, row: str | None, console: Console) -> Any:
     """Return what a target works with: the request's data, device and runs."""
     from supsup_methods.reproduction.bench import Bench
 
@@ -232,7 +257,7 @@ def _bench(request: Request, target: Any, console: Console) -> Any:
         partial(_say, console),
         request.tasks,
         request.epochs,
-        request.rows,
+        row,
         request.precision,
     )
 

@@ -37,7 +37,7 @@ class Bench:
         say: tells one line of progress.
         tasks: learned in each run at most; None for as many as the recipe has.
         epochs: of each task at most, where a recipe counts them; None for as many as it has.
-        rows: what the names of the rows that are asked for hold, in small or capital letters; None for all rows.
+        row: the label of the one that is asked for; None for all.
         precision: of matrix products in training, where a recipe counts epochs.
     """
 
@@ -51,24 +51,12 @@ class Bench:
     say: Callable[[str], None]
     tasks: int | None = None
     epochs: int | None = None
-    rows: str | None = None
+    row: str | None = None
     precision: Precision = "float32"
 
     def chosen(self, rows: Sequence[AnyRow]) -> list[AnyRow]:
-        """Return those rows that are asked for: the one of that very name, or else all whose names hold the text.
-
-        Raises:
-            UsageError: no row's name does.
-        """
-        if self.rows is None:
-            return list(rows)
-        text = self.rows.casefold()
-        named = [row for row in rows if row.label.casefold() == text]
-        found = named or [row for row in rows if text in row.label.casefold()]
-        if not found:
-            labels = "; ".join(row.label for row in rows)
-            raise UsageError(f"--rows {self.rows}: no row's name holds this; the rows are: {labels}")
-        return found
+        """Return the row that is asked for, or all."""
+        return [row for row in rows if self.row in (None, row.label)]
 
     def each_seed(self, recipe: Recipe) -> Iterator[RunFolder]:
         """Yield a run of the recipe for each seed, having run what is missing.

@@ -86,7 +86,7 @@ def findings_of(
 
 
 def write_findings(
-    folder: Path, target: str, findings: Findings, *, quick: bool, rows: str | None = None
+    folder: Path, target: str, findings: Findings, *, quick: bool, part: Sequence[str] = ()
 ) -> list[Path]:
     """Write the record of a target and its figures, and return where they are.
 
@@ -95,19 +95,19 @@ def write_findings(
         target: its name.
         findings: what it found.
         quick: whether this is the small version.
-        rows: what the rows were chosen by, where not all were measured.
+        part: in which the record is less than all of the target, such as one row; it enters the file's name.
     """
     make_folder(folder)
-    stem = record_stem(folder, target, quick=quick, rows=rows)
+    stem = record_stem(folder, target, quick=quick, part=part)
     record = stem.with_name(f"{stem.name}.json")
     replace_file(record, (json.dumps(_record(target, findings, quick), indent=1) + "\n").encode())
     return [record, *write_pages(figure_stems(stem, findings.figures))]
 
 
-def record_stem(folder: Path, target: str, *, quick: bool, rows: str | None = None) -> Path:
-    """Return where the record of a target, or of some of its rows, is, without the file's ending."""
-    words = [target, *re.findall(r"[a-z0-9]+", (rows or "").casefold()), *(("quick",) if quick else ())]
-    return folder / "-".join(words)
+def record_stem(folder: Path, target: str, *, quick: bool, part: Sequence[str] = ()) -> Path:
+    """Return where the record of a target, or of a part of it, is, without the file's ending."""
+    words = re.findall(r"[a-z0-9]+", " ".join(part).casefold())
+    return folder / "-".join([target, *words, *(("quick",) if quick else ())])
 
 
 def figure_stems(stem: Path, figures: Mapping[str, go.Figure]) -> dict[Path, go.Figure]:
@@ -159,6 +159,7 @@ def _record(target: str, findings: Findings, quick: bool) -> dict[str, Any]:
         "machine": findings.machine,
         "versions": first["versions"] if first else installed_versions(),
         "seconds": findings.seconds,
+        "runs": {f"{run['recipe']}-seed-{run['seed']}": sum(run["seconds"].values()) for run in findings.runs},
         "commit": _commit(),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -1,11 +1,14 @@
 """The ledger: every number of the paper beside ours, read from the records alone. REPRODUCTION.md and the dashboard show it."""
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
+
+from supsup_datasets import EMBEDDED_MNIST
 
 from supsup_methods.errors import UsageError
 from supsup_methods.reproduction.explanations import EXPLANATIONS
@@ -23,6 +26,7 @@ _FIELDS = {"target", "quick", "rows", "data", "machine", "commit", "seconds", "w
 _ROW_FIELDS = {"what", "ours", "paper", "mean", "std", "unit", "seeds", "difference", "status"}
 _TABLES = {f"table{number}": number for number in ROWS}
 _TABLE_2 = "table2"
+_PART = re.compile(r": [^:]+$|, \d+ tasks$")  # of a number's name: which of its row's it is
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Record:
         seconds: of runs.
         written: when, as ISO 8601 has it.
         seeds: of the runs; empty where nothing was run.
+        runs: seconds of each run, by its name; older records lack them.
     """
 
     target: str
@@ -52,11 +57,12 @@ class Record:
     seconds: float
     written: str
     seeds: tuple[int, ...]
+    runs: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def hours(self) -> float:
-        """Of runs."""
-        return self.seconds / 3600
+    def counts(self) -> bool:
+        """Whether its numbers are held against the paper's: those of quick versions and of the digits that ship are not."""
+        return not self.quick and self.data != EMBEDDED_MNIST
 
 
 @dataclass(frozen=True)
@@ -113,8 +119,8 @@ class Section:
 
     @property
     def hours(self) -> float:
-        """Of runs."""
-        return sum(record.hours for record in self.records)
+        """Of runs, each counted once."""
+        return hours_of(self.records)
 
     @property
     def measured(self) -> str:
@@ -129,7 +135,7 @@ class Section:
         """Return the rows, or the numbers that stand in none, that come from a record."""
         newest = _newest(self.records)
         ours = (entry for entry in self.entries if entry.ours and newest[entry.what] is record)
-        return list(dict.fromkeys(entry.row or entry.what for entry in ours))
+        return list(dict.fromkeys(entry.row or _PART.sub("", entry.what) for entry in ours))
 
     @property
     def counts(self) -> Counter[Status]:
@@ -152,13 +158,13 @@ class Ledger:
 
 
 def ledger_of(records: Sequence[Record]) -> Ledger:
-    """Return the ledger over records; those of quick versions are left out.
+    """Return the ledger over those records that count.
 
     A target may have several, of some of its rows each. Where two hold the same number, that of the newer one counts.
     """
     found: defaultdict[str, list[Record]] = defaultdict(list)
     for record in sorted(records, key=lambda record: record.written):
-        if not record.quick:
+        if record.counts:
             found[record.target].append(record)
     names = (_TABLE_2, *_TABLES, *(name for name in sorted(found) if name not in (_TABLE_2, *_TABLES)))
     return Ledger(tuple(_section(name, found.get(name, ())) for name in names), tuple(_without_target()))
@@ -183,7 +189,8 @@ def read_record(path: Path) -> Record:
         record = json.loads(path.read_bytes())
         missing = _FIELDS - set(record) | {name for row in record["rows"] for name in _ROW_FIELDS - set(row)}
         if missing:
-            raise UsageError(f"{path}: the record has no {', '.join(sorted(missing))}; measure {path.stem} again")
+            lacking = ", ".join(sorted(missing))
+            raise UsageError(f"{path}: the record has no {lacking}; restore it, or measure what it was of again")
         return Record(
             target=str(record["target"]),
             quick=bool(record["quick"]),
@@ -195,6 +202,7 @@ def read_record(path: Path) -> Record:
             seconds=float(record["seconds"]),
             written=str(record["written"]),
             seeds=tuple(record.get("seeds", ())),
+            runs={str(name): float(seconds) for name, seconds in record.get("runs", {}).items()},
         )
     except UsageError:
         raise
@@ -202,14 +210,22 @@ def read_record(path: Path) -> Record:
         raise UsageError(f"{path}: it is no record ({error!r}); restore it, or remove it") from None
 
 
-def record_entries(record: Record) -> tuple[Entry, ...]:
-    """Return the numbers of one record alone, such as a quick one."""
-    return tuple(_entry(what, None, row) for what, row in record.rows.items())
+def section_aside(name: str, records: Sequence[Record]) -> Section:
+    """Return the numbers of a target's records that do not count, as a section of their own."""
+    ours = tuple(record for record in records if record.target == name)
+    newest = _newest(ours)
+    return Section(name, tuple(_entry(what, None, record.rows[what]) for what, record in newest.items()), records=ours)
+
+
+def hours_of(records: Sequence[Record]) -> float:
+    """Return the hours of the runs of records. A run that several records come from counts once."""
+    runs = {(name, seconds) for record in records for name, seconds in record.runs.items()}
+    return (sum(seconds for _, seconds in runs) + sum(record.seconds for record in records if not record.runs)) / 3600
 
 
 def _section(name: str, records: Sequence[Record]) -> Section:
     newest = _newest(records)
-    used = tuple(record for record in records if record in newest.values())
+    used = tuple(record for record in records if any(record is each for each in newest.values()))
     measured = {what: record.rows[what] for what, record in newest.items()}
     entries = [
         _entry(what, number, measured.pop(what, None), row, number.tasks if row else 0)

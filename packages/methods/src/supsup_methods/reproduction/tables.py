@@ -52,9 +52,6 @@ def measure_table(table: str, bench: Bench) -> Findings:
     Args:
         table: "3" to "9".
         bench: to work with.
-
-    Raises:
-        UsageError: rows are asked for, and no name holds that text.
     """
     rows: list[Row] = []
     lines: list[dict[str, Any]] = []

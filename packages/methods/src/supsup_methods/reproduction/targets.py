@@ -7,14 +7,14 @@ from types import MappingProxyType
 
 from supsup_methods.reproduction.asked_images import asked_images
 from supsup_methods.reproduction.bench import Bench
-from supsup_methods.reproduction.figure11_right import measure_figure11_right
+from supsup_methods.reproduction.figure11_right import FIGURE11_RIGHT, measure_figure11_right
 from supsup_methods.reproduction.figures_7_and_8 import figure7, figure8
 from supsup_methods.reproduction.findings import Findings
 from supsup_methods.reproduction.forward_cost import forward_cost
 from supsup_methods.reproduction.reservoir_capacity import reservoir_capacity
 from supsup_methods.reproduction.searches import figure10, figure11_left
-from supsup_methods.reproduction.table2 import measure_table2
-from supsup_methods.reproduction.tables import measure_table
+from supsup_methods.reproduction.table2 import TABLE2, measure_table2
+from supsup_methods.reproduction.tables import ROWS, measure_table
 from supsup_methods.reproduction.unknown_tasks_studies import epsilon, recurring
 
 
@@ -31,11 +31,14 @@ class Target:
     """Whether it can be measured with several."""
     learns: bool = True
     """Whether it learns from data."""
-    has_rows: bool = False
-    """Whether some of its rows can be measured alone."""
+    rows: tuple[str, ...] = ()
+    """The names of its rows, where each can be measured alone."""
     counts_epochs: bool = False
     """Whether its runs count epochs, of which there can be fewer, and can multiply in bfloat16."""
 
+
+_TABLE2_ROWS = tuple(row.label for row in TABLE2)
+_FIGURE11_ROWS = tuple(row.label for row in FIGURE11_RIGHT)
 
 TARGETS: Mapping[str, Target] = MappingProxyType(
     {
@@ -45,18 +48,20 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
             "SplitCIFAR100, ResNet-18: accuracy and bytes",
             partial(measure_table2, "table2"),
             5,
-            has_rows=True,
+            rows=_TABLE2_ROWS,
             counts_epochs=True,
         ),
         "tiny-table2": Target(
             "Table 2 on Tiny-ImageNet-32, which is not the paper's data: accuracy and bytes",
             partial(measure_table2, "tiny"),
             1,
-            has_rows=True,
+            rows=_TABLE2_ROWS,
             counts_epochs=True,
         ),
         **{
-            f"table{number}": Target(about, partial(measure_table, number), seeds, has_rows=True)
+            f"table{number}": Target(
+                about, partial(measure_table, number), seeds, rows=tuple(row.label for row in ROWS[number])
+            )
             for number, about, seeds in (
                 ("3", "PermutedMNIST, LeNet 300-100, up to 250 tasks", 1),
                 ("4", "PermutedMNIST, FC 1024-1024, up to 250 tasks", 1),
@@ -73,14 +78,14 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
             "SplitCIFAR100: half of the epochs with Transfer",
             partial(measure_figure11_right, "figure11-right"),
             1,
-            has_rows=True,
+            rows=_FIGURE11_ROWS,
             counts_epochs=True,
         ),
         "tiny-figure11-right": Target(
             "Figure 11 right on Tiny-ImageNet-32, which is not the paper's data",
             partial(measure_figure11_right, "tiny-figure11-right"),
             1,
-            has_rows=True,
+            rows=_FIGURE11_ROWS,
             counts_epochs=True,
         ),
         "forward-cost": Target(

@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from supsup_core import MaskBank
 from supsup_datasets import Scenario
 
 from supsup_methods.byte_accounts import mask_account, paper_bytes, with_statistics_as
@@ -46,7 +45,7 @@ class Sized:
 
     Attributes:
         recipe: the one to run.
-        cut: what it lacks of the row's own, as the row's name goes on with it; nothing where that is nothing.
+        cut: how its row's name goes on, to say what it lacks; nothing where it is whole.
     """
 
     recipe: Recipe
@@ -54,7 +53,7 @@ class Sized:
 
 
 def measure_rows(rows: Iterable[VisionRow], prefix: str, bench: Bench, *, comparable: bool) -> Findings:
-    """Measure the accuracy and the bytes of those rows that are asked for, and draw one against the other.
+    """Measure the accuracy and the bytes of the rows that are asked for, and draw one against the other.
 
     Masks are trained once and tested with running statistics of 16 bits, as the paper counts them, and of 32.
 
@@ -63,23 +62,19 @@ def measure_rows(rows: Iterable[VisionRow], prefix: str, bench: Bench, *, compar
         prefix: of the names of their recipes.
         bench: to work with.
         comparable: whether the paper's accuracies are of the same data.
-
-    Raises:
-        UsageError: rows are asked for, and no name holds that text.
     """
     found: list[Row] = []
     lines: list[dict[str, Any]] = []
     runs: list[RunFolder] = []
     for row in bench.chosen(list(rows)):
-        cut = sized(RECIPES[f"{prefix}-{row.suffix}"], bench)
-        seeds = list(bench.each_seed(cut.recipe))
+        sizing = sized(RECIPES[f"{prefix}-{row.suffix}"], bench)
+        seeds = list(bench.each_seed(sizing.recipe))
         runs += seeds
-        opened = [open_run(run.path, bench.device) for run in seeds]
-        accuracies, sizes = tuple(map(_accuracy, opened)), tuple(float(_stored_bytes(run)) for run in opened)
-        named = replace(row, label=row.label + cut.cut)
-        found += _both(named, accuracies, sizes, comparable=comparable and not cut.cut)
-        if isinstance(cut.recipe.method, SupSupSettings):
-            in_full = tuple(100 * run.summary()["checkpoints"][-1]["accuracy"] for run in seeds)
+        tested = [_tested(run, bench) for run in seeds]  # one run's data in memory at a time
+        named = replace(row, label=row.label + sizing.cut)
+        accuracies, sizes, in_full = zip(*tested, strict=True)
+        found += _both(named, accuracies, sizes, comparable=comparable and not sizing.cut)
+        if isinstance(sizing.recipe.method, SupSupSettings):
             found.append(Row(f"{named.label}: accuracy with statistics of 32 bits", in_full))
         lines += [
             {"row": named.label, "curve": curve_of(named.label), "bytes": size, "accuracy": accuracy}
@@ -114,15 +109,18 @@ def sized(recipe: Recipe, bench: Bench) -> Sized:
     )
     changed: Any = replace(recipe.method, training=shorter)  # type: ignore[arg-type]
     names, said = ["quick"] if bench.quick else [], list[str]()
-    if not bench.quick and tasks < recipe.tasks:
-        names, said = [*names, f"{tasks}-tasks"], [*said, f"{tasks} of {recipe.tasks} tasks"]
-    if not bench.quick and most < longest:
-        names, said = [*names, f"{most}-epochs"], [*said, f"{most} of {longest} epochs"]
+    if tasks < recipe.tasks and not bench.quick:
+        names.append(f"{tasks}-tasks")
+        said.append(f"{tasks} of {recipe.tasks} tasks")
+    if most < longest and not bench.quick:
+        names.append(f"{most}-epochs")
+        said.append(f"{most} of {longest} epochs")
     if bench.precision != training.precision:
-        names, said = [*names, bench.precision], [*said, f"in {bench.precision}"]
+        names.append(bench.precision)
+        said.append(f"in {bench.precision}")
     if isinstance(changed, SupSupSettings):
         changed = replace(changed, statistics="float32")  # they do not enter training, and can be rounded afterwards
-        names = [*names, "float32-statistics"]
+        names.append("float32-statistics")
     name = "-".join([recipe.name, *names])
     cut = replace(recipe, name=name, tasks=tasks, backbone=backbone or recipe.backbone, method=changed)
     return Sized(cut, "".join(f", {each}" for each in said))
@@ -140,24 +138,36 @@ def _both(row: VisionRow, accuracies: tuple[float, ...], sizes: tuple[float, ...
     ]
 
 
-def _accuracy(run: Run) -> float:
-    """Return the mean accuracy over all tasks in percent: of masks with statistics of 16 bits, of others as it was tested."""
-    method = run.method
-    if not isinstance(method, SupSup):
-        return 100 * run.checkpoints[-1].accuracy
-    method.bank = with_statistics_as(method.net, method.bank, torch.float16)
+def _tested(folder: RunFolder, bench: Bench) -> tuple[float, float, float]:
+    """Return a run's accuracy in percent, its bytes, and its accuracy as it was tested.
+
+    Masks keep statistics of 32 bits; the first two are theirs with 16, as the paper counts them.
+    """
+    run = open_run(folder.path, bench.device)
+    in_full = 100 * run.checkpoints[-1].accuracy
+    if not isinstance(run.method, SupSup):
+        return in_full, float(_bytes_as_printed(run)), in_full
+    return _rounded_accuracy(run, run.method), float(_bytes_of_masks(run.method)), in_full
+
+
+def _rounded_accuracy(run: Run, method: SupSup) -> float:
+    """Return the mean accuracy over all tasks in percent, with statistics of 16 bits."""
+    rounded = method.first(method.tasks_learned)
+    rounded.bank = with_statistics_as(method.net, method.bank, torch.float16)
     scenario, batch_size = Scenario(run.recipe.evaluation.scenario), run.recipe.evaluation.batch_size
-    scores = [evaluate_task(method, run.stream[task], scenario, batch_size) for task in range(method.tasks_learned)]
+    scores = [evaluate_task(rounded, run.stream[task], scenario, batch_size) for task in range(rounded.tasks_learned)]
     return 100 * sum(score.accuracy for score in scores) / len(scores)
 
 
-def _stored_bytes(run: Run) -> int:
-    """Return the bytes of all tasks: of masks entropy-coded with all but the manifest, of others as Table 2 counts them."""
-    method = run.method
-    if isinstance(method, SupSup) and isinstance(method.bank, MaskBank):
-        ledger = mask_account(method.net, method.bank).coded[torch.float16]
-        return ledger.total - ledger.manifest
-    counted = paper_bytes(run.recipe.method, run.network, method.tasks_learned)
+def _bytes_of_masks(method: SupSup) -> int:
+    """Return the bytes of all tasks, entropy-coded, with statistics of 16 bits and all but the manifest."""
+    ledger = mask_account(method.net, method.bank).coded[torch.float16]
+    return ledger.total - ledger.manifest
+
+
+def _bytes_as_printed(run: Run) -> int:
+    """Return the bytes of all tasks as Table 2 counts them."""
+    counted = paper_bytes(run.recipe.method, run.network, run.method.tasks_learned)
     if counted is None:
         raise AssertionError("unreachable: only masks are not counted so")
     return counted.total
