@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from supsup_core import entropy, one_shot
 from supsup_methods.errors import UsageError
+from supsup_methods.evaluation import evaluation_batches
 from supsup_methods.experiment import Evaluation, FullyConnected, Recipe
 from supsup_methods.mask_training import MaskTraining
 from supsup_methods.psp import PspSettings
@@ -25,7 +26,7 @@ SHORT = Recipe(
 def slow_accuracy(run, place):
     right = total = 0
     for index in range(run.method.tasks_learned):
-        for batch in run.stream[index].test.in_order(100):
+        for batch in evaluation_batches(run.stream[index], 100):
             total += len(batch)
             if one_shot(entropy, run.network, run.bank, batch.images[place : place + 1]).task == index:
                 right += int((run.method.logits(batch.images, index).argmax(dim=1) == batch.labels).sum())

@@ -1,12 +1,25 @@
+import itertools
+from functools import cache
+
 import pytest
 import torch
 from supsup_core import Guess
 from supsup_datasets import Scenario
 from supsup_methods import evaluation
 from supsup_methods.continual_method import TaskGuess
-from supsup_methods.evaluation import Checkpoint, TaskScore, evaluate_task
+from supsup_methods.evaluation import Checkpoint, TaskScore, evaluate_task, evaluation_batches
 
 from .problems import stream
+
+
+@cache
+def label_of():
+    """The label of every test image of every task, by the image's bytes."""
+    batches = [batch for index in range(4) for batch in stream()[index].test.in_order(9)]
+    pairs = (
+        (image, label) for batch in batches for image, label in zip(batch.images, batch.labels.tolist(), strict=True)
+    )
+    return {image.numpy().tobytes(): label for image, label in pairs}
 
 
 class Scripted:
@@ -31,8 +44,7 @@ class Scripted:
 
     def logits(self, images, task):
         self.asked.append(task)
-        # Labels of this stream are 0, 1, 2, 0, ... in order, and batches of 9 start at 0.
-        labels = torch.arange(len(images)) % 3
+        labels = torch.tensor([label_of()[image.numpy().tobytes()] for image in images])
         wrong = torch.arange(len(images)) % self.right_every != 0
         labels = torch.where(wrong, (labels + 1) % 3, labels)
         return torch.nn.functional.one_hot(labels, 5).float()
@@ -85,3 +97,13 @@ def test_averages_are_over_tasks_and_over_guesses():
     assert checkpoint.accuracy == pytest.approx((0.5 + 1.0) / 2)
     assert checkpoint.task_inference_accuracy == pytest.approx(1 / 4)
     assert Checkpoint(1, (TaskScore(0, 10, 5, 0, 0),), 1.0).task_inference_accuracy is None
+
+
+def test_every_task_shows_its_test_images_in_an_order_of_its_own_that_stays():
+    first, again, other = (
+        [batch.labels.tolist() for batch in evaluation_batches(stream()[task], 9)] for task in (1, 1, 2)
+    )
+    in_order = [batch.labels.tolist() for batch in stream()[1].test.in_order(9)]
+    assert first == again
+    assert first not in (other, in_order)
+    assert sorted(itertools.chain(*first)) == sorted(itertools.chain(*in_order))

@@ -8,7 +8,7 @@ from supsup_core import MaskBank, expected_calibration_error
 from supsup_datasets import Scenario
 from supsup_methods import inference_comparison
 from supsup_methods.errors import UsageError
-from supsup_methods.evaluation import evaluate_task
+from supsup_methods.evaluation import evaluate_task, evaluation_batches
 from supsup_methods.inference_comparison import compare
 from supsup_methods.task_guessing import Descent, EveryTask, Gamma, OneShot, infer_by
 
@@ -67,7 +67,7 @@ def test_errors_of_calibration_are_those_of_its_confidences(monkeypatch, number,
         infer_each = infer_by(result.settings, *learned_bank(), LABELS, temperature)
         sure, right = [], []
         for task in tasks():
-            images = [batch.images for batch in task.test.in_order(10)]
+            images = [batch.images for batch in evaluation_batches(task, 10)]
             # The same windows: otherwise rounding may put a confidence near an edge into the next bin.
             for first in range(0, len(images), batches_a_window):
                 guesses = infer_each(images[first : first + batches_a_window])

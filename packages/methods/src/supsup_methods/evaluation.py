@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 from supsup_datasets import Batch, Scenario, Task
+from supsup_datasets.seeds import generator
 from torch import Tensor
 
 from supsup_methods.continual_method import AnswersByTask, AnyMethod, InferEach, RecoversMasks
@@ -56,6 +57,15 @@ class Checkpoint:
         return sum(score.guesses_right for score in self.scores) / guesses if guesses else None
 
 
+def evaluation_batches(task: Task, batch_size: int) -> Iterator[Batch]:
+    """Yield a task's test images in batches, in an order of the task's own: always the same, and no other task's.
+
+    Where some images of each batch are asked for its task, they would otherwise be the same few in every task, and one that is
+    hard to tell would count as often as there are tasks.
+    """
+    return task.test.mixed(batch_size, generator(0, "test order", task.index))
+
+
 def evaluate_task(
     method: AnyMethod,
     task: Task,
@@ -64,7 +74,7 @@ def evaluate_task(
     on_batch: Callable[[], None] = lambda: None,
     owners: Mapping[int, int] | None = None,
 ) -> TaskScore:
-    """Score one task's test set, in batches, in order.
+    """Score one task's test set, in batches (`evaluation_batches`).
 
     Where masks are no tasks (NNs), a guess is right if the mask is one of this task: if `owners` of masks says so.
 
@@ -79,7 +89,7 @@ def evaluate_task(
     infer_each = None if scenario.task_given_at_test else _inference(method, scenario)
     images = images_right = guesses = 0
     guessed: Counter[int] = Counter()
-    for window in _windows(task.test.in_order(batch_size)):
+    for window in _windows(evaluation_batches(task, batch_size)):
         if infer_each is None:
             answered = [task.index] * len(window)
         else:

@@ -17,7 +17,7 @@ from supsup_datasets.seeds import generator
 from torch import Tensor
 
 from supsup_methods.errors import UsageError
-from supsup_methods.evaluation import TaskScore
+from supsup_methods.evaluation import TaskScore, evaluation_batches
 from supsup_methods.task_guessing import ScoreEach, TaskInference, score_by
 
 _WINDOW_FLOATS = 2**24  # of the images that guesses are made from, in memory at once
@@ -186,7 +186,7 @@ def _windows(
     """Yield a task's test batches, as many at a time as fit the memory for the images that are shown."""
     weights = store.weights(task.index)
     window: list[_Batch] = []
-    for batch in task.test.in_order(batch_size):
+    for batch in evaluation_batches(task, batch_size):
         with torch.no_grad():
             predicted = net(batch.images, weights).argmax(dim=-1)
         right = Scenario.GNu.right(predicted, batch.labels, answered_task=task.index, true_task=task.index)

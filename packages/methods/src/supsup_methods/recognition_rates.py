@@ -11,6 +11,7 @@ import torch
 from supsup_core import FrozenNetwork, MaskBank, Recognitions, entropy, recognise_each
 from supsup_datasets import Task
 
+from supsup_methods.evaluation import evaluation_batches
 from supsup_methods.mask_training import fresh_mask
 
 EPSILONS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
@@ -61,7 +62,7 @@ def recognition_rates(
 
     def shown(task: Task) -> Recognitions:
         # A last, smaller batch is told by fewer images, which are not a group of this size.
-        guesses = [batch.images[:images_per_guess] for batch in task.test.in_order(batch_size)]
+        guesses = [batch.images[:images_per_guess] for batch in evaluation_batches(task, batch_size)]
         whole = [images for images in guesses if len(images) == len(guesses[0])]
         return recognise_each(entropy, net, bank, fresh, torch.cat(whole), len(guesses[0]))
 

@@ -1,8 +1,9 @@
 """Beyond the paper: how much hangs on which image of a test batch is asked for the task.
 
-The paper infers the task of a test batch from one image, so a run asks the first of each batch: of 10,000 images, 79. They are
-the same for every task, moved as each moves its pixels, and one that misleads misleads under many tasks. Here the same masks
-are asked by the second image of each batch, by the third, and so on.
+The paper infers the task of a test batch from one image, so a run asks the first of each batch: of 10,000 images, 79. Were all
+tasks tested in the order of the data, these would be the same for every task, moved as each moves its pixels, and one that
+misleads would mislead under many tasks; so every task has an order of its own (`evaluation.evaluation_batches`). Here the same
+masks are asked by the second image of each batch, by the third, and so on.
 """
 
 import statistics
@@ -14,6 +15,7 @@ import torch
 from supsup_core import MaskBank, entropy, one_shot_each
 from supsup_datasets import Task
 
+from supsup_methods.evaluation import evaluation_batches
 from supsup_methods.recipes import RECIPES
 from supsup_methods.reproduction.bench import Bench
 from supsup_methods.reproduction.findings import Findings, Row, findings_of
@@ -65,7 +67,7 @@ def accuracy_by_image(run: Run) -> list[float]:
 
 def _right(run: Run, bank: MaskBank, task: Task) -> list[float]:
     """Return the share of a task's test images that are right, for each place: all of a batch are wrong where its task is."""
-    batches = list(task.test.in_order(run.recipe.evaluation.batch_size))
+    batches = list(evaluation_batches(task, run.recipe.evaluation.batch_size))
     asked = range(min(_IMAGES, *map(len, batches)))
     images = torch.stack([batch.images[place] for place in asked for batch in batches])
     guessed = one_shot_each(entropy, run.network, bank, images).tasks.view(len(asked), len(batches))
