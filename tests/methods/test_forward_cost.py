@@ -13,7 +13,7 @@ from supsup_methods.masked_forward.measuring import Measured, timing_of
 from supsup_methods.masked_forward.ways import Way
 from supsup_methods.reproduction import forward_cost
 from supsup_methods.reproduction.findings import write_findings
-from supsup_methods.reproduction.ledger import ledger_of, read_record, record_entries
+from supsup_methods.reproduction.ledger import ledger_of, read_record, section_aside
 from supsup_methods.reproduction.record_figures import drawings
 from supsup_methods.reproduction.report import report
 
@@ -173,7 +173,7 @@ def test_the_small_version_is_measured_by_the_command(quick):
     assert all(line["low, %"] <= line["overhead, %"] <= line["high, %"] for line in lines)
     record = read_record(quick / "forward-cost-quick.json")
     medians = {(line["way"], line["masks"]): line["ms, median"] for line in lines}
-    entries = {entry.what: entry for entry in record_entries(record)}
+    entries = {entry.what: entry for entry in section_aside(record.target, [record]).entries}
     plain, switched = medians["plain forward", ""], medians["masked, with a switch", "half masks"]
     assert entries["1 image: plain forward pass"].mean == pytest.approx(plain, abs=5e-4)  # lines have microseconds
     # Both medians are rounded by half a microsecond at most; a quotient moves by their shares.

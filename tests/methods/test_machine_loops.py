@@ -35,8 +35,9 @@ def test_a_step_of_rmsprop_is_torchs_but_for_the_last_bits():
     machine_loops.move_by_rmsprop(values, gradient, square, 0.5 * RATE)
     # Three roundings of each, of which one more or less where a processor multiplies and adds at once.
     assert units_apart(square, by_torch.mean_square) <= 2
-    moved = by_torch._values
-    assert units_apart(values, moved) <= 1
+    # A step has four roundings more and may be larger than the value it leads to.
+    scale = torch.maximum(values.abs(), (values - vectors(10_007)[0]).abs())
+    assert ((values - by_torch._values).abs() / scale).max() <= 4 * torch.finfo(values.dtype).eps
     assert not torch.equal(values, vectors(10_007)[0])
     by_machine.step(gradient, 0.5)
     assert torch.equal(by_machine._values, values), "of many steps the optimiser has the loop take them"

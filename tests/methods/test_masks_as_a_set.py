@@ -7,6 +7,7 @@ import torch
 from supsup_core import MaskBank, entropy, recognise_each
 from supsup_datasets import PermutedStream, embedded_mnist
 from supsup_methods import mask_merging
+from supsup_methods.evaluation import evaluation_batches
 from supsup_methods.mask_merging import merge_masks
 from supsup_methods.mask_rules import fresh_scores
 from supsup_methods.mask_training import train_threshold_mask
@@ -36,7 +37,7 @@ def test_rates_count_guesses_one_by_one(taught):
         for name, some in (("known", known), ("unknown", unknown)):
             answers = []
             for task in some:
-                for batch in task.test.in_order(150):
+                for batch in evaluation_batches(task, 150):
                     images = batch.images[:20]
                     single = recognise_each(entropy, taught.net, taught.bank, fresh, images, len(images))
                     answers += single.tasks(rates.epsilon)

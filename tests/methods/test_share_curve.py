@@ -31,7 +31,7 @@ TINY = Recipe(
     5,
     backbone=FullyConnected(hidden=(40,), outputs=20),
     method=SupSupSettings(training=MaskTraining(batches=40, batch_size=64, learning_rate=3e-3)),
-    evaluation=Evaluation(scenario="GNu", batch_size=200, checkpoints=(3,)),
+    evaluation=Evaluation(scenario="GNu", batch_size=20, checkpoints=(3,)),
 )
 NAMELESS = replace(
     TINY,

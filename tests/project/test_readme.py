@@ -40,6 +40,7 @@ BENCHMARKS = re.compile(r"`(?:python )?benchmarks/[^`]*`|\(`--hidden[^`]*`\)")  
 def test_every_option_it_names_exists(option, tmp_path, monkeypatch, capsys):
     from supsup_methods.commands.launch import parse_launch
     from supsup_methods.commands.questions import parse_question
+    from supsup_methods.commands.reproduction_requests import parse_request
 
     monkeypatch.chdir(tmp_path)
     # The options of masks and streams hang on the recipe.
@@ -48,6 +49,7 @@ def test_every_option_it_names_exists(option, tmp_path, monkeypatch, capsys):
         (parse_launch, ("folder-own",)),
         (parse_launch, ("folder-torchvision",)),
         (parse_question, ()),
+        (parse_request, ()),
     ):
         with pytest.raises(SystemExit):
             parse([*recipe, "--help"])
