@@ -1,3 +1,5 @@
+import signal
+
 import torch
 from hypothesis import settings
 
@@ -7,3 +9,6 @@ settings.load_profile("supsup")
 
 # Two workers share two cores (pytest-xdist).
 torch.set_num_threads(1)
+
+# What a shell script starts with `&` ignores Ctrl-C, and so would the programs that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
