@@ -188,6 +188,33 @@ def test_ours_is_printed_beside_the_papers_and_recorded(monkeypatch, capsys, tmp
     assert shown[2].seeds == 20
 
 
+def test_a_record_is_not_replaced_by_one_of_fewer_seeds(monkeypatch, capsys, tmp_path):
+    shown = []
+
+    def measure(bench):
+        shown.append(bench.seeds)
+        return Findings(
+            (Row("steps", (1.0,) * bench.seeds),), data="MNIST", seconds=3.0, seeds=tuple(range(bench.seeds))
+        )
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        targets, "TARGETS", {name: targets.Target("steps", measure, 1) for name in ("figure7", "figure8")}
+    )
+    in_here = ("--data-root", ".", "--out", "here")
+    assert asked(monkeypatch, capsys, "figure8", *in_here, "--seeds", "3")[0] == 0
+    record = tmp_path / "here/records/figure8.json"
+    before = record.read_bytes()
+    code, _, err = asked(monkeypatch, capsys, "figure7", "figure8", *in_here, "--seeds", "2")
+    assert code == 2
+    assert "--seeds 2: here/records/figure8.json has 3, which would be lost; ask for 3 or more" in err
+    assert record.read_bytes() == before
+    assert asked(monkeypatch, capsys, "figure7", "figure8", *in_here)[0] == 0
+    assert asked(monkeypatch, capsys, "figure8", *in_here, "--quick")[0] == 0
+    assert asked(monkeypatch, capsys, "figure8", *in_here, "--seeds", "4")[0] == 0
+    assert shown == [3, 1, 3, 1, 4], "nothing is measured before all is known to be recorded"
+
+
 def test_a_stop_says_how_to_go_on(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
 

@@ -39,7 +39,7 @@ class Request:
     targets: Annotated[tuple[str, ...], tyro.conf.Positional]
     """What to reproduce, in turn."""
     seeds: int | None = None
-    """How many seeds, from 0 on; without it, as many as the paper has, or with --quick two."""
+    """How many seeds, from 0 on; without it, as many as the paper has or --out's record, if more, or with --quick two."""
     tasks: int | None = None
     """Tasks that each run of a table learns at most; without it, as many as the paper has."""
     epochs: int | None = None
@@ -166,14 +166,19 @@ def _measure(request: Request, console: Console) -> None:
     from supsup_methods.reproduction.targets import FIGURES
 
     folder, found, drawn = request.out / RECORDS, dict[str, Any](), dict[Path, Any]()
-    for name in request.targets:
-        panels = FIGURES[name].panels if name in FIGURES else {"": name}
+    panels_of = {name: FIGURES[name].panels if name in FIGURES else {"": name} for name in request.targets}
+    seeds = {
+        target: {row: _seeds(request, target, row) for row in _rows(request, target)}
+        for panels in panels_of.values()
+        for target in panels.values()
+    }
+    for name, panels in panels_of.items():
         for target in panels.values():
             if target in found:
                 continue
-            for row in chosen_rows(target, request.rows) if request.rows else (None,):
-                found[target] = _findings(target, row, request, console)
-                part = _part(request, row, found[target])
+            for row, number in seeds[target].items():
+                found[target] = _findings(target, row, request, number, console)
+                part = _part(request, row, found[target].data)
                 _tell(console, write_findings(folder, target, found[target], quick=request.quick, part=part))
                 stem = record_stem(folder, target, quick=request.quick, part=part)
                 drawn |= figure_stems(stem, found[target].figures)
@@ -187,23 +192,50 @@ def _measure(request: Request, console: Console) -> None:
     _draw_images(console, drawn)
 
 
-def _part(request: Request, row: str | None, findings: Any) -> tuple[str, ...]:
+def _rows(request: Request, target: str) -> tuple[str | None, ...]:
+    return chosen_rows(target, request.rows) if request.rows else (None,)
+
+
+def _seeds(request: Request, name: str, row: str | None) -> int:
+    """Return how many seeds to measure: a record never takes the place of one with more.
+
+    Raises:
+        UsageError: fewer are asked for than the record in --out has.
+    """
+    from supsup_methods.reproduction.findings import record_stem
+    from supsup_methods.reproduction.ledger import RECORDS, read_record
+    from supsup_methods.reproduction.targets import TARGETS
+
+    target = TARGETS[name]
+    default = min(2, target.seeds) if request.quick else target.seeds
+    part = _part(request, row, EMBEDDED_MNIST if request.data_root is None else "")
+    stem = record_stem(request.out / RECORDS, name, quick=request.quick, part=part)
+    record = stem.with_name(f"{stem.name}.json")
+    kept = len(read_record(record).seeds) if target.many_seeds and record.exists() else 0
+    if request.seeds is not None and request.seeds < kept:
+        raise UsageError(
+            f"--seeds {request.seeds}: {record} has {kept}, which would be lost; ask for {kept} or more, or name another --out"
+        )
+    return request.seeds or max(default, kept)
+
+
+def _part(request: Request, row: str | None, data: str) -> tuple[str, ...]:
     """Return in what a record is less than all of its target, so that it does not take the place of one that is."""
     return (
         *(() if row is None else (row,)),
         *(() if request.tasks is None else (f"{request.tasks} tasks",)),
         *(() if request.epochs is None else (f"{request.epochs} epochs",)),
         *(() if request.precision == "float32" else (request.precision,)),
-        *((EMBEDDED_MNIST,) if findings.data == EMBEDDED_MNIST and not request.quick else ()),
+        *((EMBEDDED_MNIST,) if data == EMBEDDED_MNIST and not request.quick else ()),
     )
 
 
-def _findings(name: str, row: str | None, request: Request, console: Console) -> Any:
+def _findings(name: str, row: str | None, request: Request, seeds: int, console: Console) -> Any:
     """Measure one target, or a row of it, print what was found, and return it."""
     from supsup_methods.reproduction.targets import TARGETS
 
     target = TARGETS[name]
-    bench = _bench(request, target, row, console)
+    bench = _bench(request, row, seeds, console)
     if target.seeds == 1 and bench.seeds > 1 and not target.many_seeds:
         bench.say(f"{name}: it is measured with one seed")
     findings = target.measure(bench)
@@ -234,7 +266,7 @@ def _say(console: Console, line: str) -> None:
     console.print(escape(line), soft_wrap=True)
 
 
-def _bench(request: Request, target: Any, row: str | None, console: Console) -> Any:
+def _bench(request: Request, row: str | None, seeds: int, console: Console) -> Any:
     """Return what a target works with: the request's data, device and runs."""
     from supsup_methods.reproduction.bench import Bench
 
@@ -248,7 +280,7 @@ def _bench(request: Request, target: Any, row: str | None, console: Console) -> 
 
     return Bench(
         request.out / "runs",
-        request.seeds or (min(2, target.seeds) if request.quick else target.seeds),
+        seeds,
         request.quick,
         request.data_root,
         digest_of,
