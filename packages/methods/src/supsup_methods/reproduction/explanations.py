@@ -3,10 +3,6 @@
 from collections.abc import Mapping
 
 EXPLANATIONS: Mapping[tuple[str, str], str] = {
-    ("table6", "SupSup, GNu, H, Binary, full batch"): (
-        "55 of the run's 2,844 test batches are given to another task, all but one of them to one turned by 10 or 20 degrees "
-        "more or less; GNu counts all images of such a batch as wrong. Twelve tasks have no such batch; they reach 96.25 %."
-    ),
     ("table7", "BatchE, GNu"): (
         "One seed, where the paper has three. The row hangs on which image of a batch is asked: over the test set's own order "
         "the same vectors gave 71.3, 62.6 and 60.0 % (commit 0683622f4fde), over an order for each task the numbers above. The "
