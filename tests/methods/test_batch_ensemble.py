@@ -133,9 +133,10 @@ def test_vectors_start_as_signs_that_no_task_or_layer_or_seed_shares():
         assert abs(int((one == other).sum()) - 32) < 5 * 4
 
 
-def test_task_0_trains_w_and_its_vectors_together_by_adam():
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_task_0_trains_w_and_its_vectors_together_by_adam(decay):
     """The textbook loop: torch's own Adam on W, r and s, over the effective weights."""
-    method = BatchE(settings(training=TaskTraining(5, 20)), problem())
+    method = BatchE(settings(training=TaskTraining(5, 20), weight_decay=decay), problem())
     task, net = stream()[0], problem().network(kaiming_normal)
     values = {**fresh_vectors(net, 0, 0), **{f"trunk.{name}": value.clone() for name, value in net.frozen.items()}}
     leaves = {name: value.requires_grad_() for name, value in values.items()}
@@ -152,7 +153,7 @@ def test_task_0_trains_w_and_its_vectors_together_by_adam():
                 yield batch
 
     method.learn([dataclasses.replace(task, train=Recorder())], lambda: None)
-    optimizer = torch.optim.Adam(leaves.values(), lr=0.003)
+    optimizer = torch.optim.Adam(leaves.values(), lr=0.003, weight_decay=decay)
     for batch in seen:
         optimizer.zero_grad()
         nn.functional.cross_entropy(net(batch.images, effective_weights(net, leaves)), batch.labels).backward()
@@ -407,3 +408,16 @@ def test_the_defaults_are_the_papers():
     assert (default.training.batches, default.training.batch_size) == (1000, 128)
     assert (default.trunk, default.last_layer) == ("task-0", "rank-one")
     assert not KIND.side_by_side(default, problem().network())
+
+
+def test_a_later_task_is_trained_with_the_decay_as_well():
+    plain, decayed = (
+        BatchE(settings(training=TaskTraining(20, 20), trunk="random", weight_decay=decay), problem())
+        for decay in (0.0, 1.0)
+    )
+    for method in (plain, decayed):
+        method.learn([stream()[0]], lambda: None)
+    for name, value in plain.net.frozen.items():
+        assert torch.equal(decayed.net.frozen[name], value), "W is nobody's to decay"
+    first, second = (method.bank.blend(torch.ones(1)) for method in (plain, decayed))
+    assert all(first[name].norm() > 1.1 * second[name].norm() for name in first)

@@ -74,3 +74,12 @@ def test_every_recipe_can_be_run(name, tmp_path):
     if backbone_shapes(recipe, data).num_bits < 2_000_000:
         opened = open_method(recipe, build_problem(recipe, data, torch.device("cpu")), tmp_path / "none", None)
         assert opened.method.tasks_learned == 0
+
+
+def test_batche_tells_tasks_over_random_weights_and_is_told_them_over_trained_ones():
+    """Table 7's numbers are those of a random W and the decay of the authors' code; Table 4's of a W that task 0 trained."""
+    assert {
+        (RECIPES[name].method.trunk, RECIPES[name].method.weight_decay)
+        for name in ("table7-batche", "table7-batche-full-batch")
+    } == {("random", 1e-4)}
+    assert (RECIPES["table4-batche"].method.trunk, RECIPES["table4-batche"].method.weight_decay) == ("task-0", 0.0)

@@ -46,6 +46,12 @@ def test_what_was_run_is_not_run_again_and_other_settings_are_refused(bench):
         list(replace(bench, digest_of=lambda stream: "another").each_seed(recipe))
     with pytest.raises(UsageError, match=r"seed-0: this run was made with another device \(cpu\); name it again"):
         list(replace(bench, device="cuda:0").each_seed(recipe))
+    file = runs[0].path / "environment.json"  # as an earlier version left it, which tested in the order of the data
+    file.write_text(
+        json.dumps({name: value for name, value in json.loads(file.read_text()).items() if name != "test_order"})
+    )
+    with pytest.raises(UsageError, match=r"another order of test images \(of the data\); name it again"):
+        list(bench.each_seed(recipe))
 
 
 def test_figures_7_and_8_tell_what_their_runs_recorded(bench, monkeypatch):

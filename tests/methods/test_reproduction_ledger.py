@@ -91,6 +91,16 @@ def test_a_target_measured_row_by_row_has_the_newest_of_each_number(tmp_path):
     assert next(each for each in ledger_of([alone, newer]).sections if each.records).records == (newer,)
 
 
+def test_a_number_from_more_seeds_does_not_give_way_to_a_newer_one_from_fewer(tmp_path):
+    one, other = "SupSup, GNu, H, s = 100, 10 tasks", "PSP, GG, 10 tasks"
+    three = dataclasses.replace(recorded(tmp_path, "table3", Row(other, (94.0, 94.5, 95.0))), written="2026-01-01")
+    whole = dataclasses.replace(
+        recorded(tmp_path, "table3", Row(one, (93.0,)), Row(other, (50.0,))), written="2026-01-02"
+    )
+    (section,) = [section for section in ledger_of([three, whole]).sections if section.name == "table3"]
+    assert [entry.ours for entry in section.entries if entry.ours] == [(93.0,), (94.0, 94.5, 95.0)]
+
+
 def test_records_of_a_part_have_names_of_their_own(tmp_path):
     names = [
         write_findings(tmp_path, "table2", Findings(()), quick=quick, part=part)[0].name

@@ -201,6 +201,10 @@ def test_no_seconds_are_lost_between_progress_and_bank(tmp_path, whole):
         ({"data_digest": "0" * 64}, "data MNIST-5k .*: the run was started with MNIST-5k 000000000000"),
         ({"tasks_at_once": 4}, "--tasks-at-once 1: the run was started with 4"),
         ({"arithmetic": "numba 0.1"}, "arithmetic .*: the run was started with numba 0.1 and goes on only with that"),
+        (
+            {"test_order": "of the data"},
+            "test order of each task's own: the run was started with of the data and goes on",
+        ),
         ({"versions": {"torch": "1.0"}}, "the run was started with 1.0 and goes on only with that"),
     ],
 )

@@ -142,7 +142,7 @@ class RankOneBank:
             if len(entry.shape) > 2:  # the positions of a kernel share their factors
                 matrix = matrix.flatten(-len(entry.shape) + 2).sum(dim=-1)
             inputs, outputs = self._inputs[entry.name].rows, self._outputs[entry.name].rows
-            slopes.append(((outputs @ matrix) * inputs).sum(dim=-1))
+            slopes.append((outputs @ matrix).mul_(inputs).sum(dim=-1))  # in place: as large as all tasks' vectors
         return torch.stack(slopes).sum(dim=0)
 
     def outer_slopes(self, gradients: Mapping[str, OuterProducts]) -> Float[Tensor, "images tasks"]:

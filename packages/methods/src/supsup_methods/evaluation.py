@@ -13,6 +13,9 @@ from supsup_methods.continual_method import AnswersByTask, AnyMethod, InferEach,
 from supsup_methods.errors import UsageError
 from supsup_methods.recovery_scoring import RecoveryTrace, score_recovery
 
+TEST_ORDER = "of each task's own"
+"""Of test images, as runs and answers have it on record; in runs of earlier versions it was the data's."""
+
 _WINDOW_FLOATS = 2**24  # of test images in memory at once
 
 

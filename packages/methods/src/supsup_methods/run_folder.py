@@ -65,6 +65,8 @@ class Environment:
     tasks_at_once: int = 1
     arithmetic: str = "autograd"
     """What computes training steps (`machine_loops.arithmetic`); of runs older than this field, nothing but autograd did."""
+    test_order: str = "of the data"
+    """Of test images (`evaluation.TEST_ORDER`); that of runs older than this field."""
     machine: str = ""
     """Processor, cores and GPU, for whoever reads the figures; a resumed run may find another."""
 

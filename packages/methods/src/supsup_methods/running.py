@@ -16,7 +16,7 @@ from supsup_methods.continual_method import AllocatesMasks, AnyMethod, Problem
 from supsup_methods.data_assembly import build_stream
 from supsup_methods.devices import describe_machine, make_repeatable
 from supsup_methods.errors import UsageError
-from supsup_methods.evaluation import Checkpoint, evaluate_task
+from supsup_methods.evaluation import TEST_ORDER, Checkpoint, evaluate_task
 from supsup_methods.experiment import Recipe
 from supsup_methods.machine_loops import arithmetic
 from supsup_methods.mask_bookkeeping import Stretch, keep_books, mask_owners, stretches
@@ -81,6 +81,7 @@ def describe_environment(
         versions=installed_versions(),
         tasks_at_once=tasks_at_once,
         arithmetic=arithmetic(),
+        test_order=TEST_ORDER,
         machine=describe_machine(device, others),
     )
 
@@ -89,7 +90,8 @@ def adopt_environment(recorded: Environment, current: Environment) -> None:
     """Take over the recorded number of threads; everything else must be as it was.
 
     Raises:
-        UsageError: devices, data, group size, torch or its machine loops differ, so the run could not end with the same bits.
+        UsageError: devices, data, group size, torch, its machine loops or the test order differ, so the run could not
+            end with the same bits.
     """
     for what, then, now in (
         ("--device", recorded.device, current.device),
@@ -101,6 +103,7 @@ def adopt_environment(recorded: Environment, current: Environment) -> None:
         ("--tasks-at-once", recorded.tasks_at_once, current.tasks_at_once),
         ("torch", recorded.versions.get("torch"), current.versions["torch"]),
         ("arithmetic", recorded.arithmetic, current.arithmetic),
+        ("test order", recorded.test_order, current.test_order),
     ):
         if then != now:
             raise UsageError(

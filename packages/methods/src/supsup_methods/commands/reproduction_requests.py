@@ -211,7 +211,8 @@ def _seeds(request: Request, name: str, row: str | None) -> int:
     part = _part(request, row, EMBEDDED_MNIST if request.data_root is None else "")
     stem = record_stem(request.out / RECORDS, name, quick=request.quick, part=part)
     record = stem.with_name(f"{stem.name}.json")
-    kept = len(read_record(record).seeds) if target.many_seeds and record.exists() else 0
+    there = read_record(record).rows.values() if target.many_seeds and record.exists() else ()
+    kept = max((len(each["ours"]) for each in there), default=0)
     if request.seeds is not None and request.seeds < kept:
         raise UsageError(
             f"--seeds {request.seeds}: {record} has {kept}, which would be lost; ask for {kept} or more, or name another --out"

@@ -23,7 +23,7 @@ from supsup_methods.batch_ensemble import BatchESettings
 from supsup_methods.continual_method import AnyMethod
 from supsup_methods.data_assembly import build_stream, load_dataset
 from supsup_methods.errors import UsageError
-from supsup_methods.evaluation import Checkpoint, TaskScore, evaluate_task
+from supsup_methods.evaluation import TEST_ORDER, Checkpoint, TaskScore, evaluate_task
 from supsup_methods.experiment import Recipe
 from supsup_methods.guess_traces import owners_of_masks
 from supsup_methods.registry import inference_of
@@ -34,7 +34,6 @@ from supsup_methods.supsup import SupSupSettings
 from supsup_methods.supsup_unknown_tasks import UnknownTasksSettings
 from supsup_methods.task_guessing import TaskInference
 
-_ORDER = "of each task's own"  # of test images; answers in the order of the data, of earlier versions, are not taken up
 _KEEP_SECONDS = 2.0  # from one writing of the answers to the next, at most, but for a task that takes longer
 
 
@@ -73,7 +72,7 @@ class Asked:
     @property
     def path(self) -> Path:
         """Where the answers are kept."""
-        words = json.dumps([asdict(self.inference), _ORDER], sort_keys=True)
+        words = json.dumps([asdict(self.inference), TEST_ORDER], sort_keys=True)
         return self.folder.path / f"asked-{hashlib.sha256(words.encode()).hexdigest()[:12]}.json"
 
     def scores(self, tasks_learned: int) -> tuple[TaskScore, ...]:

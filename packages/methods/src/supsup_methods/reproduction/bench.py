@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias, TypeVar
 
 from supsup_methods.errors import UsageError
+from supsup_methods.evaluation import TEST_ORDER
 from supsup_methods.experiment import Recipe, Stream
 from supsup_methods.precision import Precision
 from supsup_methods.run_folder import RunFolder
@@ -62,7 +63,8 @@ class Bench:
         """Yield a run of the recipe for each seed, having run what is missing.
 
         Raises:
-            UsageError: a run is there that was made with other settings, or on other data or another device.
+            UsageError: a run is there that was made with other settings, on other data or another device, or tested in another
+                order.
         """
         for seed in range(self.seeds):
             yield self._run(replace(recipe, seed=seed))
@@ -83,12 +85,13 @@ class Bench:
         return folder
 
     def _refuse_other(self, folder: RunFolder) -> None:
-        """Keep figures apart that come from other data or another device."""
+        """Keep figures apart that come from other data, another device or other guesses."""
         made = folder.environment()
         data = f"{made.data_name} in {made.data_root}" if made.data_root else made.data_name
         for what, then, now in (
             (f"data ({data})", made.data_digest, self.digest_of(folder.recipe().stream)),
             (f"device ({made.device})", made.devices[0], self.device),
+            (f"order of test images ({made.test_order})", made.test_order, TEST_ORDER),
         ):
             if then != now:
                 raise UsageError(

@@ -190,7 +190,7 @@ def read_record(path: Path) -> Record:
         missing = _FIELDS - set(record) | {name for row in record["rows"] for name in _ROW_FIELDS - set(row)}
         if missing:
             lacking = ", ".join(sorted(missing))
-            raise UsageError(f"{path}: the record has no {lacking}; restore it, or measure what it was of again")
+            raise UsageError(f"{path}: the record has no {lacking}; restore it, or remove it")
         return Record(
             target=str(record["target"]),
             quick=bool(record["quick"]),
@@ -240,8 +240,13 @@ def _section(name: str, records: Sequence[Record]) -> Section:
 
 
 def _newest(records: Sequence[Record]) -> dict[str, Record]:
-    """Return the last of some records that holds each number."""
-    return {what: record for record in records for what in record.rows}
+    """Return for each number the last of some records that holds it from as many seeds as any of them."""
+    newest: dict[str, Record] = {}
+    for record in records:
+        for what, row in record.rows.items():
+            if what not in newest or len(row["ours"]) >= len(newest[what].rows[what]["ours"]):
+                newest[what] = record
+    return newest
 
 
 def _expected(name: str) -> Iterator[tuple[str, PaperNumber, str]]:
