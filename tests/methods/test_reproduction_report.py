@@ -82,7 +82,7 @@ def test_what_is_no_record_is_refused_by_its_name(tmp_path, content):
     (tmp_path / RECORDS / "table3.json").write_text(content)
     with pytest.raises(
         UsageError,
-        match=r"table3\.json: (it is no record|the record has no .*; restore it, or measure what it was of again)",
+        match=r"table3\.json: (it is no record|the record has no .*; restore it, or remove it)",
     ):
         report(tmp_path, tmp_path)
 
