@@ -10,7 +10,8 @@ from rich.console import Console
 from supsup_core import MaskBank, byte_ledger
 from supsup_datasets import PermutedStream, embedded_mnist
 from supsup_methods.assembly import build_problem, open_method
-from supsup_methods.byte_accounts import paper_bytes
+from supsup_methods.byte_accounts import paper_bytes, with_statistics_as
+from supsup_methods.commands import byte_questions
 from supsup_methods.commands.byte_questions import ask_about_bytes
 from supsup_methods.commands.mask_questions import Asked
 from supsup_methods.experiment import (
@@ -23,8 +24,8 @@ from supsup_methods.experiment import (
 )
 from supsup_methods.mask_training import MaskTraining
 from supsup_methods.registry import kind_of
+from supsup_methods.run_environment import describe_environment
 from supsup_methods.run_folder import RunFolder
-from supsup_methods.running import describe_environment
 from supsup_methods.runs import Run, open_run
 from supsup_methods.supsup import SupSupSettings
 
@@ -179,8 +180,8 @@ def test_a_run_that_has_learned_nothing_is_refused(monkeypatch, capsys, tmp_path
     assert "no task is learned yet" in err
 
 
-def normalised_run(path, dtype):
-    """A run over a network with batch norm. A variance of 70,000 is infinite in float16, so that all outputs are 0 then."""
+def normalised_run(path, dtype, variance=1.0):
+    """A run over a network with batch norm."""
     recipe = replace(recipe_of(brief(SMALL["supsup"])), backbone=NormalisedFullyConnected(hidden=(30,), outputs=10))
     dataset = embedded_mnist()
     method = open_method(recipe, build_problem(recipe, dataset, CPU), path / "none", None).method
@@ -189,7 +190,7 @@ def normalised_run(path, dtype):
         generator = torch.Generator().manual_seed(task)
         masks = {entry.name: torch.rand(entry.shape, generator=generator) < 0.5 for entry in method.net.maskable}
         statistics = {
-            entry.name: torch.full(entry.shape, 70_000.0) if "var" in entry.name else torch.zeros(entry.shape)
+            entry.name: torch.full(entry.shape, variance) if "var" in entry.name else torch.zeros(entry.shape)
             for entry in method.net.task_buffers
         }
         method.bank.append(masks, statistics)
@@ -197,7 +198,15 @@ def normalised_run(path, dtype):
     return Run(path, recipe, method, PermutedStream(dataset, TASKS, seed=0), dataset, (), None)
 
 
-def test_what_rounding_of_running_statistics_costs_is_measured(tmp_path):
+def test_what_rounding_of_running_statistics_costs_is_measured(tmp_path, monkeypatch):
+    def coarse(net, bank, dtype):
+        """Round so that something is lost: to means no unit reaches, and all images get the first label."""
+        rounded = with_statistics_as(net, bank, dtype)
+        if dtype == torch.float16:
+            rounded.buffers[:] = 30_000.0
+        return rounded
+
+    monkeypatch.setattr(byte_questions, "with_statistics_as", coarse)
     run, console = normalised_run(tmp_path, torch.float32), Console(file=io.StringIO(), width=200)
     found = ask_about_bytes(console, run, Asked(tasks=1, batch_size=100, images_per_guess=1))
     assert list(found["masks"]["coded"]) == ["float16", "float32"]
@@ -214,8 +223,17 @@ def test_what_rounding_of_running_statistics_costs_is_measured(tmp_path):
     assert f"{found['accuracy']['float32']:.2%}" in console.file.getvalue()
 
 
+def test_statistics_beyond_the_range_of_float16_are_not_rounded_to_it(tmp_path):
+    run, console = normalised_run(tmp_path, torch.float32, variance=70_000.0), Console(file=io.StringIO(), width=200)
+    found = ask_about_bytes(console, run, Asked(tasks=1, batch_size=100, images_per_guess=1))
+    assert list(found["masks"]["coded"]) == list(found["accuracy"]) == ["float32"]
+    said = console.file.getvalue()
+    assert "float16 holds numbers up to 65,504, and running statistics here go up to 70,000" in said
+
+
 def test_rounded_statistics_are_not_compared_with_what_they_were(tmp_path):
     run, console = normalised_run(tmp_path, torch.float16), Console(file=io.StringIO(), width=200)
+    assert bool(torch.isfinite(run.bank.buffers).all())
     found = ask_about_bytes(console, run, Asked(tasks=1, batch_size=100, images_per_guess=1))
     assert list(found["masks"]["coded"]) == ["float16"]
     assert "accuracy" not in found

@@ -5,8 +5,9 @@ import torch
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from supsup_core import task_rows
-from supsup_core.task_rows import TaskRows
+from supsup_core import FrozenNetwork, InvalidArgument, task_rows
+from supsup_core.task_rows import TaskRows, TaskStatistics
+from torch import nn
 
 WIDTH = 3
 
@@ -94,3 +95,39 @@ def test_rows_of_no_width_are_counted():
     rows.append(torch.empty(3, 0))
     rows.adopt(torch.empty(2, 0))
     assert (len(rows), rows.bytes, rows.rows.shape) == (5, 0, (5, 0))
+
+
+def statistics(dtype):
+    """The place for running statistics of two layers, and some for one task."""
+    layers = nn.Sequential(
+        nn.Linear(4, 3), nn.BatchNorm1d(3, affine=False), nn.Linear(3, 2), nn.BatchNorm1d(2, affine=False)
+    )
+    net = FrozenNetwork(layers, seed=0)
+    return TaskStatistics(net, dtype), net.fresh_buffers()
+
+
+@pytest.mark.parametrize("name", ["1.running_mean", "1.running_var", "3.running_mean", "3.running_var"])
+def test_a_statistic_that_does_not_survive_rounding_is_refused_by_name(name):
+    kept, buffers = statistics(torch.float16)
+    kept.flatten(buffers)
+    buffers[name][1] = -65_504.0
+    assert float(kept.flatten(buffers).min()) == -65_504
+    buffers[name][1] = -65_520.0  # the first that rounds to infinity
+    line = rf"buffers\['{name}'\]: -65520, and torch.float16 holds numbers up to 65504; keep running statistics in torch.float32"
+    with pytest.raises(InvalidArgument, match=line):
+        kept.flatten(buffers)
+    rows = torch.stack([torch.zeros(10), torch.cat([value.flatten() for value in buffers.values()])])
+    with pytest.raises(InvalidArgument, match=line):
+        kept.checked(rows, 2)
+    wider, _ = statistics(torch.float32)
+    assert torch.equal(wider.checked(rows, 2), rows)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_statistic_that_is_no_finite_number_is_refused(value):
+    kept, buffers = statistics(torch.float32)
+    buffers["3.running_var"][0] = value
+    with pytest.raises(
+        InvalidArgument, match=rf"'3.running_var'\]: {value}, where a running statistic is a finite number"
+    ):
+        kept.flatten(buffers)

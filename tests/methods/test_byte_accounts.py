@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from supsup_core import FrozenNetwork, MaskBank, byte_ledger, erdos_renyi_budget, keep_weights
+from supsup_core import FrozenNetwork, InvalidArgument, MaskBank, byte_ledger, erdos_renyi_budget, keep_weights
 from supsup_methods.backbones import fully_connected
 from supsup_methods.batch_ensemble import BatchESettings
 from supsup_methods.byte_accounts import (
@@ -204,6 +204,15 @@ def test_statistics_are_rounded_whatever_the_number_of_tasks(monkeypatch):
     assert torch.equal(rounded.rows, bank.rows)
     assert torch.equal(rounded.buffers, bank.buffers.half())
     assert bank.buffers.dtype == torch.float32, "the bank itself stays as it is"
+
+
+def test_statistics_that_float16_does_not_hold_are_not_rounded_to_it():
+    net = normalised()
+    bank = filled(net, 2, 0.5)
+    bank.append_rows(bank.rows[:1], torch.full((1, 100), -70_000.0))
+    assert list(mask_account(net, bank).coded) == [torch.float32]
+    with pytest.raises(InvalidArgument, match=r"-70000, and torch.float16 holds numbers up to 65504"):
+        with_statistics_as(net, bank, torch.float16)
 
 
 def test_a_bank_of_float16_statistics_is_shown_as_it_is():

@@ -1,5 +1,6 @@
 """What stores of contexts share: rows of numbers that grow by tasks, and the running statistics of each task."""
 
+import math
 from bisect import bisect_right
 from collections.abc import Mapping
 from itertools import accumulate
@@ -126,7 +127,7 @@ class TaskStatistics:
         """Return one task's statistics as a row, rounded.
 
         Raises:
-            InvalidArgument: a statistic is missing or has another shape, or a name is unknown.
+            InvalidArgument: a statistic is missing, has another shape or is not finite when rounded, or a name is unknown.
         """
         unknown = set(buffers) - {entry.name for entry in self._entries}
         if unknown:
@@ -138,13 +139,13 @@ class TaskStatistics:
             if tuple(value.shape) != entry.shape:
                 raise InvalidArgument(f"buffers[{entry.name!r}]: shape {tuple(value.shape)}; pass one of {entry.shape}")
         flat = [buffers[entry.name].detach().flatten() for entry in self._entries]
-        return (torch.cat(flat) if flat else torch.empty(0)).to(self.table.device, self.table.dtype)
+        return self._rounded(torch.cat(flat) if flat else torch.empty(0))
 
     def checked(self, buffers: Tensor | None, tasks: int) -> Float[Tensor, "new values"]:
         """Return statistics that come as rows, rounded; None for a network without any.
 
         Raises:
-            InvalidArgument: the shape is not (tasks, values).
+            InvalidArgument: the shape is not (tasks, values), or a statistic is not finite when rounded.
         """
         expected = (tasks, self.table.width)
         rows = torch.empty(tasks, 0) if buffers is None else buffers
@@ -152,12 +153,29 @@ class TaskStatistics:
             raise InvalidArgument(
                 f"buffers: shape {tuple(rows.shape)}; {tasks} tasks of this network have shape {expected}"
             )
-        return rows.to(self.table.device, self.table.dtype)
+        return self._rounded(rows)
 
     def named(self, task: int) -> dict[str, Tensor]:
         """Return one task's statistics by name, in the network's dtype."""
         parts = self.table[task].to(self._net_dtype).split([entry.size for entry in self._entries])
         return {entry.name: part.view(entry.shape) for entry, part in zip(self._entries, parts, strict=True)}
+
+    def _rounded(self, values: Float[Tensor, "*rows values"]) -> Float[Tensor, "*rows values"]:
+        rounded = values.to(self.table.device, self.table.dtype)
+        lost = (~torch.isfinite(rounded)).nonzero()
+        if len(lost):
+            place, ends = tuple(lost[0].tolist()), list(accumulate(entry.size for entry in self._entries))
+            name = self._entries[bisect_right(ends, place[-1])].name
+            value, dtype, most = float(values[place]), self.table.dtype, torch.finfo(self.table.dtype).max
+            if math.isfinite(value):
+                raise InvalidArgument(
+                    f"buffers[{name!r}]: {value:.6g}, and {dtype} holds numbers up to {most:.6g}; keep running statistics in "
+                    "torch.float32"
+                )
+            raise InvalidArgument(
+                f"buffers[{name!r}]: {value}, where a running statistic is a finite number; train with a lower learning rate"
+            )
+        return rounded
 
 
 def flatten_masks(net: FrozenNetwork, masks: Mapping[str, Tensor]) -> Bool[Tensor, " bits"]:

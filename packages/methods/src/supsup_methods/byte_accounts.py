@@ -78,8 +78,8 @@ class MaskAccount:
         masks: how many there are.
         packed: a bit a weight, in whole 64-bit words.
         packed_buffers: running statistics as the bank keeps them.
-        coded: the bank's folder with entropy-coded masks, by the dtype of running statistics: float16, and float32 where the bank
-            has it. A network without running statistics has one, of the bank's own dtype.
+        coded: the bank's folder with entropy-coded masks, by the dtype of running statistics: float16 if it holds them, and
+            float32 where the bank has it. A network without running statistics has one, of the bank's own dtype.
         csc: an estimate, see `csc_estimate`.
         densities: of each layer.
     """
@@ -114,13 +114,22 @@ def mask_account(net: FrozenNetwork, bank: MaskBank) -> MaskAccount:
     )
     kept = bank.buffers.dtype
     # Rounded statistics do not come back, so a bank of float16 is shown as it is.
-    narrower = (torch.float16,) if net.task_buffers and kept != torch.float16 else ()
+    narrower = (torch.float16,) if net.task_buffers and kept != torch.float16 and holds(torch.float16, bank) else ()
     coded = {dtype: _coded(net, with_statistics_as(net, bank, dtype)) for dtype in (*narrower, kept)}
     return MaskAccount(len(bank), bank.context_bytes, bank.buffer_bytes, coded, csc_estimate(net, ones), densities)
 
 
+def holds(dtype: torch.dtype, bank: MaskBank) -> bool:
+    """Tell whether a dtype's range holds all running statistics of a bank."""
+    return bool((bank.buffers.abs() <= torch.finfo(dtype).max).all())
+
+
 def with_statistics_as(net: FrozenNetwork, bank: MaskBank, dtype: torch.dtype) -> MaskBank:
-    """Return a bank with the same masks, its running statistics rounded to a dtype."""
+    """Return a bank with the same masks, its running statistics rounded to a dtype.
+
+    Raises:
+        InvalidArgument: the dtype does not hold them.
+    """
     if bank.buffers.dtype == dtype:
         return bank
     copy, buffers = MaskBank(net, dtype), bank.buffers

@@ -17,6 +17,7 @@ from supsup_methods.byte_accounts import (
     PaperBytes,
     above,
     file_bytes,
+    holds,
     mask_account,
     paper_bytes,
     with_statistics_as,
@@ -46,13 +47,18 @@ def ask_about_bytes(console: Console, run: Run, asked: Asked) -> dict[str, Any]:
     if isinstance(method, SupSup) and run.network.task_buffers and method.bank.buffers.dtype == torch.float32:
         answers["accuracy"] = _accuracies(run, method, asked)
         console.print(_accuracy_table(answers["accuracy"], asked.tasks))
+        if not holds(torch.float16, method.bank):
+            largest, most = float(method.bank.buffers.abs().max()), torch.finfo(torch.float16).max
+            console.print(
+                f"float16 holds numbers up to {most:,.0f}, and running statistics here go up to {largest:,.0f}"
+            )
     return answers
 
 
 def _accuracies(run: Run, method: SupSup, asked: Asked) -> dict[str, float]:
-    """Return the accuracy with the task given (GG), by the dtype that running statistics are rounded to."""
+    """Return the accuracy with the task given (GG), by the dtype that running statistics are rounded to if it holds them."""
     accuracies = {}
-    for dtype in (torch.float16, torch.float32):
+    for dtype in (torch.float16, torch.float32) if holds(torch.float16, method.bank) else (torch.float32,):
         rounded = copy.copy(method)
         rounded.bank = with_statistics_as(run.network, method.bank, dtype)
         scores = [
