@@ -260,8 +260,8 @@ def stopped_run(tmp_path_factory):
     """A run that was begun and holds no task yet."""
     from supsup_datasets import embedded_mnist
     from supsup_methods.recipes import RECIPES
+    from supsup_methods.run_environment import describe_environment
     from supsup_methods.run_folder import RunFolder
-    from supsup_methods.running import describe_environment
 
     folder = RunFolder(tmp_path_factory.mktemp("stopped") / "run")
     folder.path.mkdir()

@@ -9,8 +9,9 @@ import torch
 from supsup_datasets import embedded_mnist
 from supsup_methods.commands.launch import parse_launch
 from supsup_methods.errors import UsageError
+from supsup_methods.run_environment import describe_environment
 from supsup_methods.run_folder import RunFolder
-from supsup_methods.running import describe_environment, execute
+from supsup_methods.running import execute
 from supsup_methods.snapshots import snapshot_path
 from supsup_methods.state_files import read_tensors, write_tensors
 

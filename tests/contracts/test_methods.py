@@ -16,8 +16,9 @@ from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import evaluate_task
 from supsup_methods.experiment import Evaluation, FullyConnected, NormalisedFullyConnected, Recipe
 from supsup_methods.registry import KINDS, inference_of, kind_of
+from supsup_methods.run_environment import describe_environment
 from supsup_methods.run_folder import RunFolder
-from supsup_methods.running import describe_environment, execute
+from supsup_methods.running import execute
 
 from ..methods.problems import dataset
 from ..methods.test_running import Stop, Watcher
@@ -34,7 +35,7 @@ def scenario_of(settings):
 
 
 def recipe_of(kind, seed=0, tasks=TASKS, checkpoints=(2,)):
-    method = SMALL[kind]
+    method = VARIANTS[kind]
     backbone = NormalisedFullyConnected if kind_of(method).masks_units else FullyConnected
     return Recipe(
         name="small",

@@ -7,8 +7,9 @@ from supsup_datasets import embedded_mnist
 from supsup_methods.evaluation import Checkpoint, TaskScore
 from supsup_methods.experiment import Evaluation, FullyConnected
 from supsup_methods.recipes import RECIPES
+from supsup_methods.run_environment import describe_environment
 from supsup_methods.run_folder import Progress, RunFolder
-from supsup_methods.running import describe_environment, execute
+from supsup_methods.running import execute
 from supsup_methods.training_length import StreamTraining
 
 from ..methods.test_running import CPU, RECIPE, Watcher, begin

@@ -19,8 +19,9 @@ from supsup_methods.experiment import Evaluation, FullyConnected, NormalisedFull
 from supsup_methods.hopsupsup import HopfieldRecovery, HopSupSupSettings, UnitMaskTraining
 from supsup_methods.mask_training import MaskTraining
 from supsup_methods.psp import PspSettings
+from supsup_methods.run_environment import describe_environment
 from supsup_methods.run_folder import RunFolder
-from supsup_methods.running import describe_environment, execute
+from supsup_methods.running import execute
 from supsup_methods.runs import open_run
 from supsup_methods.supsup import SupSupSettings
 from supsup_methods.supsup_unknown_tasks import Allocation, UnknownTasksSettings

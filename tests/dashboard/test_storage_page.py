@@ -6,8 +6,9 @@ from supsup_datasets import embedded_mnist
 from supsup_methods.byte_accounts import file_bytes, mask_account, paper_bytes
 from supsup_methods.experiment import Evaluation
 from supsup_methods.psp import PspSettings
+from supsup_methods.run_environment import describe_environment
 from supsup_methods.run_folder import RunFolder
-from supsup_methods.running import describe_environment, execute
+from supsup_methods.running import execute
 from supsup_methods.runs import open_run
 
 from ..methods.test_running import CPU, RECIPE, Watcher, begin

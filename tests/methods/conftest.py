@@ -2,8 +2,9 @@ import pytest
 import torch
 from supsup_datasets import embedded_mnist
 from supsup_methods.reproduction.bench import Bench
+from supsup_methods.run_environment import describe_environment
 from supsup_methods.run_folder import RunFolder
-from supsup_methods.running import describe_environment, execute
+from supsup_methods.running import execute
 
 from .test_running import Watcher
 

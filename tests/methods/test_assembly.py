@@ -50,6 +50,7 @@ def data():
         ("table3-supsup-h", 4, 4),
         ("table3-supsup-h", 64, 8),
         ("table3-upper-bound", 2, 2),
+        ("table3-batche", 2, 2),
         ("table3-psp", 2, 1),
         ("table8-lower-bound", 2, 1),
         ("table5-nns", 2, 1),
@@ -65,6 +66,7 @@ def test_few_tasks_or_little_memory_or_short_runs_take_fewer_processes(data, mon
     demo, long = RECIPES["demo"], RECIPES["table3-supsup-h"]
     assert default_processes(replace(long, tasks=8), data) == 8
     assert default_processes(replace(demo, tasks=1), data) == 1
+    assert default_processes(replace(RECIPES["table4-batche"], tasks=6), data) == 5, "the first trains what all share"
     short = replace(demo.method, training=replace(demo.method.training, batches=100))
     assert default_processes(replace(demo, method=short), data) == 1
     assert default_processes(replace(demo, method=short, tasks=100), data) == 8

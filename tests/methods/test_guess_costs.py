@@ -9,8 +9,9 @@ from supsup_methods.batch_ensemble import BatchESettings
 from supsup_methods.experiment import Evaluation, FullyConnected, Recipe
 from supsup_methods.mask_training import MaskTraining
 from supsup_methods.psp import PspSettings
+from supsup_methods.run_environment import describe_environment
 from supsup_methods.run_folder import RunFolder
-from supsup_methods.running import describe_environment, execute
+from supsup_methods.running import execute
 from supsup_methods.runs import open_run
 from supsup_methods.supsup import SupSupSettings
 from supsup_methods.training_length import TaskTraining

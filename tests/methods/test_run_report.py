@@ -11,8 +11,9 @@ from supsup_methods.experiment import Evaluation, NormalisedFullyConnected, Reci
 from supsup_methods.hopsupsup import HopfieldRecovery, HopSupSupSettings, UnitMaskTraining
 from supsup_methods.recovery_scoring import RecoveryTrace
 from supsup_methods.reporting.run_report import print_results
+from supsup_methods.run_environment import describe_environment
 from supsup_methods.run_folder import Progress, RunFolder
-from supsup_methods.running import describe_environment, execute
+from supsup_methods.running import execute
 from supsup_methods.supsup import SupSupSettings
 
 from .problems import dataset

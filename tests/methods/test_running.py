@@ -11,8 +11,9 @@ from supsup_methods.experiment import Evaluation
 from supsup_methods.mask_training import MaskTraining
 from supsup_methods.recipes import RECIPES
 from supsup_methods.result_records import record_schema
+from supsup_methods.run_environment import adopt_environment, describe_environment
 from supsup_methods.run_folder import RunFolder
-from supsup_methods.running import adopt_environment, describe_environment, execute
+from supsup_methods.running import execute
 from supsup_methods.runs import find_runs, open_run
 from supsup_methods.supsup import SupSupSettings
 

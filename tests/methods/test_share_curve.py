@@ -14,8 +14,9 @@ from supsup_methods.mask_training import MaskTraining
 from supsup_methods.psp import PspSettings
 from supsup_methods.reproduction import asked_again
 from supsup_methods.reproduction.asked_again import Asked, accuracies_under
+from supsup_methods.run_environment import describe_environment
 from supsup_methods.run_folder import RunFolder
-from supsup_methods.running import describe_environment, execute
+from supsup_methods.running import execute
 from supsup_methods.share_curve import SHARES, CurveProgress, ShareQuestion, known_curve, measure_curve
 from supsup_methods.supsup import SupSupSettings
 from supsup_methods.supsup_unknown_tasks import Allocation, UnknownTasksSettings

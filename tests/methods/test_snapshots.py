@@ -14,8 +14,9 @@ from supsup_methods.experiment import Evaluation, FullyConnected, Recipe
 from supsup_methods.lower_bound import LowerBoundSettings
 from supsup_methods.mask_training import MaskTraining
 from supsup_methods.psp import PspSettings
+from supsup_methods.run_environment import describe_environment
 from supsup_methods.run_folder import RunFolder
-from supsup_methods.running import describe_environment, execute
+from supsup_methods.running import execute
 from supsup_methods.separate_heads import HeadTraining, SeparateHeadsSettings
 from supsup_methods.snapshots import Snapshots, snapshot_path
 from supsup_methods.state_files import read_tensors, write_tensors

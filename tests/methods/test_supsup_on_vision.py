@@ -25,8 +25,9 @@ from supsup_methods.experiment import (
 )
 from supsup_methods.mask_rules import EdgePopupMasks, ThresholdMasks, fresh_scores
 from supsup_methods.mask_training import MaskTraining
+from supsup_methods.run_environment import describe_environment
 from supsup_methods.run_folder import RunFolder
-from supsup_methods.running import describe_environment, execute
+from supsup_methods.running import execute
 from supsup_methods.runs import open_run
 from supsup_methods.supsup import KIND, SupSupSettings
 from supsup_methods.task_guessing import OneShot

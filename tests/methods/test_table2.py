@@ -9,8 +9,9 @@ from supsup_methods.recipes import RECIPES
 from supsup_methods.reporting.table_figures import accuracy_against_bytes
 from supsup_methods.reproduction import figure11_right, table2, vision_rows
 from supsup_methods.reproduction.bench import Bench
+from supsup_methods.run_environment import describe_environment
 from supsup_methods.run_folder import RunFolder
-from supsup_methods.running import describe_environment, execute
+from supsup_methods.running import execute
 from supsup_methods.runs import open_run
 
 from ..datasets.folders import make_folder

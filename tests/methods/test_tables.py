@@ -17,8 +17,9 @@ from supsup_methods.reproduction.asked_again import accuracies_under
 from supsup_methods.reproduction.findings import Row
 from supsup_methods.reproduction.paper_numbers import curve, paper_numbers
 from supsup_methods.reproduction.targets import TARGETS
+from supsup_methods.run_environment import describe_environment
 from supsup_methods.run_folder import RunFolder
-from supsup_methods.running import describe_environment, execute
+from supsup_methods.running import execute
 from supsup_methods.supsup import SupSupSettings
 from supsup_methods.task_guessing import EveryTask, Gamma, OneShot
 from supsup_methods.training_length import TaskTraining

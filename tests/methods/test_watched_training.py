@@ -18,8 +18,9 @@ from supsup_methods.errors import UsageError
 from supsup_methods.experiment import Evaluation
 from supsup_methods.mask_rules import EdgePopupMasks, fresh_scores
 from supsup_methods.mask_training import MaskTraining, train_threshold_mask
+from supsup_methods.run_environment import describe_environment
 from supsup_methods.run_folder import Environment, RunFolder
-from supsup_methods.running import describe_environment, execute
+from supsup_methods.running import execute
 from supsup_methods.runs import Run, open_run
 from supsup_methods.supsup import SupSup, SupSupSettings
 from supsup_methods.training_length import Schedule

@@ -10,14 +10,19 @@ import torch
 from supsup_core import InvalidArgument
 from supsup_datasets import embedded_mnist
 from supsup_methods.assembly import refuse_impossible
+from supsup_methods.batch_ensemble import BatchESettings
 from supsup_methods.dense_training import DenseTraining
 from supsup_methods.errors import UsageError, WorkerLost
 from supsup_methods.experiment import Evaluation, FullyConnected
 from supsup_methods.mask_rules import EdgePopupMasks
 from supsup_methods.mask_training import MaskTraining
+from supsup_methods.registry import kind_of
+from supsup_methods.run_environment import adopt_environment, describe_environment
 from supsup_methods.run_folder import RunFolder
-from supsup_methods.running import adopt_environment, describe_environment, execute
+from supsup_methods.running import execute
+from supsup_methods.separate_heads import HeadTraining, SeparateHeadsSettings
 from supsup_methods.supsup import SupSupSettings
+from supsup_methods.training_length import TaskTraining
 from supsup_methods.upper_bound import UpperBoundSettings
 
 from ..contracts.settings import VARIANTS
@@ -31,7 +36,17 @@ UPPER_BOUND = dataclasses.replace(
     method=UpperBoundSettings(training=DenseTraining(batches=10)),
     evaluation=Evaluation(scenario="GG", checkpoints=(1, 3)),
 )
-RECIPES = {"supsup": SUPSUP, "upper-bound": UPPER_BOUND}
+RECIPES = {
+    "supsup": SUPSUP,
+    "upper-bound": UPPER_BOUND,
+    "batch-ensemble": dataclasses.replace(
+        UPPER_BOUND, method=BatchESettings(training=TaskTraining(batches=10), last_layer="head")
+    ),
+    "batch-ensemble over random weights": dataclasses.replace(
+        UPPER_BOUND, method=BatchESettings(training=TaskTraining(batches=10), trunk="random")
+    ),
+    "separate-heads": dataclasses.replace(UPPER_BOUND, method=SeparateHeadsSettings(training=HeadTraining(batches=10))),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +94,7 @@ def assert_same_run(folder, other):
     assert not list(folder.path.glob("in-training*"))
 
 
-@pytest.mark.parametrize(("name", "tasks_at_once"), [("supsup", 1), ("supsup", 2), ("upper-bound", 1)])
+@pytest.mark.parametrize(("name", "tasks_at_once"), [("supsup", 2), *((name, 1) for name in RECIPES)])
 def test_several_processes_learn_the_bits_of_one(tmp_path, alone, name, tasks_at_once):
     folder, watcher = begin(tmp_path / "run", RECIPES[name], 2, tasks_at_once), Watcher()
     run(folder, RECIPES[name], watcher)
@@ -116,17 +131,28 @@ class Processes(Watcher):
             os.kill(children[0].pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("stop_at", [1, 25, 60])
-def test_a_run_that_is_stopped_leaves_no_process_and_goes_on_to_the_same_end(tmp_path, alone, stop_at):
-    folder, watcher = begin(tmp_path / "run", SUPSUP, 2), Processes(stop_at)
+@pytest.mark.parametrize(
+    ("name", "stop_at"), [("supsup", 1), ("supsup", 25), ("supsup", 60), *(("separate-heads", n) for n in (5, 15, 40))]
+)
+def test_a_run_that_is_stopped_leaves_no_process_and_goes_on_to_the_same_end(tmp_path, alone, name, stop_at):
+    folder, watcher = begin(tmp_path / "run", RECIPES[name], 2), Processes(stop_at)
     with pytest.raises(Stop):
-        run(folder, SUPSUP, watcher, snapshot_seconds=0.0)
+        run(folder, RECIPES[name], watcher, snapshot_seconds=0.0)
     assert multiprocessing.active_children() == []
     for pid in watcher.pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
-    run(folder, SUPSUP)
-    assert_same_run(folder, alone("supsup"))
+    run(folder, RECIPES[name])
+    assert_same_run(folder, alone(name))
+
+
+def test_the_task_that_trains_what_all_share_is_learned_before_processes_start(tmp_path):
+    name = "batch-ensemble"
+    folder, watcher = begin(tmp_path / "run", RECIPES[name], 2), Processes(stop_at=12)
+    with pytest.raises(Stop):
+        run(folder, RECIPES[name], watcher)
+    assert watcher.calls[:12] == [("begun", 0), *["batch trained"] * 10, ("learned", 1)]
+    assert watcher.pids == set()
 
 
 def test_each_group_in_training_has_a_file_of_its_own(tmp_path, alone):
@@ -195,7 +221,6 @@ def test_the_environment_says_which_processes_there_were():
         adopt_environment(two, one)
 
 
-APART = {"supsup", "upper-bound"}
 TRANSFER = {"supsup, transfer": dataclasses.replace(VARIANTS["supsup"], masks=EdgePopupMasks(transfer=True))}
 
 
@@ -204,7 +229,7 @@ def test_methods_whose_tasks_need_each_other_are_refused(name):
     settings = (VARIANTS | TRANSFER)[name]
     scenario = {"supsup-unknown-tasks": "NNs", "supsup": "GNu"}.get(settings.kind, "GG")
     recipe = dataclasses.replace(SUPSUP, method=settings, evaluation=Evaluation(scenario=scenario))
-    if name in APART:
+    if name != "supsup, transfer" and kind_of(settings).apart_from(settings) is not None:
         refuse_impossible(recipe, embedded_mnist(), processes=2)
     elif settings.kind != "hopsupsup":  # which is refused already: it needs another network
         refuse_impossible(recipe, embedded_mnist())

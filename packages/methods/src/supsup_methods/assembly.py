@@ -86,7 +86,7 @@ def refuse_impossible(recipe: Recipe, dataset: AnyDataset, tasks_at_once: int = 
         raise UsageError(
             f"--tasks-at-once {tasks_at_once}: {recipe.method.kind} learns one task after the other here; choose 1"
         )
-    if processes > 1 and not kind_of(recipe.method).apart(recipe.method):
+    if processes > 1 and kind_of(recipe.method).apart_from(recipe.method) is None:
         raise UsageError(
             f"--device: {processes} devices, and {recipe.method.kind} learns a task from what earlier ones left, with these "
             "settings, so that processes cannot share the tasks; name one device"
@@ -131,15 +131,16 @@ def default_processes(recipe: Recipe, dataset: AnyDataset) -> int:
         dataset: of its stream.
     """
     kind, length = kind_of(recipe.method), recipe.method.training
-    if not kind.apart(recipe.method):
+    first_shared = kind.apart_from(recipe.method)
+    if first_shared is None:
         return 1
     shapes, images = backbone_shapes(recipe, dataset), len(build_stream(recipe, dataset)[0].train)
-    steps = sum(steps_of_task(length, task, images) for task in range(recipe.tasks))
+    steps = sum(steps_of_task(length, task, images) for task in range(first_shared, recipe.tasks))
     if 6 * shapes.num_bits * length.batch_size * steps < _OPERATIONS_WORTH_PROCESSES:
         return 1
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     fit = memory // 2 // (_PROCESS_BYTES + kind.working_bytes(shapes))
-    return max(1, min(torch.get_num_threads(), recipe.tasks, _MOST_PROCESSES, fit))
+    return max(1, min(torch.get_num_threads(), recipe.tasks - first_shared, _MOST_PROCESSES, fit))
 
 
 def _refuse_scenario(recipe: Recipe, labels: LabelSpace) -> None:

@@ -55,7 +55,7 @@ from supsup_methods.continual_method import (
     WholeGroups,
     check_turn,
 )
-from supsup_methods.dense_training import DenseTask, Descent, train_weights
+from supsup_methods.dense_training import DenseTask, Descent, check_trunk, train_weights
 from supsup_methods.gradients import forward_gradients
 from supsup_methods.optimizers import Adam
 from supsup_methods.state_files import open_tasks, set_aside, write_shared, write_task
@@ -149,7 +149,30 @@ class BatchE:
         """
         for task in tasks:
             check_turn(task, self.tasks_learned)
-            self._learn(task, on_batch)
+            (own,) = self.learn_apart([task], on_batch)
+            self.adopt(task, own)
+
+    def learn_apart(self, tasks: Sequence[Task], on_batch: OnBatch) -> list[dict[str, Tensor]]:
+        """Return the vectors, head and running statistics of each task, and with task 0's the weights W that it trained.
+
+        Raises:
+            InvalidArgument: W is trained on task 0, which is learned already or is not yet; or the learning rate is too high.
+        """
+        return [self._train(task, on_batch) for task in tasks]
+
+    def adopt(self, task: Task, own: Mapping[str, Tensor]) -> None:
+        """Keep what a task has of its own, and the W that task 0 trained.
+
+        Raises:
+            InvalidArgument: the task is not the next one.
+        """
+        check_turn(task, self.tasks_learned)
+        tensors = {name: tensor.to(self.net.device) for name, tensor in own.items()}
+        trunk = of_kind(tensors, "trunk")
+        if trunk:
+            self._trained = trunk
+            self._use(self.net, trunk)
+        self._append(tensors)
 
     def logits(self, images: Float[Tensor, "images *input"], task: int) -> Float[Tensor, "images outputs"]:
         """Return f(x, W ⊙ (s rᵀ)), or with the task's head for the last layer."""
@@ -212,12 +235,14 @@ class BatchE:
             **as_kind("buffers", {entry.name: weights[entry.name] for entry in self.net.task_buffers}),
         }
 
-    def _learn(self, task: Task, on_batch: OnBatch) -> None:
+    def _train(self, task: Task, on_batch: OnBatch) -> dict[str, Tensor]:
         training, shared = self._settings.training, self._shared_part(self.net)
+        if self._settings.trunk == "task-0":
+            check_trunk(task, is_trained=self._trained is not None)
         values = fresh_vectors(shared, self._problem.seed, task.index)
         if self._settings.last_layer == "head":
             values |= fresh_head(self.net, self._problem.seed, task.index)
-        trains_trunk = self._settings.trunk == "task-0" and self.tasks_learned == 0
+        trains_trunk = self._settings.trunk == "task-0" and task.index == 0
         if trains_trunk:
             values |= as_kind("trunk", shared.frozen)
         adam = partial(Adam, weight_decay=self._settings.weight_decay)
@@ -227,11 +252,7 @@ class BatchE:
             descent = Descent(adam, self._settings.vectors_learning_rate, "vectors_learning_rate")
         buffers, of = self.net.fresh_buffers(), DenseTask(self.net, task, training, on_batch, self._problem.snapshots)
         gradients = forward_gradients(self.net, training.precision, training_forward(self.net, buffers))
-        trained = train_weights(of, gradients, values, descent, buffers)
-        if trains_trunk:
-            self._trained = of_kind(trained, "trunk")
-            self._use(self.net, self._trained)
-        self._append({**trained, **as_kind("buffers", buffers)})
+        return train_weights(of, gradients, values, descent, buffers) | as_kind("buffers", buffers)
 
 
 def _num_bytes(tensors: Mapping[str, Tensor]) -> int:
@@ -265,5 +286,11 @@ def _inference(settings: BatchESettings) -> TaskInference | None:
     return settings.inference if settings.last_layer == "rank-one" else None
 
 
-KIND = MethodKind(BatchESettings, _open, _stored_bytes, inference=_inference)
+KIND = MethodKind(
+    BatchESettings,
+    _open,
+    _stored_bytes,
+    inference=_inference,
+    apart_from=lambda settings: int(settings.trunk == "task-0"),
+)
 """As recipes and runs know the method."""

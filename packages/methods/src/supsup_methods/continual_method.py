@@ -156,11 +156,14 @@ class AllocatesMasks(Protocol):
 class LearnsApart(AnswersByTask, Protocol):
     """A method of which a task can be learned without the others, by another process for example.
 
-    `learn` is the two in turn. Whether the settings make tasks independent, `MethodKind.apart` tells.
+    `learn` is the two in turn. From which task on the settings make tasks independent, `MethodKind.apart_from` tells.
     """
 
     def learn_apart(self, tasks: Sequence[Task], on_batch: OnBatch) -> list[dict[str, Tensor]]:
-        """Learn tasks, whichever were learned before, and return what each has of its own; the method stays as it is."""
+        """Learn tasks, whichever were learned before, and return what each has of its own; the method stays as it is.
+
+        Where a first task trains what all share, that task must be learned before the others, and once.
+        """
 
     def adopt(self, task: Task, own: Mapping[str, Tensor]) -> None:
         """Take over the next task as `learn_apart` returned it, here or elsewhere."""
@@ -240,8 +243,10 @@ class MethodKind(Generic[Settings]):
     """How the settings say that tasks are told apart (`task_guessing.TaskInference`); None where the task must be given."""
     side_by_side: Callable[[Settings, FrozenNetwork], bool] = lambda settings, net: False
     """Whether several tasks can be learned in each step, of a network that may be on the meta device."""
-    apart: Callable[[Settings], bool] = lambda settings: False
-    """Whether no task needs what another left: the method is then `LearnsApart`, and processes may share the tasks."""
+    apart_from: Callable[[Settings], int | None] = lambda settings: None
+    """The task from which on none needs what another left but the tasks before that one; None if there is no such task. The
+    method is then `LearnsApart`, and processes may share the tasks: all where this is 0, all but the first, which trains
+    what they share, where it is 1."""
     unsuited: Callable[[FrozenNetwork], str | None] = lambda net: None
     """Why a network, which may be on the meta device, does not suit the method, as the end of a sentence about the method."""
     masks_units: bool = False

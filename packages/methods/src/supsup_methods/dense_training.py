@@ -145,6 +145,19 @@ def check_learned(task: int, tasks_learned: int) -> None:
         raise InvalidArgument(f"task={task}: {tasks_learned} tasks are learned; ask for one of them, counted from 0")
 
 
+def check_trunk(task: Task, *, is_trained: bool) -> None:
+    """Make sure that the trunk which task 0 trains is trained before all other tasks, and once.
+
+    Raises:
+        InvalidArgument: the task is another one and the trunk is not trained, or it is task 0 and the trunk is.
+    """
+    if (task.index == 0) == is_trained:
+        state = "is trained already" if is_trained else "is not trained yet"
+        raise InvalidArgument(
+            f"task {task.index}: the trunk, which task 0 trains, {state}; learn task 0 once, before all others"
+        )
+
+
 def check_fits(folder: Path, net: FrozenNetwork, stored: Weights, names: Iterable[str]) -> None:
     """Make sure that what a folder holds belongs to a network of these shapes.
 

@@ -1,10 +1,8 @@
 """Carrying out a recipe: learn task after task, test at checkpoints, keep everything that is finished."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -14,15 +12,14 @@ from supsup_methods import recipe_files
 from supsup_methods.assembly import build_problem, open_method
 from supsup_methods.continual_method import AllocatesMasks, AnyMethod, Problem
 from supsup_methods.data_assembly import build_stream
-from supsup_methods.devices import describe_machine, make_repeatable
-from supsup_methods.errors import UsageError
-from supsup_methods.evaluation import TEST_ORDER, Checkpoint, evaluate_task
+from supsup_methods.devices import make_repeatable
+from supsup_methods.evaluation import Checkpoint, evaluate_task
 from supsup_methods.experiment import Recipe
-from supsup_methods.machine_loops import arithmetic
 from supsup_methods.mask_bookkeeping import Stretch, keep_books, mask_owners, stretches
 from supsup_methods.mending import mended_progress, sweep
-from supsup_methods.result_records import Summary, installed_versions
-from supsup_methods.run_folder import Environment, Progress, RunFolder
+from supsup_methods.registry import kind_of
+from supsup_methods.result_records import Summary
+from supsup_methods.run_folder import Progress, RunFolder
 from supsup_methods.snapshots import SNAPSHOT_SECONDS, Snapshots, forget_before
 from supsup_methods.state_files import set_aside
 from supsup_methods.summaries import same_results, summarize
@@ -54,64 +51,6 @@ class RunObserver(Protocol):
         """Something happened that the user should know, in one line."""
 
 
-def describe_environment(
-    device: torch.device,
-    dataset: AnyDataset,
-    data_root: Path | None,
-    tasks_at_once: int = 1,
-    others: Sequence[torch.device] = (),
-) -> Environment:
-    """Return what a run started now depends on beside its recipe.
-
-    Args:
-        device: of the tests, and of the training.
-        dataset: the data.
-        data_root: where it lies.
-        tasks_at_once: that are trained side by side, in each process.
-        others: devices that train as well; there is a process for each of them and for the first then, and they share the
-            threads.
-    """
-    root = None if data_root is None else str(data_root.resolve())
-    return Environment(
-        device=",".join(str(each) for each in (device, *others)),
-        threads=max(1, torch.get_num_threads() // (1 + len(others))),
-        data_name=dataset.name,
-        data_digest=dataset.digest,
-        data_root=root,
-        versions=installed_versions(),
-        tasks_at_once=tasks_at_once,
-        arithmetic=arithmetic(),
-        test_order=TEST_ORDER,
-        machine=describe_machine(device, others),
-    )
-
-
-def adopt_environment(recorded: Environment, current: Environment) -> None:
-    """Take over the recorded number of threads; everything else must be as it was.
-
-    Raises:
-        UsageError: devices, data, group size, torch, its machine loops or the test order differ, so the run could not
-            end with the same bits.
-    """
-    for what, then, now in (
-        ("--device", recorded.device, current.device),
-        (
-            "data",
-            f"{recorded.data_name} {recorded.data_digest[:12]}",
-            f"{current.data_name} {current.data_digest[:12]}",
-        ),
-        ("--tasks-at-once", recorded.tasks_at_once, current.tasks_at_once),
-        ("torch", recorded.versions.get("torch"), current.versions["torch"]),
-        ("arithmetic", recorded.arithmetic, current.arithmetic),
-        ("test order", recorded.test_order, current.test_order),
-    ):
-        if then != now:
-            raise UsageError(
-                f"{what} {now}: the run was started with {then} and goes on only with that; start a new run"
-            )
-    torch.set_num_threads(recorded.threads)
-
-
 def execute(
     folder: RunFolder,
     recipe: Recipe,
@@ -136,7 +75,7 @@ def execute(
     stream, problem = build_stream(recipe, dataset), build_problem(recipe, dataset, device, snapshots)
     sweep(folder)
     progress, notes = mended_progress(folder)
-    run = _Run(folder, recipe, order, stream, progress, observer)
+    run = _Run(folder, recipe, order, stream, progress, snapshots, observer)
     method, more_notes = _opened(run, problem)
     forget_before(folder.path, method.tasks_learned)
     for note in (*notes, *more_notes):
@@ -147,13 +86,7 @@ def execute(
         folder.write_progress(progress)
     _test_what_is_due(method, run)
     if method.tasks_learned < recipe.tasks:
-        with _trainer(run, snapshots, method.tasks_learned) as trainer:
-            for group in order.groups(method.tasks_learned):
-                _learn(method, run, group, trainer)
-                snapshots.forget(group)
-                _tell_learned(run, group)
-                if group.stop < recipe.tasks:
-                    _test_what_is_due(method, run)
+        _learn_all(method, run)
         _test_what_is_due(method, run)
     return _write_results(method, run)
 
@@ -167,6 +100,7 @@ class _Run:
     order: TaskOrder
     stream: TaskStream
     progress: Progress
+    snapshots: Snapshots
     observer: RunObserver
 
 
@@ -180,13 +114,25 @@ def _opened(run: _Run, problem: Problem) -> tuple[AnyMethod, list[str]]:
     return again.method, [*opened.notes, forgotten]
 
 
-@contextmanager
-def _trainer(run: _Run, snapshots: Snapshots, learned: int) -> Iterator[Trainer]:
-    """Lend what trains the groups that are left: this process, or one for each of several devices."""
-    environment, groups = run.folder.environment(), list(run.order.groups(learned))
-    if len(environment.devices) == 1:
-        yield InThisProcess(snapshots)
-        return
+def _learn_all(method: AnyMethod, run: _Run) -> None:
+    """Learn the tasks that are left: all here, or on each of several devices a process that shares those that are apart."""
+    groups, shared_from = (
+        list(run.order.groups(method.tasks_learned)),
+        kind_of(run.recipe.method).apart_from(run.recipe.method),
+    )
+    if shared_from is None or len(run.folder.environment().devices) == 1:
+        shared_from = run.recipe.tasks
+    here = [group for group in groups if group.start < shared_from]
+    _learn_groups(method, run, here, InThisProcess(run.snapshots))
+    shared = groups[len(here) :]
+    if shared:
+        with _pool(run, shared, shared_from) as pool:
+            _learn_groups(method, run, shared, pool)
+
+
+def _pool(run: _Run, groups: list[range], shared_from: int) -> AbstractContextManager[Trainer]:
+    """Return processes that learn groups of tasks, from what the run has saved of the tasks before `shared_from`."""
+    environment = run.folder.environment()
     places = [
         Workplace(
             recipe_files.to_json(run.recipe),
@@ -195,12 +141,21 @@ def _trainer(run: _Run, snapshots: Snapshots, learned: int) -> Iterator[Trainer]
             device,
             environment.threads,
             str(run.folder.path),
-            snapshots.seconds,
+            run.snapshots.seconds,
+            str(run.folder.bank) if shared_from else None,
         )
         for device in environment.devices[: len(groups)]
     ]
-    with worker_pool(places, iter(groups)) as pool:
-        yield pool
+    return worker_pool(places, iter(groups))
+
+
+def _learn_groups(method: AnyMethod, run: _Run, groups: list[range], trainer: Trainer) -> None:
+    for group in groups:
+        _learn(method, run, group, trainer)
+        run.snapshots.forget(group)
+        _tell_learned(run, group)
+        if group.stop < run.recipe.tasks:
+            _test_what_is_due(method, run)
 
 
 def _learn(method: AnyMethod, run: _Run, group: range, trainer: Trainer) -> None:

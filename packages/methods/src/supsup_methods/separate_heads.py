@@ -13,7 +13,7 @@ The paper shows this method on SplitCIFAR100 only, for 250 epochs a task with a 
 defaults are for MNIST. The trunk lies in the file of task 0, which trained it: either both are there or none is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -34,6 +34,7 @@ from supsup_methods.dense_training import (
     buffer_floats,
     check_fits,
     check_learned,
+    check_trunk,
     fresh_weights,
     method_bytes,
     train_weights,
@@ -114,9 +115,29 @@ class SeparateHeads:
         """Train a head for each task, and with the first the trunk."""
         for task in tasks:
             check_turn(task, self.tasks_learned)
-            trained, statistics = self._train(task, on_batch)
-            self.trunk = {**self.trunk, **apart(trained, trained.keys() & self.trunk.keys())}
-            self.heads.append({**apart(trained, [self._head.name]), **statistics})
+            (own,) = self.learn_apart([task], on_batch)
+            self.adopt(task, own)
+
+    def learn_apart(self, tasks: Sequence[Task], on_batch: OnBatch) -> list[dict[str, Tensor]]:
+        """Return the head and running statistics of each task, and with task 0's the trunk that it trained.
+
+        Raises:
+            InvalidArgument: the trunk is trained on task 0, which is learned already or is not yet; or the learning rate is
+                too high.
+        """
+        return [self._train(task, on_batch) for task in tasks]
+
+    def adopt(self, task: Task, own: Mapping[str, Tensor]) -> None:
+        """Keep a task's head and running statistics, and the trunk that task 0 trained.
+
+        Raises:
+            InvalidArgument: the task is not the next one.
+        """
+        check_turn(task, self.tasks_learned)
+        tensors = {name: tensor.to(self.net.device) for name, tensor in own.items()}
+        trunk = tensors.keys() & self.trunk.keys()
+        self.trunk = {**self.trunk, **apart(tensors, trunk)}
+        self.heads.append(apart(tensors, tensors.keys() - trunk))
 
     def logits(self, images: Float[Tensor, "images *input"], task: int) -> Float[Tensor, "images outputs"]:
         """Return f(x, (T, h_task))."""
@@ -137,19 +158,22 @@ class SeparateHeads:
     def _trained_trunk(self) -> Weights:
         return self.trunk if self.heads and self._settings.trunk == "task-0" else {}
 
-    def _train(self, task: Task, on_batch: OnBatch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _train(self, task: Task, on_batch: OnBatch) -> dict[str, Tensor]:
         """Return the trained weights, which are the head's or all, and the running statistics."""
-        training = self._settings.training
+        training, trains_trunk = self._settings.training, False
+        if self._settings.trunk == "task-0":
+            check_trunk(task, is_trained=bool(self.heads))
+            trains_trunk = task.index == 0
         head, statistics = fresh_weights(self.net, [self._head], kaiming_normal, task.index), self.net.fresh_buffers()
         of = DenseTask(self.net, task, training, on_batch, self._snapshots)
-        if task.index == 0 and self._settings.trunk == "task-0":
+        if trains_trunk:
             start, fixed = {**self.trunk, **head}, statistics
             descent = Descent(Adam, training.trunk_learning_rate, "trunk_learning_rate")
         else:
             start, fixed = head, {**self.trunk, **statistics}
             descent = Descent(Adam, training.head_learning_rate, "head_learning_rate")
         gradients = network_gradients(self.net, training.precision, fixed)
-        return train_weights(of, gradients, start, descent, statistics), statistics
+        return train_weights(of, gradients, start, descent, statistics) | statistics
 
 
 def _open(folder: Path, settings: SeparateHeadsSettings, problem: Problem, whole_groups: WholeGroups | None) -> Opened:
@@ -171,5 +195,7 @@ def _stored_bytes(settings: SeparateHeadsSettings, net: FrozenNetwork, tasks: in
     return FLOAT_BYTES * (trunk + tasks * (head + buffer_floats(net)))
 
 
-KIND = MethodKind(SeparateHeadsSettings, _open, _stored_bytes)
+KIND = MethodKind(
+    SeparateHeadsSettings, _open, _stored_bytes, apart_from=lambda settings: int(settings.trunk == "task-0")
+)
 """As recipes and runs know the method."""

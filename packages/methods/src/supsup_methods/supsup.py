@@ -186,7 +186,7 @@ class SupSup:
 
     def _start(self, task: int) -> Tensor:
         """Return the scores that a task starts from."""
-        if task == 0 or _apart(self._settings):
+        if task == 0 or not _transfers(self._settings):
             return fresh_scores(self.net, self._seed, task)
         return transferred_scores(self.net, self.bank)
 
@@ -235,9 +235,9 @@ def _stored_bytes(settings: SupSupSettings, net: FrozenNetwork, tasks: int) -> i
     return tasks * (row_bytes(net.num_bits) + _DTYPES[settings.statistics].itemsize * buffer_floats(net))
 
 
-def _apart(settings: SupSupSettings) -> bool:
-    """Tell whether tasks start from scores of their own: not from the mean of earlier masks (Transfer)."""
-    return not (isinstance(settings.masks, EdgePopupMasks) and settings.masks.transfer)
+def _transfers(settings: SupSupSettings) -> bool:
+    """Tell whether tasks start from the mean of earlier masks (Transfer), not from scores of their own."""
+    return isinstance(settings.masks, EdgePopupMasks) and settings.masks.transfer
 
 
 def _side_by_side(settings: SupSupSettings, net: FrozenNetwork) -> bool:
@@ -252,6 +252,6 @@ KIND = MethodKind(
     _stored_bytes,
     inference=lambda settings: settings.inference,
     side_by_side=_side_by_side,
-    apart=_apart,
+    apart_from=lambda settings: None if _transfers(settings) else 0,
 )
 """As recipes and runs know the method."""

@@ -162,5 +162,7 @@ def _stored_bytes(settings: UpperBoundSettings, net: FrozenNetwork, tasks: int) 
     return FLOAT_BYTES * tasks * (net.num_bits + buffer_floats(net))
 
 
-KIND = MethodKind(UpperBoundSettings, _open, _stored_bytes, apart=lambda settings: not settings.carry_on)
+KIND = MethodKind(
+    UpperBoundSettings, _open, _stored_bytes, apart_from=lambda settings: None if settings.carry_on else 0
+)
 """As recipes and runs know the method."""

@@ -33,6 +33,8 @@ class Workplace:
     run: str
     """The run's folder, for snapshots."""
     snapshot_seconds: float
+    start: str | None = None
+    """The folder of the method, saved with the tasks that all others start from; None where they need nothing of each other."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ def _learner(place: Workplace, on_batch: Callable[[], None]) -> Callable[[range]
         raise UsageError(f"data {loaded.name}: it changed while the run went on; restore it, or start a new run")
     dataset, snapshots = loaded.to(device), Snapshots(Path(place.run), place.snapshot_seconds)
     stream, problem = build_stream(recipe, dataset), build_problem(recipe, dataset, device, snapshots)
-    method = open_method(recipe, problem, Path(place.run) / "nothing", None).method  # it needs none of the other tasks
+    learned = Path(place.run) / "nothing" if place.start is None else Path(place.start)
+    method = open_method(recipe, problem, learned, None).method
     if not isinstance(method, LearnsApart):
         raise AssertionError("unreachable: assembly.refuse_impossible")
 

@@ -24,8 +24,9 @@ from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import Checkpoint
 from supsup_methods.reporting.run_report import print_results
 from supsup_methods.result_records import Summary
+from supsup_methods.run_environment import adopt_environment, describe_environment
 from supsup_methods.run_folder import RUNS, Environment, RunFolder, claim_run_path
-from supsup_methods.running import RunObserver, adopt_environment, describe_environment, execute
+from supsup_methods.running import RunObserver, execute
 from supsup_methods.tracker import Tracker
 
 
