@@ -1,3 +1,6 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -67,6 +70,22 @@ def test_the_uniform_blend_from_counts_equals_the_sum_over_tasks():
     uniform = torch.full((10,), 0.1, dtype=torch.float64)
     by_counts = net.flatten(bank.blend(uniform)) / net.flatten(dict(net.frozen))
     assert (by_counts - uniform @ float_masks(bank)).abs().max() <= 12 * EPS64
+
+
+def test_threads_that_ask_at_once_count_no_task_twice(monkeypatch):
+    net, threads = small_network(), 4
+    bank = filled_bank(net, 10)
+    met = threading.Barrier(threads)
+
+    def counted_together(rows, num_bits):
+        met.wait(timeout=60)
+        return packed_bits.count_ones(rows, num_bits)
+
+    monkeypatch.setattr("supsup_core.mask_bank.count_ones", counted_together)
+    with ThreadPoolExecutor(threads) as pool:
+        asked = list(pool.map(lambda _: bank.mean_mask(), range(threads)))
+    for mean in (*asked, bank.mean_mask()):
+        assert (mean - float_masks(bank).mean(dim=0)).abs().max() <= 10 * EPS64
 
 
 @pytest.mark.parametrize("tasks", [1, 3, 10])

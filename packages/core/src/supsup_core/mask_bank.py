@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,11 +23,21 @@ _TASKS_COUNTED_AT_ONCE = 4096
 _TASKS_AT_ONCE = 256  # rows of one matrix product
 
 
+@dataclass(frozen=True)
+class _Counts:
+    """How many of the first tasks have each bit set. One object: threads that count at once must not add up to more."""
+
+    ones: Int32[Tensor, " bits"]
+    tasks: int
+
+
 class MaskBank:
     """Supermasks of k tasks over one frozen network, packed to bits, and the running statistics of each task.
 
     A row is every maskable weight's bit in the order of `net.maskable`. Memory is `row_bytes` a task, 1/32 of float32,
     plus one running count per weight, so that the uniform blend costs nothing per task.
+
+    Threads may ask one bank at once, each with a network of its own (`FrozenNetwork`); whoever changes it must be alone.
 
     Args:
         net: the network that the masks belong to.
@@ -49,9 +60,7 @@ class MaskBank:
         self._statistics = TaskStatistics(net, buffer_dtype)
         self._tasks = CheckedTasks(self._rows, self._statistics.table)
         self._written: object = None  # what the last save knew of its files, so that the next need not read them
-        # How many of the first `_counted` tasks have each bit set; the others are counted when a blend asks.
-        self._counts: Int32[Tensor, " bits"] = torch.zeros(net.num_bits, dtype=torch.int32, device=net.device)
-        self._counted = 0
+        self._counts = _Counts(torch.zeros(net.num_bits, dtype=torch.int32, device=net.device), 0)
 
     def __len__(self) -> int:
         """Return the number of tasks stored."""
@@ -147,8 +156,8 @@ class MaskBank:
         self._uncount(task)
         self._tasks.replace(task, row, kept)
         self._written = None
-        if task < self._counted:
-            self._counts += unpack(row, self._net.num_bits).int()
+        if task < self._counts.tasks:
+            self._counts.ones.add_(unpack(row, self._net.num_bits).int())
 
     def remove(self, task: int) -> None:
         """Forget a task; those behind it move up by one, as in a list. Files are not written to: `save` to a new folder.
@@ -159,7 +168,7 @@ class MaskBank:
         self._uncount(task)
         self._tasks.remove(task)
         self._written = None
-        self._counted -= task < self._counted
+        self._counts = _Counts(self._counts.ones, self._counts.tasks - (task < self._counts.tasks))
 
     def masks(self, task: int) -> Masks:
         """Return M^task by parameter name, as booleans.
@@ -276,17 +285,20 @@ class MaskBank:
         header = bank_manifest.Header.of(net, bank_manifest.read_manifest(Path(folder)).header.buffer_dtype)
         bank = cls(net, header.buffer_dtype)
         for stored in bank_files.read(folder, header):
-            if stored.counts is not None and bank._counted == len(bank):
-                bank._counts += stored.counts.to(bank._counts.device)
-                bank._counted += len(stored.checksums)
+            counts = bank._counts
+            if stored.counts is not None and counts.tasks == len(bank):
+                ones = counts.ones + stored.counts.to(counts.ones.device)
+                bank._counts = _Counts(ones, counts.tasks + len(stored.checksums))
             bank._tasks.adopt(stored)
         return bank
 
     def _all_counts(self) -> Int32[Tensor, " bits"]:
-        for block in self._tasks.blocks(self._counted, _TASKS_COUNTED_AT_ONCE):
-            self._counts += count_ones(block, self._net.num_bits)
-            self._counted += len(block)
-        return self._counts
+        """Return how many tasks have each bit set, having counted those that were not."""
+        counts = self._counts
+        for block in self._tasks.blocks(counts.tasks, _TASKS_COUNTED_AT_ONCE):
+            counts = _Counts(counts.ones + count_ones(block, self._net.num_bits), counts.tasks + len(block))
+        self._counts = counts
+        return counts.ones
 
     def _uncount(self, task: int) -> None:
         """Take a task out of the counts, as it is about to change.
@@ -295,12 +307,11 @@ class MaskBank:
             InvalidArgument: there is no such task.
         """
         self._refuse_unknown(task)
-        if task < self._counted:
+        if task < self._counts.tasks:
             try:
-                self._counts -= unpack(self._tasks.row(task), self._net.num_bits).int()
+                self._counts.ones.sub_(unpack(self._tasks.row(task), self._net.num_bits).int())
             except CorruptBank:  # learned again, or given up: what is left is counted when a blend asks
-                self._counts.zero_()
-                self._counted = 0
+                self._counts = _Counts(torch.zeros_like(self._counts.ones), 0)
 
     def _refuse_unknown(self, task: int) -> None:
         if not 0 <= task < len(self):
