@@ -1,7 +1,7 @@
 import os
 
 import pytest
-from supsup_dashboard.launching.devices import Device, available_devices
+from supsup_dashboard.launching.devices import Device, available_devices, device_option
 
 TWO = "0, GPU-aaaa, NVIDIA H100 80GB HBM3, 81079, 81559\n1, GPU-bbbb, NVIDIA H100 80GB HBM3, 1024, 81559\n"
 
@@ -51,3 +51,15 @@ def test_a_driver_that_does_not_answer_leaves_the_cpu(smi, text, status):
 def test_without_a_driver_there_is_the_cpu(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert [device.name for device in available_devices()] == ["cpu"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "available", "option"),
+    [
+        (["cpu"], ["cpu"], "auto"),
+        (["cpu"], ["cuda:0", "cpu"], "cpu"),
+        (["cuda:0", "cuda:1"], ["cuda:0", "cuda:1", "cpu"], "cuda:0,cuda:1"),
+    ],
+)
+def test_a_cpu_that_is_all_there_is_is_used_by_as_many_processes_as_pay(chosen, available, option):
+    assert device_option(chosen, available) == option

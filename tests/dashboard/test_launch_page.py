@@ -40,7 +40,7 @@ def typed(shown):
 
 def test_what_is_shown_first_is_the_demo(here):
     shown = opened()
-    assert typed(shown) == "poetry run supsup-train demo --device cpu"
+    assert typed(shown) == "poetry run supsup-train demo --device auto"
     assert "Nothing was started from here yet" in shown.info[0].value
     assert "the 5,000 digits" in shown.caption[-1].value
 
@@ -54,7 +54,7 @@ def test_a_changed_field_is_in_the_command_and_start_puts_it_into_the_queue(here
     shown.run()
     words = (
         "supsup-train demo --tasks 3 --backbone.hidden 30 10 --method.training.learning-rate 0.5 "
-        "--method.inference.objective G --device cpu"
+        "--method.inference.objective G --device auto"
     )
     assert typed(shown) == f"poetry run {words}"
     shown.button(key="start").click().run()
@@ -129,4 +129,4 @@ def test_every_shape_of_recipe_has_its_form(here, name):
     shown.selectbox(key="recipe").set_value(name).run()
     assert not shown.exception
     assert not shown.error
-    assert typed(shown) == f"poetry run supsup-train {name} --device cpu"
+    assert typed(shown) == f"poetry run supsup-train {name} --device auto"

@@ -106,13 +106,13 @@ def test_measuring_adds_one_job_with_the_command_that_is_shown(here):
     page = opened()
     chosen(page, "table3")
     page.number_input[0].set_value(3).run()
-    assert "supsup-reproduce table3 --device cpu --out reproduction --data-root" in page.code[0].value
+    assert "supsup-reproduce table3 --device auto --out reproduction --data-root" in page.code[0].value
     page.button(key="measure").click().run()
     assert not page.exception
     (job,) = queue().jobs()
     root = str((here / "data").resolve())
     assert job.command == (
-        "supsup-reproduce", "table3", "--device", "cpu", "--out", "reproduction", "--data-root", root, "--seeds", "3",
+        "supsup-reproduce", "table3", "--device", "auto", "--out", "reproduction", "--data-root", root, "--seeds", "3",
     )  # fmt: skip
     assert (job.state, job.place.as_posix()) == ("waiting", "reproduction/records/table3")
     assert page.success[0].value == "table3 is in the queue."
@@ -176,7 +176,7 @@ def test_without_full_data_only_the_small_version_is_offered(here, monkeypatch):
     assert not page.button
     chosen(page, "forward-cost")
     assert not page.warning, "it learns from nothing"
-    assert page.code[0].value.endswith("supsup-reproduce forward-cost --device cpu --out reproduction")
+    assert page.code[0].value.endswith("supsup-reproduce forward-cost --device auto --out reproduction")
     monkeypatch.setenv("SUPSUP_DATA_ROOT", "/nowhere")
     assert "SUPSUP_DATA_ROOT=/nowhere: there is no such folder" in opened().error[0].value
 

@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 _QUERY = ("--query-gpu=index,uuid,name,memory.free,memory.total", "--format=csv,noheader,nounits")
@@ -29,6 +29,11 @@ def available_devices() -> list[Device]:
         for number, (name, free, total) in enumerate(_visible(list(_gpus())))
     ]
     return [*gpus, Device("cpu", f"{os.cpu_count()} cores")]
+
+
+def device_option(chosen: Sequence[str], available: Collection[str]) -> str:
+    """Return what `--device` is given: auto where the CPU is all there is, which runs as many processes on it as pay."""
+    return "auto" if list(available) == ["cpu"] else ",".join(chosen)
 
 
 @dataclass(frozen=True)

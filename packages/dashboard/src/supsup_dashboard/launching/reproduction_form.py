@@ -10,7 +10,7 @@ from supsup_methods.reproduction.targets import FIGURES, TARGETS
 
 from supsup_dashboard.data_root import HOW_TO_NAME_IT, data_root
 from supsup_dashboard.launching.command_line import as_typed
-from supsup_dashboard.launching.devices import available_devices
+from supsup_dashboard.launching.devices import available_devices, device_option
 from supsup_dashboard.queueing.jobs import Job, queue
 
 REPRODUCTION = Path("reproduction")
@@ -62,7 +62,8 @@ def show_launch(target: str) -> None:
             help="One row alone has a record of its own, which the tables above join with the others.",
             key=f"reproduction-row-{chosen}",
         )
-    command = reproduce_command(chosen, device=device, seeds=seeds, quick=quick, root=root, row=row)
+    option = device_option([device], devices)
+    command = reproduce_command(chosen, device=option, seeds=seeds, quick=quick, root=root, row=row)
     st.markdown("The same in a terminal:")
     st.code(as_typed(command), language="bash")
     if st.button("Measure", type="primary", icon=":material/play_arrow:", key="measure"):

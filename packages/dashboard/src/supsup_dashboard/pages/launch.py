@@ -1,6 +1,7 @@
 """Start a run: a recipe, its fields, a device, the command line that it comes to, and the queue."""
 
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,7 @@ from supsup_methods.run_folder import RUNS, claim_run_path
 
 from supsup_dashboard.data_root import HOW_TO_NAME_IT, data_root
 from supsup_dashboard.launching.command_line import as_typed, train_command
-from supsup_dashboard.launching.devices import available_devices
+from supsup_dashboard.launching.devices import available_devices, device_option
 from supsup_dashboard.launching.recipe_form import edited_recipe
 from supsup_dashboard.queueing.jobs import Job, queue
 
@@ -28,15 +29,15 @@ def show() -> None:
     default = RECIPES[name]
     try:
         recipe = edited_recipe(default)
-        device, root = _where(), _data()
+        place, root = _where(), _data()
     except UsageError as error:
         st.error(str(error))
         _show_queue()
         return
     st.markdown("The same in a terminal:")
-    st.code(as_typed(train_command(default, recipe, device=device, out=None, data_root=root)), language="bash")
+    st.code(as_typed(train_command(default, recipe, device=place.option, out=None, data_root=root)), language="bash")
     if st.button("Start", type="primary", icon=":material/play_arrow:", key="start"):
-        _start(default, recipe, device, root)
+        _start(default, recipe, place, root)
     if started := st.session_state.pop("started", None):
         st.success(f"{started} is in the queue. The page Runs shows how it goes.")
     _show_queue()
@@ -48,8 +49,16 @@ def _described(name: str) -> str:
     return f"{name}: {recipe.method.kind}, {tasks} of {recipe.stream.kind}, {recipe.backbone.kind}"
 
 
-def _where() -> str:
-    """Let the reader choose devices, and return them as `--device` takes them."""
+@dataclass(frozen=True)
+class _Place:
+    """Where a run is to be trained: what `--device` is given, and the devices that the queue keeps free for it."""
+
+    option: str
+    devices: str
+
+
+def _where() -> _Place:
+    """Let the reader choose devices."""
     devices = {device.name: device for device in available_devices()}
     chosen = st.multiselect(
         "Device",
@@ -61,7 +70,7 @@ def _where() -> str:
     )
     if not chosen:
         raise UsageError("Device: none is chosen; choose one")
-    return ",".join(chosen)
+    return _Place(device_option(chosen, devices), ",".join(chosen))
 
 
 def _data() -> Path | None:
@@ -74,13 +83,13 @@ def _data() -> Path | None:
     return root if full == "full data" else None
 
 
-def _start(default: Recipe, recipe: Recipe, device: str, root: Path | None) -> None:
+def _start(default: Recipe, recipe: Recipe, place: _Place, root: Path | None) -> None:
     """Put the run into the queue, under the next free name; pressing the button twice adds one run."""
     token = st.session_state.setdefault(_TOKEN, uuid.uuid4().hex)
     out = claim_run_path(RUNS, recipe.name)
-    command = train_command(default, recipe, device=device, out=out, data_root=root)
+    command = train_command(default, recipe, device=place.option, out=out, data_root=root)
     try:
-        job = queue().submit(command, f"{recipe.name}, {recipe.tasks} tasks", out, device, token)
+        job = queue().submit(command, f"{recipe.name}, {recipe.tasks} tasks", out, place.devices, token)
     except UsageError as error:
         out.rmdir()
         st.error(str(error))
