@@ -54,6 +54,7 @@ from supsup_methods.continual_method import (
     Problem,
     WholeGroups,
     check_turn,
+    learn_in_turn,
 )
 from supsup_methods.dense_training import DenseTask, Descent, check_trunk, train_weights
 from supsup_methods.gradients import forward_gradients
@@ -147,10 +148,7 @@ class BatchE:
         Raises:
             InvalidArgument: a task is not the next one; or what was trained is not finite; the learning rate is too high.
         """
-        for task in tasks:
-            check_turn(task, self.tasks_learned)
-            (own,) = self.learn_apart([task], on_batch)
-            self.adopt(task, own)
+        learn_in_turn(self, tasks, on_batch)
 
     def learn_apart(self, tasks: Sequence[Task], on_batch: OnBatch) -> list[dict[str, Tensor]]:
         """Return the vectors, head and running statistics of each task, and with task 0's the weights W that it trained.

@@ -169,6 +169,18 @@ class LearnsApart(AnswersByTask, Protocol):
         """Take over the next task as `learn_apart` returned it, here or elsewhere."""
 
 
+def learn_in_turn(method: LearnsApart, tasks: Sequence[Task], on_batch: OnBatch) -> None:
+    """Learn the next tasks here, one after the other.
+
+    Raises:
+        InvalidArgument: a task is not the next one, or what was trained is not finite.
+    """
+    for task in tasks:
+        check_turn(task, method.tasks_learned)
+        (own,) = method.learn_apart([task], on_batch)
+        method.adopt(task, own)
+
+
 AnyMethod: TypeAlias = AnswersByTask | RecoversMasks
 """A method, by what it can be asked."""
 

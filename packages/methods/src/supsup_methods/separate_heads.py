@@ -25,7 +25,16 @@ from supsup_datasets import Task
 from torch import Tensor
 
 from supsup_methods.bounds import Bounds
-from supsup_methods.continual_method import MethodBytes, MethodKind, OnBatch, Opened, Problem, WholeGroups, check_turn
+from supsup_methods.continual_method import (
+    MethodBytes,
+    MethodKind,
+    OnBatch,
+    Opened,
+    Problem,
+    WholeGroups,
+    check_turn,
+    learn_in_turn,
+)
 from supsup_methods.dense_training import (
     FLOAT_BYTES,
     DenseTask,
@@ -113,10 +122,7 @@ class SeparateHeads:
 
     def learn(self, tasks: Sequence[Task], on_batch: OnBatch) -> None:
         """Train a head for each task, and with the first the trunk."""
-        for task in tasks:
-            check_turn(task, self.tasks_learned)
-            (own,) = self.learn_apart([task], on_batch)
-            self.adopt(task, own)
+        learn_in_turn(self, tasks, on_batch)
 
     def learn_apart(self, tasks: Sequence[Task], on_batch: OnBatch) -> list[dict[str, Tensor]]:
         """Return the head and running statistics of each task, and with task 0's the trunk that it trained.

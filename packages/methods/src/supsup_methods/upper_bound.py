@@ -24,7 +24,16 @@ from supsup_core import FrozenNetwork, Weights, kaiming_normal
 from supsup_datasets import Task
 from torch import Tensor
 
-from supsup_methods.continual_method import MethodBytes, MethodKind, OnBatch, Opened, Problem, WholeGroups, check_turn
+from supsup_methods.continual_method import (
+    MethodBytes,
+    MethodKind,
+    OnBatch,
+    Opened,
+    Problem,
+    WholeGroups,
+    check_turn,
+    learn_in_turn,
+)
 from supsup_methods.dense_training import (
     FLOAT_BYTES,
     DenseTask,
@@ -95,10 +104,7 @@ class UpperBound:
 
     def learn(self, tasks: Sequence[Task], on_batch: OnBatch) -> None:
         """Train a model for each task."""
-        for task in tasks:
-            check_turn(task, self.tasks_learned)
-            (own,) = self.learn_apart([task], on_batch)
-            self.adopt(task, own)
+        learn_in_turn(self, tasks, on_batch)
 
     def learn_apart(self, tasks: Sequence[Task], on_batch: OnBatch) -> list[dict[str, Tensor]]:
         """Return a model for each task: its weights and running statistics.
