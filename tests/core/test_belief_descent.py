@@ -149,12 +149,16 @@ def test_no_label_is_in_sight_and_gradients_may_be_switched_off():
     assert not quiet.beliefs[-1].requires_grad
 
 
-def test_confidence_is_that_of_the_last_slopes():
+def test_confidence_is_the_last_belief_in_the_answer():
     net = small_network(seed=3)
-    bank, x = filled_bank(net, 4), inputs(3)
-    guesses = belief_descent_each(entropy, net, bank, x, steps=2, learning_rate=1.0)
-    assert torch.equal(guesses.values, guesses.slopes[-1])
-    assert guesses.confidences.shape == (3,)
+    bank, x = filled_bank(net, 4), inputs(64)
+    guesses = belief_descent_each(entropy, net, bank, x, steps=20, learning_rate=5.0)
+    assert torch.equal(guesses.tasks, guesses.values.argmin(dim=1))
+    assert not torch.equal(guesses.tasks, guesses.slopes[-1].argmin(dim=1)), "the last slopes would say otherwise"
+    last = guesses.beliefs[-1].gather(1, guesses.tasks.unsqueeze(1)).squeeze(1)
+    assert (guesses.confidences - last).abs().max() <= ROUNDING
+    far = belief_descent_each(entropy, net, bank, x, steps=20, learning_rate=1e6)
+    assert bool(torch.isfinite(far.values).all()), "where beliefs are 0 to the last bit, their logarithms still tell"
     shot = one_shot(entropy, net, bank, x[:1])
     alone = one_shot_each(entropy, net, bank, x[:1])
     assert abs(float(alone.confidences) - float(torch.softmax(-shot.slopes[0], 0)[shot.task])) <= ROUNDING

@@ -168,3 +168,11 @@ def test_what_no_temperature_fits_is_refused():
     for temperature in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(InvalidArgument, match="temperature="):
             answer_confidences(good, truths, temperature)
+
+
+@pytest.mark.usefixtures("as_users_call")
+def test_one_task_is_needed_for_each_guess():
+    values = torch.rand(5, 4)
+    for ask in (answer_confidences, fit_temperature):
+        with pytest.raises(InvalidArgument, match=r"tasks: shape \(3,\) for 5 guesses; pass one task for each"):
+            ask(values, torch.zeros(3, dtype=torch.int64))

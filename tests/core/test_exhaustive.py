@@ -303,3 +303,23 @@ def test_what_cannot_be_answered_is_refused(tasks, x, images_per_guess, message)
     if images_per_guess == 1:
         with pytest.raises(InvalidArgument, match=message):
             every_task(entropy, net, filled_bank(net, tasks), x)
+
+
+class Recurrent(nn.Module):
+    """Nothing that vmap can be written for: an LSTM, and a branch by the data."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.last = nn.LSTM(7, 5, batch_first=True), nn.Linear(5, 4)
+
+    def forward(self, x):
+        found = self.lstm(x.unsqueeze(1))[0][:, -1]
+        return self.last(found if found.max() > 0 else -found)
+
+
+def test_one_guess_needs_nothing_of_the_forward_pass():
+    net = FrozenNetwork(Recurrent(), 0).to(dtype=torch.float64)
+    bank, x = filled_bank(net, 3), inputs(5)
+    trial = every_task(entropy, net, bank, x)
+    expected = [float(entropy(net(x, bank.weights(task))).mean()) for task in range(3)]
+    assert trial.values.tolist() == expected

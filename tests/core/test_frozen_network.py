@@ -2,9 +2,10 @@ import copy
 import math
 import pickle
 
+import numpy as np
 import pytest
 import torch
-from supsup_core import FrozenNetwork, InvalidArgument, keep_weights
+from supsup_core import FrozenNetwork, InvalidArgument, MaskBank, keep_weights
 from torch import nn
 
 from .networks import inputs, small_network
@@ -158,3 +159,74 @@ def test_statistics_that_count_the_batches_of_all_tasks_are_refused():
     net = FrozenNetwork(nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4, momentum=None)), seed=0)
     with pytest.raises(InvalidArgument, match="momentum=None counts the batches of all tasks; give it a momentum"):
         net.in_training(torch.zeros(8, 5), {**net.frozen, **net.fresh_buffers()})
+
+
+class WithConstant(nn.Module):
+    def __init__(self, value):
+        super().__init__()
+        self.register_buffer("projection", torch.full((4, 4), value))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("average", torch.zeros(4))
+        self.layer, self.norm = nn.Linear(4, 3), nn.BatchNorm1d(3)
+
+    def forward(self, x):
+        if self.training:
+            self.steps += 1
+            self.average.mul_(0.9).add_(x.mean(dim=0), alpha=0.1)
+        return self.norm(self.layer(x @ self.projection - self.average))
+
+
+def test_constants_of_the_module_are_part_of_the_fingerprint_and_running_statistics_are_not():
+    net, other = (FrozenNetwork(WithConstant(value), 0) for value in (1.0, 2.0))
+    assert net.fingerprint != other.fingerprint
+    module = WithConstant(1.0)
+    module.norm.running_mean += 1
+    assert FrozenNetwork(module, 0).fingerprint == net.fingerprint
+
+
+def test_training_changes_no_buffer_but_the_statistics_it_is_given():
+    net, x = FrozenNetwork(WithConstant(1.0), 0), torch.randn(8, 4)
+    statistics = net.fresh_buffers()
+    answer = net(x, statistics)
+    trained = net.fresh_buffers()
+    net.in_training(x, net.frozen | trained)
+    assert torch.equal(net(x, statistics), answer)
+    assert not torch.equal(trained["norm.running_mean"], statistics["norm.running_mean"])
+    assert int(net.module.steps) == 0
+
+
+@pytest.mark.parametrize("seed", [np.int64(3), torch.tensor(3), 3])
+def test_a_seed_may_be_any_whole_number(seed, tmp_path):
+    net = FrozenNetwork(nn.Linear(4, 3), seed)
+    assert (net.seed, type(net.seed)) == (3, int)
+    MaskBank(net).save(tmp_path)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "3", None])
+@pytest.mark.usefixtures("as_users_call")
+def test_a_seed_that_is_no_whole_number_is_refused(seed):
+    with pytest.raises(InvalidArgument, match=rf"seed={seed}: a seed is a whole number from 0 up"):
+        FrozenNetwork(nn.Linear(4, 3), seed)
+
+
+@pytest.mark.parametrize("fan_in", [True, False, 0, -1.0, float("nan")])
+@pytest.mark.usefixtures("as_users_call")
+def test_a_selector_that_returns_no_fan_in_is_refused(fan_in):
+    with pytest.raises(
+        InvalidArgument, match=rf"select: it returns {fan_in} for 'weight' of Linear; return the fan-in"
+    ):
+        FrozenNetwork(nn.Linear(4, 3), 0, select=lambda layer, name: fan_in)
+
+
+def test_weights_of_several_dtypes_are_refused():
+    layers = nn.Sequential(nn.Linear(4, 3).half(), nn.Linear(3, 2))
+    with pytest.raises(InvalidArgument, match=r"maskable weights are torch.float16 and torch.float32; bring it to one"):
+        FrozenNetwork(layers, 0)
+
+
+def test_too_few_images_for_a_mean_and_a_variance_are_refused():
+    net = FrozenNetwork(nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), 0)
+    with pytest.raises(InvalidArgument, match=r"x: normalisation takes the mean and variance .* show two or more"):
+        net.on_batch_statistics(torch.randn(1, 4), {})
+    with pytest.raises(InvalidArgument, match="show two or more"):
+        net.in_training(torch.randn(1, 4), net.fresh_buffers())

@@ -253,3 +253,31 @@ def test_it_ends_where_fields_are_zero_but_for_rounding():
 def test_couplings_that_are_not_symmetric_may_never_rest():
     with pytest.raises(InvalidArgument, match="units still turn after 1000 sweeps; make them symmetric"):
         settle(torch.tensor([[0.0, 1.0], [-1.0, 0.0]]), torch.tensor([[1.0, 1.0]]))
+
+
+@pytest.mark.parametrize("strings", [torch.tensor([1.0, -1.0, 1.0]), torch.tensor([1, 0, 1])])
+@pytest.mark.usefixtures("as_users_call")
+def test_strings_and_numbers_are_no_masks(strings):
+    with pytest.raises(InvalidArgument, match=rf"masks\['a'\]: {strings.dtype}; pass torch.bool, such as z > 0"):
+        Reservoir.empty({"a": 3}).store({"a": strings})
+    with pytest.raises(InvalidArgument, match=r"pass torch.bool"):
+        Reservoir.empty({"a": 3}).settled({"a": strings})
+
+
+@pytest.mark.usefixtures("as_users_call")
+def test_units_along_several_axes_are_stored_in_a_row():
+    mask = torch.tensor([[True, False], [True, True]])
+    flat, shaped = (Reservoir.empty({"a": 4}).store({"a": each}) for each in (mask.flatten(), mask))
+    assert torch.equal(shaped.couplings["a"], flat.couplings["a"])
+    assert torch.equal(shaped.settled({"a": mask})["a"], flat.settled({"a": mask.flatten()})["a"])
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_an_entropy_that_is_no_number_is_refused_and_changes_nothing(bad):
+    recovery = Recovery(reservoir([{"a": torch.tensor([True, False, True])}]), 3)
+    before = recovery.masks["a"].clone()
+    with pytest.raises(InvalidArgument, match=rf"entropy_of: {bad}, or its gradient, is no finite number"):
+        recovery.step(lambda masks: masks["a"].sum() * bad)
+    assert torch.equal(recovery.masks["a"], before)
+    for _ in range(3):
+        recovery.step(lambda masks: masks["a"].sum())

@@ -1,5 +1,7 @@
 """Slopes of images whose gradients are outer products, against gradients that are formed."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -154,3 +156,39 @@ def test_beliefs_that_differ_form_their_gradients():
     beliefs = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5]], dtype=torch.float64)
     slow = group_slopes(entropy, net, Formed(bank), x, beliefs)
     assert torch.equal(group_slopes(entropy, net, bank, x, beliefs), slow)
+
+
+def tied():
+    layers = [nn.Linear(12, 12, bias=False), nn.ReLU(), nn.Linear(12, 12, bias=False)]
+    layers[2].weight = layers[0].weight
+    return chain(nn.Flatten(), *layers)
+
+
+def hooked(register, on):
+    layers = nn.Sequential(
+        nn.Flatten(), nn.Sequential(nn.Linear(12, 9, bias=False), nn.ReLU()), nn.Linear(9, 7, bias=False)
+    )
+    layer = {"layer": layers[2], "inner chain": layers[1], "chain": layers}[on]
+    if register == "forward":
+        layer.register_forward_hook(lambda layer, args, out: 3 * out - 1)
+    else:
+        layer.register_forward_pre_hook(lambda layer, args: (3 * args[0] - 1,))
+    return FrozenNetwork(layers, seed=0).to(dtype=torch.float64)
+
+
+HOOKS = [(kind, on) for kind in ("forward", "pre") for on in ("layer", "inner chain", "chain")]
+NO_CHAINS = {"tied": tied, **{f"{kind}, {on}": partial(hooked, kind, on) for kind, on in HOOKS}}
+
+
+@pytest.mark.parametrize("name", NO_CHAINS)
+def test_layers_that_share_a_weight_or_do_more_than_their_class_says_are_no_chain(name):
+    net = NO_CHAINS[name]()
+    assert LinearChain.of(net) is None
+    bank = masked(net, 4)
+    x = torch.randn(3, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    beliefs = torch.full((3, 4), 0.25, dtype=torch.float64)
+    alpha = beliefs[0].clone().requires_grad_()
+    expected = [torch.autograd.grad(entropy(net(image[None], bank.blend(alpha))).mean(), alpha)[0] for image in x]
+    found = group_slopes(entropy, net, bank, x.unsqueeze(1), beliefs)
+    # Some 300 products of numbers of order 1 after three layers.
+    assert (found - torch.stack(expected)).abs().max() <= 3000 * EPS64

@@ -1,14 +1,27 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from supsup_core import InvalidArgument, MaskBank, mask_coverage, packed_bits, task_rows
+from supsup_core import (
+    FrozenNetwork,
+    InvalidArgument,
+    MaskBank,
+    NetworkMismatch,
+    belief_slopes,
+    entropy,
+    mask_coverage,
+    one_shot,
+    packed_bits,
+    task_rows,
+)
 from supsup_core.packed_bits import pack
+from torch import nn
 
-from .networks import filled_bank, random_masks, small_network
+from .networks import filled_bank, inputs, random_masks, small_network
 
 EPS64 = torch.finfo(torch.float64).eps
 
@@ -81,7 +94,7 @@ def test_threads_that_ask_at_once_count_no_task_twice(monkeypatch):
         met.wait(timeout=60)
         return packed_bits.count_ones(rows, num_bits)
 
-    monkeypatch.setattr("supsup_core.mask_bank.count_ones", counted_together)
+    monkeypatch.setattr("supsup_core.mask_counts.count_ones", counted_together)
     with ThreadPoolExecutor(threads) as pool:
         asked = list(pool.map(lambda _: bank.mean_mask(), range(threads)))
     for mean in (*asked, bank.mean_mask()):
@@ -197,3 +210,72 @@ def test_an_unknown_task_is_refused(task):
 def test_beliefs_of_the_wrong_length_are_refused():
     with pytest.raises(InvalidArgument, match=r"beliefs: shape \(3,\) for 2 tasks"):
         filled_bank(small_network(), 2).blend(torch.ones(3, dtype=torch.float64))
+
+
+def test_what_a_bank_hands_out_is_a_copy_that_training_may_change():
+    layers = nn.Sequential(nn.Linear(7, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 6))
+    net = FrozenNetwork(layers, seed=0)
+    bank = MaskBank(net)
+    for task in range(3):
+        bank.append(random_masks(net, task), net.fresh_buffers())
+    before = bank.weights(1)
+    net.in_training(torch.randn(8, 7), bank.weights(1))
+    assert all(torch.equal(value, before[name]) for name, value in bank.weights(1).items())
+
+
+@pytest.mark.parametrize("number", [torch.tensor(4), np.int64(4), 4])
+def test_a_task_may_be_called_by_any_whole_number(number):
+    net = small_network()
+    bank = filled_bank(net, 6)
+    bank.mean_mask()
+    assert torch.equal(bank.weights(number)["0.weight"], bank.weights(4)["0.weight"])
+    bank.replace(number, random_masks(net, 44))
+    bank.remove(number)
+    bank.append(random_masks(net, 7))
+    assert len(bank) == 6
+    assert (bank.mean_mask() - float_masks(bank).mean(dim=0)).abs().max() <= 6 * EPS64
+
+
+@pytest.mark.parametrize("ask", ["weights", "masks", "remove"])
+@pytest.mark.parametrize("number", [1.0, torch.tensor(1.5), "1", None])
+@pytest.mark.usefixtures("as_users_call")
+def test_a_task_that_is_no_whole_number_is_refused(ask, number):
+    bank = filled_bank(small_network(), 3)
+    with pytest.raises(InvalidArgument, match="a task is called by a whole number; pass one"):
+        getattr(bank, ask)(number)
+    assert len(bank) == 3
+
+
+@pytest.mark.parametrize("start", [[0.25] * 4, [0.5, 0.5, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.4, 0.3, 0.2, 0.1]])
+def test_the_gradient_of_beliefs_through_a_blend_is_that_of_the_whole_sum(start):
+    net = small_network()
+    bank, x = filled_bank(net, 4), inputs(3)
+    beliefs = torch.tensor(start, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(entropy(net(x, bank.blend(beliefs))).mean(), beliefs)
+    # Some 65 products of numbers of order 1, added up in another order.
+    assert (gradient - belief_slopes(entropy, net, bank, x, beliefs)).abs().max() <= 1000 * EPS64
+
+
+@pytest.mark.usefixtures("as_users_call")
+def test_beliefs_that_are_no_fractions_are_refused():
+    with pytest.raises(InvalidArgument, match=r"beliefs: torch.int64; beliefs are fractions"):
+        filled_bank(small_network(), 2).blend(torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.bfloat16])
+def test_statistics_are_kept_as_what_a_file_can_hold(dtype):
+    with pytest.raises(InvalidArgument, match=f"buffer_dtype={dtype}: running statistics are kept as torch.float16"):
+        MaskBank(small_network(), dtype)
+
+
+def test_a_bank_follows_its_network_to_another_dtype():
+    net = small_network()
+    bank = filled_bank(net, 300)
+    narrow = net.to(dtype=torch.bfloat16)
+    moved = bank.to(narrow)
+    assert torch.equal(moved.rows, bank.rows)
+    assert moved.weights(7)["0.weight"].dtype == torch.bfloat16
+    assert narrow(inputs(2, torch.bfloat16), moved.weights(7)).dtype == torch.bfloat16
+    assert one_shot(entropy, narrow, moved, inputs(2, torch.bfloat16)).slopes[0].shape == (300,)
+    with pytest.raises(NetworkMismatch, match=r"another network than the bank's; pass what its FrozenNetwork.to"):
+        bank.to(small_network(seed=1))

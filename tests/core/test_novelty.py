@@ -86,3 +86,11 @@ def test_without_a_known_mask_there_is_nothing_to_recognise():
     net = network()
     with pytest.raises(InvalidArgument, match="known: it holds no mask"):
         recognise_each(entropy, net, MaskBank(net), mask(net, 0), images(1))
+
+
+@pytest.mark.parametrize("fresh", [{}, {"0.weight": torch.ones(())}, {"other": torch.ones(3, dtype=torch.bool)}])
+@pytest.mark.usefixtures("as_users_call")
+def test_a_fresh_mask_that_is_none_of_the_network_is_refused(fresh):
+    net = network()
+    with pytest.raises(InvalidArgument, match=r"^masks"):
+        recognise_each(entropy, net, known(net, 2), fresh, images(2))

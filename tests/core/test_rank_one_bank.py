@@ -10,6 +10,7 @@ from supsup_core import (
     binary_each,
     entropy,
     one_shot,
+    task_rows,
 )
 from torch import nn
 
@@ -140,3 +141,22 @@ def test_factors_come_for_several_tasks_at_once():
     for first, last in ((0, 4), (-1, 2), (2, 2)):
         with pytest.raises(InvalidArgument, match=f"first={first}, last={last}: the bank holds tasks 0 to 2"):
             bank.factors_between(first, last)
+
+
+def test_factors_are_copies_and_cost_no_copy_of_the_table(monkeypatch):
+    monkeypatch.setattr(task_rows, "_SMALLEST_BLOCK_BYTES", 64)
+    net = small_network()
+    bank = RankOneBank(net)
+    for task in range(9):
+        bank.append(
+            {
+                entry.name: (torch.full((entry.shape[1],), float(task)), torch.ones(entry.shape[0]))
+                for entry in net.maskable
+            }
+        )
+    monkeypatch.delattr(task_rows.TaskRows, "rows")
+    bank.factors(5)["0.weight"][0].zero_()
+    assert float(bank.factors(5)["0.weight"][0][0]) == 5
+    assert torch.equal(bank.weights(5)["0.weight"], 5 * net.frozen["0.weight"])
+    assert len(bank) == 9
+    assert bank.context_bytes == 9 * 8 * (7 + 5 + 5 + 6)

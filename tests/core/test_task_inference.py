@@ -2,7 +2,20 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from supsup_core import InvalidArgument, MaskBank, belief_slopes, entropy, one_shot, superfluous_logsumexp
+from supsup_core import (
+    FrozenNetwork,
+    InvalidArgument,
+    MaskBank,
+    belief_slopes,
+    binary,
+    entropy,
+    group_slopes,
+    one_shot,
+    one_shot_each,
+    superfluous_logsumexp,
+    task_inference,
+)
+from torch import nn
 
 from .networks import filled_bank, inputs, random_masks, small_network
 
@@ -86,3 +99,42 @@ def test_what_cannot_be_answered_is_refused(tasks, x, message):
     net = small_network()
     with pytest.raises(InvalidArgument, match=message):
         one_shot(entropy, net, filled_bank(net, tasks), x)
+
+
+class Auxiliary(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.unused = nn.Linear(7, 5), nn.Linear(7, 2)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+def test_a_weight_that_the_images_do_not_reach_has_no_say():
+    net = FrozenNetwork(Auxiliary(), 0).to(dtype=torch.float64)
+    bank, x = filled_bank(net, 4), inputs(1)
+    together = one_shot(entropy, net, bank, x)
+    each = one_shot_each(entropy, net, bank, x)
+    assert (together.slopes[0] - each.slopes[0][0]).abs().max() <= 100 * torch.finfo(torch.float64).eps
+    assert binary(entropy, net, bank, x).task in range(4)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 5), (4,), (1, 4)])
+@pytest.mark.usefixtures("as_users_call")
+def test_beliefs_of_other_groups_or_tasks_are_refused(shape):
+    net = small_network()
+    bank, beliefs = filled_bank(net, 4), torch.full(shape, 0.25, dtype=torch.float64)
+    with pytest.raises(InvalidArgument, match="for 2 groups and 4 tasks; pass one for each"):
+        group_slopes(entropy, net, bank, inputs(2).unsqueeze(1), beliefs)
+
+
+def test_what_goes_through_at_once_is_bounded_by_the_images_too(monkeypatch):
+    net = FrozenNetwork(nn.Sequential(nn.Conv1d(1, 2, 3), nn.Flatten(), nn.Linear(10, 4)), 0).to(dtype=torch.float64)
+    bank, x = filled_bank(net, 4), inputs(9).unsqueeze(1)
+    expected, seen = one_shot_each(entropy, net, bank, x).slopes[0], []
+    slopes = MaskBank.slopes
+    monkeypatch.setattr(task_inference, "_PIXELS", 2 * 7)
+    monkeypatch.setattr(MaskBank, "slopes", lambda bank, g: seen.append(len(g["0.weight"])) or slopes(bank, g))
+    found = one_shot_each(entropy, net, bank, x).slopes[0]
+    assert seen == [2, 2, 2, 2, 1]
+    assert (found - expected).abs().max() <= 100 * torch.finfo(torch.float64).eps

@@ -20,6 +20,15 @@ def test_the_core_example_runs(tmp_path, monkeypatch):
     assert (tmp_path / "bank" / "manifest.json").exists()
 
 
+def test_the_example_of_core_trains_masks_and_finds_a_task():
+    text = (ROOT / "packages" / "core" / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    scope: dict[str, object] = {}
+    exec(compile(example, "packages/core/README.md", "exec"), scope)  # noqa: S102 - the README is ours
+    assert scope["guess"].task == 1
+    assert float(scope["right"].float().mean()) > 0.95
+
+
 def test_every_file_it_names_exists():
     for name in re.findall(r"`((?:packages|apps|benchmarks|tests|scripts|docs)/[^`* ]*)`", README):
         assert (ROOT / name).exists(), name

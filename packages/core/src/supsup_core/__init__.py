@@ -20,8 +20,10 @@ from supsup_core.calibration import answer_confidences, expected_calibration_err
 from supsup_core.context_stores import ContextStore, OuterProductStore, RankOneStore
 from supsup_core.errors import CorruptBank, FolderInUse, InvalidArgument, NetworkMismatch, SupsupError
 from supsup_core.exhaustive import Trial, Trials, every_task, every_task_each
-from supsup_core.frozen_network import FrozenNetwork, MaskableParameter, maskable_fan_in
+from supsup_core.frozen_network import FrozenNetwork
+from supsup_core.guesses import Guess, Guesses
 from supsup_core.mask_bank import MaskBank
+from supsup_core.maskable_weights import MaskableParameter, maskable_fan_in
 from supsup_core.novelty import Recognitions, recognise_each
 from supsup_core.objectives import entropy, max_confidence, max_logit, superfluous_logsumexp
 from supsup_core.rank_one_bank import RankOneBank
@@ -37,8 +39,6 @@ from supsup_core.supermask import (
     top_k_masks,
 )
 from supsup_core.task_inference import (
-    Guess,
-    Guesses,
     belief_slopes,
     binary,
     binary_each,

@@ -3,10 +3,17 @@
 A shard counts only once a manifest names it, and a manifest is replaced atomically, so a crash leaves either the bank of
 before or the bank of after. Small shards are written together with the tasks that follow them, so that a bank saved after
 every task ends as few files; the bytes written are a few times the bank's own. Files hold no pickles.
+
+Processes that save to one folder wait for each other, by a lock of the kernel on the folder itself, where the file system has
+locks. Who comes second finds tasks that are not its own, and is refused.
 """
 
+import errno
+import fcntl
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +29,7 @@ from supsup_core.task_rows import TaskRows
 _SHARD_BYTES = 64 * 2**20
 _SMALL_SHARD_BYTES = 256 * 2**10  # writing this much again costs about as much as making sure that it is on disk
 _PATTERN = "masks-*.safetensors"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL)  # of some network file systems
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ class _Written:
 
 
 def write(folder: str | os.PathLike[str], content: Content, known: object = None) -> object:
-    """Bring a folder up to date with all tasks of a bank.
+    """Bring a folder up to date with all tasks of a bank, and remove what crashed saves left there.
 
     Args:
         folder: where the bank is or will be.
@@ -74,24 +82,29 @@ def write(folder: str | os.PathLike[str], content: Content, known: object = None
         CorruptBank: the folder's bank is damaged.
     """
     path = Path(folder)
+    if path.exists() and not path.is_dir():
+        raise FolderInUse(f"folder={path}: it is a file; a bank is a folder, choose another name")
+    make_folder(path)
+    with _alone_in(path):
+        return _write(path, content, known)
+
+
+def _write(path: Path, content: Content, known: object) -> _Written:
     if isinstance(known, _Written) and known.manifest == _identity(path / MANIFEST):
         shards = known.shards
     else:
         shards = _existing_shards(path, content)
     tasks = len(content.checksums)
     if sum(shard.tasks for shard in shards) < tasks or not (path / MANIFEST).exists():
-        make_folder(path)
         tasks_a_shard = max(1, _SHARD_BYTES // max(1, content.rows.width))
         kept, first = _untouched(shards, tasks, content.rows.width, tasks_a_shard)
         new = [
             _write_shard(path, content, start, min(start + tasks_a_shard, tasks))
             for start in range(first, tasks, tasks_a_shard)
         ]
-        replaced = shards[len(kept) :]
         shards = (*kept, *new)
         replace_file(path / MANIFEST, Manifest(content.header, content.compact, shards).to_text().encode())
-        for shard in replaced:
-            (path / shard.file).unlink(missing_ok=True)
+        _remove_leftovers(path, shards)
     return _Written(_identity(path / MANIFEST), shards)
 
 
@@ -127,7 +140,8 @@ def read(folder: str | os.PathLike[str], header: Header) -> list[StoredTasks]:
 def salvage(folder: str | os.PathLike[str], header: Header) -> Salvaged:
     """Return what is intact of a bank, whatever is damaged.
 
-    Where the manifest is damaged, every shard of this bank that lies in the folder counts.
+    Where the manifest is damaged, every shard of this bank that lies in the folder counts; else they stand in for tasks that the
+    manifest's own have lost.
 
     Raises:
         NetworkMismatch: the bank belongs to another network.
@@ -136,23 +150,26 @@ def salvage(folder: str | os.PathLike[str], header: Header) -> Salvaged:
     path = Path(folder)
     if not path.is_dir():
         raise CorruptBank(f"{path}: there is no such folder; check the path")
-    files, expected = sorted(path.glob(_PATTERN)), 0
+    files, expected, most = sorted(path.glob(_PATTERN)), 0, sys.maxsize
     try:
         manifest = read_manifest(path)
     except CorruptBank:
         pass  # that is what this function is for
     else:
         header.refuse_other(manifest.header, path)
-        files, expected = [path / shard.file for shard in manifest.shards], manifest.tasks
+        named = [path / shard.file for shard in manifest.shards]
+        files, expected = [*named, *(file for file in files if file not in named)], manifest.tasks
+        most = manifest.tasks  # a save that was cut off before its manifest has written more
     found: dict[int, tuple[Tensor, Tensor]] = {}
     for file in files:
         try:
             first, (stored, intact) = _first_task(file), salvage_shard(file, header)
         except (CorruptBank, ValueError):
             continue  # its tasks are missing from what is returned
-        expected = max(expected, first + len(stored.checksums))
+        expected = max(expected, min(most, first + len(stored.checksums)))
         for task in intact:
-            found.setdefault(first + task, (stored.rows[task], stored.buffers[task]))
+            if first + task < most:
+                found.setdefault(first + task, (stored.rows[task], stored.buffers[task]))
     return Salvaged(dict(sorted(found.items())), tuple(task for task in range(expected) if task not in found))
 
 
@@ -189,9 +206,7 @@ def _untouched(
 
 def _existing_shards(path: Path, content: Content) -> tuple[Shard, ...]:
     """Return the shards of a bank that the content continues; refuse a folder that holds anything else."""
-    if path.exists() and not path.is_dir():
-        raise FolderInUse(f"folder={path}: it is a file; a bank is a folder, choose another name")
-    if not path.exists() or not any(path.iterdir()):
+    if not any(path.iterdir()):
         return ()
     if not (path / MANIFEST).exists():
         if all(_is_leftover(entry) for entry in path.iterdir()):
@@ -215,6 +230,29 @@ def _existing_shards(path: Path, content: Content) -> tuple[Shard, ...]:
 def _is_leftover(entry: Path) -> bool:
     """Tell whether a crash before the first manifest may have left this file."""
     return entry.match(_PATTERN) or entry.name.endswith(".partial")
+
+
+def _remove_leftovers(path: Path, shards: Sequence[Shard]) -> None:
+    """Remove the shards that the manifest does not name, and files that were never finished: nobody else writes here now."""
+    named = {shard.file for shard in shards}
+    for entry in (*path.glob(_PATTERN), *path.glob(f".{_PATTERN}.*.partial"), *path.glob(f".{MANIFEST}.*.partial")):
+        if entry.name not in named:
+            entry.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone_in(path: Path) -> Iterator[None]:
+    """Have no other process save to a folder while the context lasts; the kernel lets go when a process ends."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        yield
+    finally:
+        os.close(folder)
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:

@@ -59,7 +59,8 @@ class Header:
         if found.fingerprint != self.fingerprint:
             raise NetworkMismatch(
                 f"{path}: its masks belong to a network with fingerprint {found.fingerprint[:12]} (seed {found.seed}), "
-                f"this one has {self.fingerprint[:12]} (seed {self.seed}); build the network with the same module and seed"
+                f"this one has {self.fingerprint[:12]} (seed {self.seed}); build the network with the same module, "
+                "seed and dtype"
             )
         # The fingerprint covers the parameters too; that they differ means that somebody edited the manifest.
         if (found.parameters, found.buffers, found.buffer_dtype) != (self.parameters, self.buffers, self.buffer_dtype):
@@ -115,7 +116,7 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     try:
         content = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise CorruptBank(f"{path}: there is no such file, so the folder is not a mask bank; check the path") from None
     except ValueError as error:
         raise CorruptBank(

@@ -114,7 +114,7 @@ def salvage_shard(path: Path, header: Header) -> tuple[StoredTasks, tuple[int, .
         }
         rows, undecodable = _rows(tensors, header)
         stored = _stored(path, {name: tensors[name] for name in tensors if "counts" not in name}, rows, header)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, LookupError, AttributeError, TypeError, ValueError) as error:
         raise CorruptBank(f"{path}: nothing in it can be read ({type(error).__name__}: {error})") from None
     intact = (
         task
@@ -146,7 +146,11 @@ def _mapped(path: Path, shard: Shard) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as tensors:
             return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118 (it is no mapping)
-    except SafetensorError as error:
+    except (
+        SafetensorError,
+        OSError,
+        RuntimeError,
+    ) as error:  # of the last two, that it is gone since: a save replaced it
         raise CorruptBank(f"{path}: not a readable shard ({error}); restore it from a copy") from None
 
 

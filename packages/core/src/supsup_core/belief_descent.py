@@ -21,9 +21,10 @@ from torch import Tensor
 from supsup_core.context_stores import ContextStore
 from supsup_core.errors import InvalidArgument
 from supsup_core.frozen_network import FrozenNetwork
+from supsup_core.guesses import Guess, Guesses
 from supsup_core.image_groups import image_groups, refuse_unanswerable
 from supsup_core.shapes import Objective
-from supsup_core.task_inference import Guess, Guesses, belief_slopes, group_slopes
+from supsup_core.task_inference import belief_slopes, group_slopes
 
 
 def belief_descent(
@@ -109,4 +110,4 @@ def _descend(
         theta = theta - learning_rate * (slopes - slopes.amin(dim=1, keepdim=True))
         all_slopes.append(slopes)
         all_beliefs.append(torch.softmax(theta, dim=1))
-    return Guesses(all_beliefs[-1].argmax(dim=1), tuple(all_beliefs), tuple(all_slopes))
+    return Guesses(theta.argmax(dim=1), tuple(all_beliefs), tuple(all_slopes), descended=-theta)

@@ -30,8 +30,9 @@ def answer_confidences(
         temperature: T > 0; the higher, the less sure.
 
     Raises:
-        InvalidArgument: the temperature is not above 0 and finite.
+        InvalidArgument: the temperature is not above 0 and finite, or there is not one task for each guess.
     """
+    _refuse_other_number(values, tasks)
     if not 0.0 < temperature < math.inf:
         raise InvalidArgument(f"temperature={temperature}: it divides the values; pass a finite number above 0")
     # From the lowest value: in whatever unit the values come, the largest exponent is 0.
@@ -81,11 +82,12 @@ def fit_temperature(values: Float[Tensor, "guesses tasks"], tasks: Int64[Tensor,
         tasks: the true task of each guess. The images should be ones to learn from, not those of a test.
 
     Raises:
-        InvalidArgument: there is no guess; a value is NaN or minus infinity; or a guess's true task is ruled out, which no
-            temperature can mend.
+        InvalidArgument: there is no guess, or not one task for each; a value is NaN or minus infinity; or a guess's true task is
+            ruled out, which no temperature can mend.
     """
     if len(values) == 0:
         raise InvalidArgument("values: there is no guess to fit a temperature to; pass at least one")
+    _refuse_other_number(values, tasks)
     of_true = values.double().gather(1, tasks.unsqueeze(1))
     if bool((torch.isnan(values) | torch.isneginf(values)).any()) or not bool(torch.isfinite(of_true).all()):
         raise InvalidArgument(
@@ -103,6 +105,11 @@ def fit_temperature(values: Float[Tensor, "guesses tasks"], tasks: Int64[Tensor,
 
     middle = math.log(spread)
     return math.exp(_golden_section(loss, middle - _LOG_RANGE, middle + _LOG_RANGE))
+
+
+def _refuse_other_number(values: Tensor, tasks: Tensor) -> None:
+    if tasks.shape != values.shape[:1]:
+        raise InvalidArgument(f"tasks: shape {tuple(tasks.shape)} for {len(values)} guesses; pass one task for each")
 
 
 def _golden_section(loss: Callable[[float], float], low: float, high: float) -> float:

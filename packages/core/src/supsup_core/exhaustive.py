@@ -132,6 +132,10 @@ def _values_of_groups(
 ) -> Float[Tensor, "groups tasks"]:
     """Return the mean objective of each group under each task, in any network: a group's images may see each other."""
     values = torch.empty((len(groups), len(store)), dtype=net.dtype, device=net.device)
+    if len(groups) == 1:  # without vmap, which not every forward pass can be written for
+        for task in range(len(store)):
+            values[:, task] = objective(net(groups[0], store.weights(task))).mean()
+        return values
     rows = torch.arange(len(groups)).split(max(1, _IMAGE_FLOATS // max(1, groups[0].numel())))
     for task in range(len(store)):
         weights = store.weights(task)

@@ -3,10 +3,11 @@
 import copy
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+import operator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float, Shaped
@@ -14,32 +15,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from supsup_core.errors import InvalidArgument
+from supsup_core.inference_mode import outside_inference_mode
+from supsup_core.maskable_weights import Selector, find_maskable, maskable_fan_in, zero_biases
 from supsup_core.packed_bits import raw_bytes
 from supsup_core.shapes import Weights
 from supsup_core.weight_init import WeightInit, keep_weights, signed_kaiming_constant
 
 _NORMALISATION = nn.modules.batchnorm._NormBase
-
-Selector: TypeAlias = Callable[[nn.Module, str], float | None]
-"""(layer, its parameter's name) to the parameter's effective fan-in if it is maskable, else None."""
-
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_FUSED_ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
-
-
-@dataclass(frozen=True)
-class MaskableParameter:
-    """A parameter that a supermask covers."""
-
-    name: str
-    shape: tuple[int, ...]
-    fan_in: float
-
-    @property
-    def size(self) -> int:
-        """Number of weights, which is the number of bits a mask spends on it."""
-        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -53,33 +35,6 @@ class TaskBuffer:
     def size(self) -> int:
         """Number of values."""
         return math.prod(self.shape)
-
-
-def maskable_fan_in(layer: nn.Module, parameter: str) -> float | None:
-    """Return the effective fan-in of a weight that masks should cover, or None for one that they should not.
-
-    The number of inputs that one output neuron sums over, averaged over output positions:
-
-    * linear: in_features; convolution: in_channels / groups · kernel size;
-    * transposed convolution: in_channels / groups · kernel size / stride;
-    * fused or separate attention projections: the width of the projected input;
-    * embedding: 1, as a token picks one row.
-
-    Biases, normalisation and everything else are not maskable.
-    """
-    if isinstance(layer, nn.MultiheadAttention) and parameter in _FUSED_ATTENTION:
-        return float(getattr(layer, parameter).shape[1])
-    if parameter != "weight":
-        return None
-    if isinstance(layer, nn.Linear):
-        return float(layer.in_features)
-    if isinstance(layer, _CONVOLUTIONS):
-        return float(math.prod(layer.weight.shape[1:]))
-    if isinstance(layer, _TRANSPOSED):
-        return layer.in_channels / layer.groups * math.prod(layer.kernel_size) / math.prod(layer.stride)
-    if isinstance(layer, nn.Embedding):
-        return 1.0
-    return None
 
 
 class FrozenNetwork:
@@ -103,32 +58,38 @@ class FrozenNetwork:
         init: values of the maskable weights.
 
     Raises:
-        InvalidArgument: no parameter is maskable, or the seed is negative.
+        InvalidArgument: no parameter is maskable, or they are of several dtypes; the selector returns what is no fan-in; or the
+            seed is no whole number from 0 up.
     """
 
+    @outside_inference_mode
     def __init__(
         self,
         module: nn.Module,
-        seed: int,
+        seed: SupportsIndex,
         *,
         select: Selector = maskable_fan_in,
         init: WeightInit = signed_kaiming_constant,
     ) -> None:
-        if seed < 0:
-            raise InvalidArgument(f"seed={seed}: a seed is a whole number from 0 up; choose another")
-        self.seed = seed
+        self.seed = _checked_seed(seed)
         self._module = copy.deepcopy(module).requires_grad_(False).eval()
-        self.maskable = _find_maskable(self._module, select)
+        self.maskable = find_maskable(self._module, select)
         if not self.maskable:
             raise InvalidArgument(
                 f"module={type(module).__name__}: it has no maskable parameter (linear, convolution, attention or "
                 "embedding weight); pass select= to choose parameters yourself"
             )
         parameters = dict(self._module.named_parameters())
+        dtypes = {parameters[entry.name].dtype for entry in self.maskable}
+        if len(dtypes) > 1:
+            found = " and ".join(sorted(map(str, dtypes)))
+            raise InvalidArgument(
+                f"module={type(module).__name__}: maskable weights are {found}; bring it to one dtype"
+            )
         for entry in self.maskable:
-            parameters[entry.name].copy_(init(entry.name, parameters[entry.name], entry.fan_in, seed))
+            parameters[entry.name].copy_(init(entry.name, parameters[entry.name], entry.fan_in, self.seed))
         if init is not keep_weights:
-            _zero_biases(self._module)
+            zero_biases(self._module)
 
     @property
     def frozen(self) -> dict[str, Tensor]:
@@ -171,15 +132,20 @@ class FrozenNetwork:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over names, shapes and values (as float32) of all parameters, and which of them are maskable.
+        """SHA-256 over names, shapes and values (as float32) of all parameters, and which are maskable; and of constant buffers.
 
-        Two networks with one fingerprint give one mask the same meaning, whatever device they live on.
+        Of two networks with one fingerprint and one forward pass, a mask means the same, whatever device they live on. What the
+        forward pass does between the layers, an activation for example, it cannot see. Running statistics are no part of it: they
+        belong to tasks.
         """
         digest = hashlib.sha256()
         maskable = {entry.name for entry in self.maskable}
         for name, value in self._module.named_parameters():
             digest.update(repr((name, tuple(value.shape), name in maskable)).encode())
             digest.update(raw_bytes(value.to(torch.float32)))
+        for name, buffer in self._constant_buffers().items():
+            digest.update(repr((name, tuple(buffer.shape), "buffer")).encode())
+            digest.update(raw_bytes(buffer.to(torch.float32)))
         return digest.hexdigest()
 
     @property
@@ -204,21 +170,25 @@ class FrozenNetwork:
         Raises:
             InvalidArgument: a name is unknown or a shape differs from the module's.
         """
-        output: Tensor = functional_call(self._module, self._replaced(weights or {}), (x,), strict=True)
-        return output
+        return _called(self._module, self._replaced(weights or {}), x)
 
     def on_batch_statistics(self, x: Shaped[Tensor, "images *input"], weights: Weights) -> Float[Tensor, "images *out"]:
-        """Return f(x, W) where batch normalisation uses the mean and variance of this batch and keeps nothing of them."""
+        """Return f(x, W) where batch normalisation uses the mean and variance of this batch and keeps nothing of them.
+
+        Raises:
+            InvalidArgument: as a call, or the batch is too small for a mean and a variance.
+        """
         if not self.task_buffers:
             return self(x, weights)
         twin = self._without_statistics
         kept = {name for name, _ in twin.named_parameters()} | {name for name, _ in twin.named_buffers()}
         replaced = {name: value for name, value in self._replaced(weights).items() if name in kept}
-        output: Tensor = functional_call(twin, replaced, (x,), strict=True)
-        return output
+        return _called(twin, replaced, x)
 
     def in_training(self, x: Shaped[Tensor, "images *input"], weights: Weights) -> Float[Tensor, "images *out"]:
         """Return f(x, W) in training mode: batch statistics, dropout, and the running statistics in `weights` updated in place.
+
+        Whatever else the module would note in a buffer is forgotten: the function stays frozen.
 
         Raises:
             InvalidArgument: as a call, or `weights` lacks a running statistic: the network's own are shared by all tasks; or
@@ -232,9 +202,8 @@ class FrozenNetwork:
                 "module: normalisation with momentum=None counts the batches of all tasks; give it a momentum"
             )
         replaced = self._replaced(weights)
-        counters = {name: value.clone() for name, value in replaced.items() if not value.is_floating_point()}
-        output: Tensor = functional_call(self._training, replaced | counters, (x,), strict=True)
-        return output
+        own = {name: value.clone() for name, value in self._module.named_buffers() if name not in weights}
+        return _called(self._training, replaced | own, x)
 
     @cached_property
     def _training(self) -> nn.Module:
@@ -251,6 +220,16 @@ class FrozenNetwork:
                 for name, _ in tuple(layer.named_buffers(recurse=False)):
                     setattr(layer, name, None)
         return twin
+
+    def _constant_buffers(self) -> dict[str, Tensor]:
+        """Return all buffers but those of normalisation layers."""
+        of_tasks = {
+            f"{prefix}.{name}" if prefix else name
+            for prefix, layer in self._module.named_modules()
+            if isinstance(layer, _NORMALISATION)
+            for name, _ in layer.named_buffers(recurse=False)
+        }
+        return {name: value for name, value in self._module.named_buffers() if name not in of_tasks}
 
     def _twin(self) -> nn.Module:
         """Return a copy of the module that shares its parameters."""
@@ -282,26 +261,24 @@ class FrozenNetwork:
         return moved
 
 
-def _find_maskable(module: nn.Module, select: Selector) -> tuple[MaskableParameter, ...]:
-    """Ask the selector about every parameter once; a tied parameter counts under its first name."""
-    found, seen = [], set()
-    for prefix, layer in module.named_modules():
-        for local_name, parameter in layer.named_parameters(recurse=False):
-            if id(parameter) in seen:
-                continue
-            seen.add(id(parameter))
-            fan_in = select(layer, local_name)
-            if fan_in is not None:
-                name = f"{prefix}.{local_name}" if prefix else local_name
-                found.append(MaskableParameter(name, tuple(parameter.shape), fan_in))
-    return tuple(found)
+def _checked_seed(seed: SupportsIndex) -> int:
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise InvalidArgument(f"seed={seed}: a seed is a whole number from 0 up; choose another")
+    return number
 
 
-def _zero_biases(module: nn.Module) -> None:
-    """Set the biases of layers that hold a maskable kind of weight to 0; normalisation keeps its own."""
-    kinds = (nn.Linear, *_CONVOLUTIONS, *_TRANSPOSED, nn.MultiheadAttention)
-    for layer in module.modules():
-        if isinstance(layer, kinds):
-            for name, parameter in layer.named_parameters(recurse=False):
-                if "bias" in name:
-                    parameter.zero_()
+def _called(module: nn.Module, replaced: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    try:
+        output: Tensor = functional_call(module, dict(replaced), (x,), strict=True)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise InvalidArgument(
+            "x: normalisation takes the mean and variance of the images shown, and these are too few; show two or more "
+            "(images_per_guess)"
+        ) from None
+    return output

@@ -112,13 +112,9 @@ class Reservoir:
         """Return a reservoir that holds one more pattern: Ψ by the rule, μ <- (k-1)/k μ + z/k (Eq. 6).
 
         Raises:
-            InvalidArgument: the layers are not those of the reservoir, or a mask has another width.
+            InvalidArgument: the layers are not those of the reservoir, or a mask has another width or is no boolean one.
         """
-        widths = {name: len(mean) for name, mean in self.mean.items()}
-        if {name: mask.numel() for name, mask in masks.items()} != widths:
-            raise InvalidArgument(f"masks: the reservoir has the layers {widths}; pass one mask of that width for each")
-        k = self.stored + 1
-        patterns = {name: 2.0 * masks[name].to(mean) - 1.0 for name, mean in self.mean.items()}
+        k, patterns = self.stored + 1, self._strings(masks)
         return Reservoir(
             {name: rule(self.couplings[name], z) for name, z in patterns.items()},
             {name: self.mean[name] * ((k - 1) / k) + z / k for name, z in patterns.items()},
@@ -147,13 +143,27 @@ class Reservoir:
         return cls(couplings, mean, stored)
 
     def settled(self, masks: Mapping[str, Bool[Tensor, " units"]]) -> dict[str, Bool[Tensor, " units"]]:
-        """Return the masks where these come to rest: no unit of any layer would lower the energy by turning (see `settle`)."""
-        cues = {name: 2.0 * masks[name].to(mean) - 1.0 for name, mean in self.mean.items()}
+        """Return the masks where these come to rest: no unit of any layer would lower the energy by turning (see `settle`).
+
+        Raises:
+            InvalidArgument: as `store`.
+        """
+        cues = self._strings(masks)
         return {name: settle(self.couplings[name], cue.unsqueeze(0)).squeeze(0) > 0 for name, cue in cues.items()}
 
     def energy(self, z: Mapping[str, Pattern]) -> Float[Tensor, ""]:
         """Return the energy of a string for each layer, summed over layers."""
         return torch.stack([energy(self.couplings[name], part) for name, part in z.items()]).sum()
+
+    def _strings(self, masks: Mapping[str, Bool[Tensor, " units"]]) -> dict[str, Pattern]:
+        """Return z = 2m - 1 of each layer, its units in a row."""
+        widths = {name: len(mean) for name, mean in self.mean.items()}
+        if {name: mask.numel() for name, mask in masks.items()} != widths:
+            raise InvalidArgument(f"masks: the reservoir has the layers {widths}; pass one mask of that width for each")
+        for name, mask in masks.items():
+            if mask.dtype != torch.bool:
+                raise InvalidArgument(f"masks[{name!r}]: {mask.dtype}; pass torch.bool, such as z > 0")
+        return {name: 2.0 * masks[name].flatten().to(mean) - 1.0 for name, mean in self.mean.items()}
 
 
 def reservoir_values(units: Mapping[str, int]) -> int:

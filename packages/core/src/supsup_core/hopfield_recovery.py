@@ -10,6 +10,7 @@ from torch import Tensor
 
 from supsup_core.errors import InvalidArgument
 from supsup_core.hopfield import Pattern, Reservoir
+from supsup_core.inference_mode import outside_inference_mode
 
 
 class _SignStraightThrough(torch.autograd.Function):
@@ -79,8 +80,12 @@ class Recovery:
         reservoir: the stored patterns.
         steps: T, at least 1.
         settings: the constants of gradient descent.
+
+    Raises:
+        InvalidArgument: there is no step, or no stored pattern.
     """
 
+    @outside_inference_mode
     def __init__(self, reservoir: Reservoir, steps: int, settings: RecoverySettings | None = None) -> None:
         if steps < 1:
             raise InvalidArgument(f"steps={steps}: recovery takes at least one; pass the number of batches")
@@ -98,6 +103,7 @@ class Recovery:
         """The masks of the present z: m = (z + 1)/2 of the binarised string."""
         return {name: part.detach() >= 0 for name, part in self._z.items()}
 
+    @outside_inference_mode
     def step(self, entropy_of: Callable[[Mapping[str, Pattern]], Float[Tensor, ""]]) -> RecoveryStep:
         """Take one step.
 
@@ -106,18 +112,22 @@ class Recovery:
                 floats 0 and 1 by layer name that gradients flow through.
 
         Raises:
-            InvalidArgument: all T steps were taken.
+            InvalidArgument: all T steps were taken; or the entropy, or its gradient, is not finite: z stays as it is.
         """
         if self._taken == self._steps:
             raise InvalidArgument(f"steps={self._steps}: all of them were taken; begin a new recovery with more")
-        self._taken += 1
-        progress = self._taken / self._steps
+        progress = (self._taken + 1) / self._steps
         with torch.enable_grad():
             strings = {name: binarize(part) for name, part in self._z.items()}
             uncertainty = entropy_of({name: (string + 1.0) / 2.0 for name, string in strings.items()})
             stored = self._reservoir.energy(strings)
             objective = self._settings.strength * progress * stored + (1.0 - progress) * uncertainty
             gradients = torch.autograd.grad(objective, list(self._z.values()))
+        if not all(bool(torch.isfinite(part).all()) for part in (objective, *gradients)):
+            raise InvalidArgument(
+                f"entropy_of: {uncertainty.item()}, or its gradient, is no finite number; check the data for NaN or infinity"
+            )
+        self._taken += 1
         self._descend(gradients)
         return RecoveryStep(uncertainty.item(), stored.item(), objective.item(), self.masks)
 

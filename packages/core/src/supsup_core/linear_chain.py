@@ -39,9 +39,11 @@ class LinearChain:
         weights = {f"{name}.weight" for name, layer in layers if type(layer) is nn.Linear}
         alone = all(type(layer) in (nn.Linear, *_ALONE) and not layer.training for _, layer in layers)
         flattens = all(layer.start_dim == 1 for _, layer in layers if isinstance(layer, nn.Flatten))
-        once = len({id(layer) for _, layer in layers}) == len(layers)
+        own = [id(parameter) for _, layer in layers for parameter in layer.parameters()]
+        once = len({id(layer) for _, layer in layers}) == len(layers) and len(set(own)) == len(own)
         maskable = {entry.name for entry in net.maskable}
-        return cls(layers) if alone and flattens and once and maskable <= weights else None
+        plain = not any(_has_hooks(layer) for layer in net.module.modules())
+        return cls(layers) if alone and flattens and once and plain and maskable <= weights else None
 
     def outer_products(
         self, objective: Objective, weights: Weights, x: Shaped[Tensor, "images *input"]
@@ -97,6 +99,13 @@ class LinearChain:
     def floats_an_image(self) -> int:
         """How many numbers a pass keeps of each image, about."""
         return sum(layer.in_features + 2 * layer.out_features for _, layer in self.layers if type(layer) is nn.Linear)
+
+
+def _has_hooks(layer: nn.Module) -> bool:
+    """Tell whether a layer does more than its class says."""
+    return any(
+        (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    )  # torch has no other way to ask
 
 
 def _by_task(rows: Shaped[Tensor, "rows *features"], factors: Float[Tensor, "some last"]) -> Tensor:

@@ -2,33 +2,33 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import SupportsIndex
 
 import torch
-from jaxtyping import Float, Int32, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from supsup_core import packed_kernels, packed_lookups
 from supsup_core.checked_tasks import CheckedTasks
-from supsup_core.errors import CorruptBank, InvalidArgument
+from supsup_core.errors import NetworkMismatch
 from supsup_core.frozen_network import FrozenNetwork
+from supsup_core.inference_mode import outside_inference_mode
+from supsup_core.mask_counts import MaskCounts
 from supsup_core.mask_coverage import coverages, partial_coverage
 from supsup_core.outer_slopes import by_lookups, by_matrix_products
-from supsup_core.packed_bits import count_ones, inner_products, pack, row_bytes, unpack, unpack_into, unpack_to
+from supsup_core.packed_bits import inner_products, pack, row_bytes, unpack, unpack_into, unpack_to
 from supsup_core.shapes import Masks, OuterProducts, Weights
-from supsup_core.task_rows import TaskRows, TaskStatistics, flatten_masks, refuse_other_beliefs, refuse_other_rows
+from supsup_core.task_rows import (
+    TaskRows,
+    TaskStatistics,
+    flatten_masks,
+    known_task,
+    refuse_other_beliefs,
+    refuse_other_rows,
+)
 
-_TASKS_COUNTED_AT_ONCE = 4096
 _TASKS_AT_ONCE = 256  # rows of one matrix product
-
-
-@dataclass(frozen=True)
-class _Counts:
-    """How many of the first tasks have each bit set. One object: threads that count at once must not add up to more."""
-
-    ones: Int32[Tensor, " bits"]
-    tasks: int
 
 
 class MaskBank:
@@ -53,6 +53,7 @@ class MaskBank:
     True
     """
 
+    @outside_inference_mode
     def __init__(self, net: FrozenNetwork, buffer_dtype: torch.dtype = torch.float32) -> None:
         self._net = net
         self._frozen = net.flatten(net.frozen)
@@ -60,7 +61,7 @@ class MaskBank:
         self._statistics = TaskStatistics(net, buffer_dtype)
         self._tasks = CheckedTasks(self._rows, self._statistics.table)
         self._written: object = None  # what the last save knew of its files, so that the next need not read them
-        self._counts = _Counts(torch.zeros(net.num_bits, dtype=torch.int32, device=net.device), 0)
+        self._counts = MaskCounts(self._tasks, net.num_bits, net.device)
 
     def __len__(self) -> int:
         """Return the number of tasks stored."""
@@ -146,40 +147,44 @@ class MaskBank:
         self._tasks.append(rows, kept)
         return len(self) - len(rows)
 
-    def replace(self, task: int, masks: Mapping[str, Tensor], buffers: Mapping[str, Tensor] | None = None) -> None:
+    def replace(
+        self, task: SupportsIndex, masks: Mapping[str, Tensor], buffers: Mapping[str, Tensor] | None = None
+    ) -> None:
         """Store another mask, and running statistics, for a task. Files are not written to: `save` to a new folder.
 
         Raises:
             InvalidArgument: there is no such task, or as `append`.
         """
         row, kept = pack(flatten_masks(self._net, masks)), self._statistics.flatten(buffers or {})
-        self._uncount(task)
+        task = known_task(task, len(self))
+        was_counted = self._counts.leave_out(task)
         self._tasks.replace(task, row, kept)
         self._written = None
-        if task < self._counts.tasks:
-            self._counts.ones.add_(unpack(row, self._net.num_bits).int())
+        if was_counted:
+            self._counts.put_in(row)
 
-    def remove(self, task: int) -> None:
+    def remove(self, task: SupportsIndex) -> None:
         """Forget a task; those behind it move up by one, as in a list. Files are not written to: `save` to a new folder.
 
         Raises:
             InvalidArgument: there is no such task.
         """
-        self._uncount(task)
+        task = known_task(task, len(self))
+        was_counted = self._counts.leave_out(task)
         self._tasks.remove(task)
         self._written = None
-        self._counts = _Counts(self._counts.ones, self._counts.tasks - (task < self._counts.tasks))
+        if was_counted:
+            self._counts.removed()
 
-    def masks(self, task: int) -> Masks:
+    def masks(self, task: SupportsIndex) -> Masks:
         """Return M^task by parameter name, as booleans.
 
         Raises:
             InvalidArgument: there is no such task.
         """
-        self._refuse_unknown(task)
-        return self._net.unflatten(unpack(self._tasks.row(task), self._net.num_bits))
+        return self._net.unflatten(unpack(self._tasks.row(known_task(task, len(self))), self._net.num_bits))
 
-    def weights(self, task: int, out: Float[Tensor, " bits"] | None = None) -> Weights:
+    def weights(self, task: SupportsIndex, out: Float[Tensor, " bits"] | None = None) -> Weights:
         """Return W ⊙ M^task, and the task's running statistics.
 
         Where `out` is given they are written there, and views of it returned: for whoever changes tasks often.
@@ -187,7 +192,7 @@ class MaskBank:
         Raises:
             InvalidArgument: there is no such task.
         """
-        self._refuse_unknown(task)
+        task = known_task(task, len(self))
         row, bits = self._tasks.row(task), self._net.num_bits
         mask = unpack_to(row, bits, self._frozen.dtype) if out is None else unpack_into(row, out)
         return self._net.unflatten(mask.mul_(self._frozen)) | self._statistics.named(task)
@@ -197,24 +202,27 @@ class MaskBank:
 
         Leading axes of the beliefs, one α a row, stay in front; all rows share one pass over the masks. At one-hot
         beliefs these are exactly the masked weights of that task. Running statistics are not blended: use
-        `FrozenNetwork.on_batch_statistics`.
+        `FrozenNetwork.on_batch_statistics`. Where beliefs ask for a gradient it is that of the whole sum, over all tasks;
+        `belief_slopes` takes it without unpacked masks.
 
         Raises:
-            InvalidArgument: there is not one belief for each task, or no task.
+            InvalidArgument: there is not one belief for each task, or no task, or beliefs are no floating-point numbers.
         """
         refuse_other_beliefs(beliefs, len(self))
         if beliefs.ndim > 1:
             flat = coverages(self._tasks, self._net.num_bits, beliefs.flatten(0, -2))
             coverage = flat.unflatten(0, beliefs.shape[:-1])
+        elif beliefs.requires_grad and torch.is_grad_enabled():
+            coverage = coverages(self._tasks, self._net.num_bits, beliefs.unsqueeze(0)).squeeze(0)
         elif bool((beliefs == beliefs[0]).all()):
-            coverage = self._all_counts().to(beliefs.dtype) * beliefs[0]
+            coverage = self._counts.all().to(beliefs.dtype) * beliefs[0]
         else:
             coverage = partial_coverage(self._tasks, self._net.num_bits, beliefs)
         return self._net.unflatten(coverage.mul_(self._frozen))
 
     def mean_mask(self) -> Float[Tensor, " bits"]:
         """Return the share of all tasks whose mask has each weight, in the order of `FrozenNetwork.flatten`; 0 without a task."""
-        return self._all_counts().to(self._frozen.dtype) / max(1, len(self))
+        return self._counts.all().to(self._frozen.dtype) / max(1, len(self))
 
     def slopes(self, gradients: Mapping[str, Tensor]) -> Float[Tensor, "*rows tasks"]:
         """Return dO/dα_i = sum over weights of dO/dW(α) · W · M^i, for every task.
@@ -270,6 +278,23 @@ class MaskBank:
         content = bank_files.Content(header, self._rows, self._statistics.table, self._tasks.checksums, compact)
         self._written = bank_files.write(folder, content, self._written)
 
+    def to(self, net: FrozenNetwork) -> "MaskBank":
+        """Return the same tasks over this bank's network on another device, or in another floating-point type.
+
+        Args:
+            net: what `FrozenNetwork.to` made of this bank's network.
+
+        Raises:
+            NetworkMismatch: it is another network, as far as seed, names and shapes tell.
+        """
+        ours, theirs = ((each.seed, each.maskable, each.task_buffers) for each in (self._net, net))
+        if ours != theirs:
+            raise NetworkMismatch("net: another network than the bank's; pass what its FrozenNetwork.to() returns")
+        moved = MaskBank(net, self._statistics.table.dtype)
+        for rows in self.blocks(_TASKS_AT_ONCE):
+            moved.append_rows(rows, self._statistics.table.between(len(moved), len(moved) + len(rows)))
+        return moved
+
     @classmethod
     def open(cls, folder: str | os.PathLike[str], net: FrozenNetwork) -> "MaskBank":
         """Open a bank that `save` wrote, memory-mapped where it holds plain bits.
@@ -285,34 +310,7 @@ class MaskBank:
         header = bank_manifest.Header.of(net, bank_manifest.read_manifest(Path(folder)).header.buffer_dtype)
         bank = cls(net, header.buffer_dtype)
         for stored in bank_files.read(folder, header):
-            counts = bank._counts
-            if stored.counts is not None and counts.tasks == len(bank):
-                ones = counts.ones + stored.counts.to(counts.ones.device)
-                bank._counts = _Counts(ones, counts.tasks + len(stored.checksums))
+            if stored.counts is not None:
+                bank._counts.take_over(stored.counts, len(bank), len(stored.checksums))
             bank._tasks.adopt(stored)
         return bank
-
-    def _all_counts(self) -> Int32[Tensor, " bits"]:
-        """Return how many tasks have each bit set, having counted those that were not."""
-        counts = self._counts
-        for block in self._tasks.blocks(counts.tasks, _TASKS_COUNTED_AT_ONCE):
-            counts = _Counts(counts.ones + count_ones(block, self._net.num_bits), counts.tasks + len(block))
-        self._counts = counts
-        return counts.ones
-
-    def _uncount(self, task: int) -> None:
-        """Take a task out of the counts, as it is about to change.
-
-        Raises:
-            InvalidArgument: there is no such task.
-        """
-        self._refuse_unknown(task)
-        if task < self._counts.tasks:
-            try:
-                self._counts.ones.sub_(unpack(self._tasks.row(task), self._net.num_bits).int())
-            except CorruptBank:  # learned again, or given up: what is left is counted when a blend asks
-                self._counts = _Counts(torch.zeros_like(self._counts.ones), 0)
-
-    def _refuse_unknown(self, task: int) -> None:
-        if not 0 <= task < len(self):
-            raise InvalidArgument(f"task={task}: the bank holds tasks 0 to {len(self) - 1}; append it first")

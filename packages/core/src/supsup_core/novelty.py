@@ -20,8 +20,10 @@ from torch import Tensor
 from supsup_core.context_stores import OuterProductStore
 from supsup_core.errors import InvalidArgument
 from supsup_core.frozen_network import FrozenNetwork
+from supsup_core.inference_mode import outside_inference_mode
 from supsup_core.shapes import Masks, Objective, OuterProducts, Weights
 from supsup_core.task_inference import one_shot_each
+from supsup_core.task_rows import flatten_masks
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Recognitions:
         return [None if unknown else task for task, unknown in zip(self.nearest.tolist(), new.tolist(), strict=True)]
 
 
+@outside_inference_mode
 def recognise_each(
     objective: Objective,
     net: FrozenNetwork,
@@ -71,7 +74,7 @@ def recognise_each(
         images_per_guess: size of a group.
 
     Raises:
-        InvalidArgument: no task is known, or as `one_shot_each`.
+        InvalidArgument: no task is known, the fresh mask is not one of the network, or as `one_shot_each`.
     """
     if len(known) == 0:
         raise InvalidArgument("known: it holds no mask, so that everything is new; learn a task first")
@@ -89,12 +92,16 @@ class WithFreshMask:
         net: the network.
         known: the store.
         fresh: the mask.
+
+    Raises:
+        InvalidArgument: it is not a mask of the network.
     """
 
     def __init__(self, net: FrozenNetwork, known: OuterProductStore, fresh: Masks) -> None:
         self._known = known
         frozen = net.frozen
-        self._fresh = {entry.name: frozen[entry.name] * fresh[entry.name] for entry in net.maskable}
+        bits = net.unflatten(flatten_masks(net, fresh))
+        self._fresh = {name: weight * bits[name] for name, weight in frozen.items()}
 
     def __len__(self) -> int:
         """Return the number of tasks, the fresh mask among them."""

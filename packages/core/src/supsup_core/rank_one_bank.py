@@ -1,6 +1,7 @@
 """BatchE's contexts behind the same three questions as masks: W_i = W ⊙ (s_i r_iᵀ) (Appendix C, Eq. 10)."""
 
 from collections.abc import Mapping
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -9,7 +10,7 @@ from torch import Tensor
 from supsup_core.errors import InvalidArgument
 from supsup_core.frozen_network import FrozenNetwork
 from supsup_core.shapes import OuterProducts, RankOneFactors, Weights
-from supsup_core.task_rows import TaskRows, TaskStatistics, refuse_other_beliefs
+from supsup_core.task_rows import TaskRows, TaskStatistics, known_task, refuse_other_beliefs
 
 _PRODUCT_FLOATS = 2**22  # of several tasks and images in memory at once
 
@@ -41,19 +42,18 @@ class RankOneBank:
 
     def __len__(self) -> int:
         """Return the number of tasks stored."""
-        return len(self._statistics.table.rows)
+        return len(self._statistics.table)
 
     @property
     def context_bytes(self) -> int:
         """Bytes of all tasks' vectors."""
         tables = (*self._inputs.values(), *self._outputs.values())
-        return sum(table.rows.numel() * table.rows.element_size() for table in tables)
+        return sum(table.bytes for table in tables)
 
     @property
     def buffer_bytes(self) -> int:
         """Bytes of all tasks' running statistics."""
-        rows = self._statistics.table.rows
-        return rows.numel() * rows.element_size()
+        return self._statistics.table.bytes
 
     def append(self, factors: Mapping[str, tuple[Tensor, Tensor]], buffers: Mapping[str, Tensor] | None = None) -> int:
         """Store a new task and return its index.
@@ -88,15 +88,14 @@ class RankOneBank:
         self._statistics.table.append(statistics.unsqueeze(0))
         return len(self) - 1
 
-    def factors(self, task: int) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return (r, s) of each maskable parameter.
+    def factors(self, task: SupportsIndex) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return a copy of (r, s) of each maskable parameter.
 
         Raises:
             InvalidArgument: there is no such task.
         """
-        if not 0 <= task < len(self):
-            raise InvalidArgument(f"task={task}: the bank holds tasks 0 to {len(self) - 1}; append it first")
-        return {name: (self._inputs[name].rows[task], self._outputs[name].rows[task]) for name in self._frozen}
+        task = known_task(task, len(self))
+        return {name: (self._inputs[name][task].clone(), self._outputs[name][task].clone()) for name in self._frozen}
 
     def factors_between(self, first: int, last: int) -> dict[str, RankOneFactors]:
         """Return (r, s) of tasks `first` to `last` - 1 for each maskable parameter, of shapes (some, in) and (some, out).
@@ -113,12 +112,13 @@ class RankOneBank:
             for name in self._frozen
         }
 
-    def weights(self, task: int) -> Weights:
+    def weights(self, task: SupportsIndex) -> Weights:
         """Return W ⊙ (s rᵀ) of a task, and its running statistics.
 
         Raises:
             InvalidArgument: there is no such task.
         """
+        task = known_task(task, len(self))
         products = {name: torch.outer(s, r) for name, (r, s) in self.factors(task).items()}
         return self._scaled(products) | self._statistics.named(task)
 

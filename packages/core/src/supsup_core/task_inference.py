@@ -16,66 +16,28 @@ Nothing in this module ever sees a label or a task's identity: its inputs are im
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from supsup_core.calibration import answer_confidences
 from supsup_core.context_stores import ContextStore, OuterProductStore
 from supsup_core.errors import InvalidArgument
 from supsup_core.frozen_network import FrozenNetwork
+from supsup_core.guesses import Guess, Guesses
 from supsup_core.image_groups import image_groups, refuse_unanswerable
+from supsup_core.inference_mode import as_plain, outside_inference_mode
 from supsup_core.linear_chain import LinearChain
 from supsup_core.shapes import Objective, Weights
 
 # Gradients of this many weights may be in memory at once when every guess has one of its own.
 _GRADIENT_FLOATS = 2**25
+# Numbers of images whose gradients are formed at once; what layers keep of them may be a hundred times as much.
+_PIXELS = 2**21
 # Inputs and outputs of layers that may be in memory at once when gradients are not formed.
 _ACTIVATION_FLOATS = 2**22
-
-
-@dataclass(frozen=True)
-class Guess:
-    """The answer of a search over tasks.
-
-    Attributes:
-        task: the task inferred.
-        beliefs: α before each round; the first are uniform. A descent adds those after its last step.
-        slopes: dO/dα of each round; of the tasks left, those of steepest descent stay.
-    """
-
-    task: int
-    beliefs: tuple[Float[Tensor, " tasks"], ...]
-    slopes: tuple[Float[Tensor, " tasks"], ...]
-
-
-@dataclass(frozen=True)
-class Guesses:
-    """The answers of a search for each image, or group of images.
-
-    Attributes:
-        tasks: the task inferred for each.
-        beliefs: α before each round. A descent adds those after its last step.
-        slopes: dO/dα of each round.
-    """
-
-    tasks: Int64[Tensor, " guesses"]
-    beliefs: tuple[Float[Tensor, "guesses tasks"], ...]
-    slopes: tuple[Float[Tensor, "guesses tasks"], ...]
-
-    @property
-    def values(self) -> Float[Tensor, "guesses tasks"]:
-        """Return the slopes of the last round, infinite for the tasks that were out by then: the lower, the likelier."""
-        return self.slopes[-1].masked_fill(self.beliefs[-1] == 0, torch.inf)
-
-    @property
-    def confidences(self) -> Float[Tensor, " guesses"]:
-        """Return ν of each task inferred, ν = softmax(-dO/dα) over the tasks that were left in the last round (Section 3.4)."""
-        return answer_confidences(self.values, self.tasks)
 
 
 def one_shot(
@@ -161,6 +123,7 @@ def gamma_each(
     return _group_search(objective, net, store, image_groups(x, images_per_guess), _survivors(share))
 
 
+@outside_inference_mode
 def belief_slopes(
     objective: Objective,
     net: FrozenNetwork,
@@ -173,7 +136,11 @@ def belief_slopes(
     Batch normalisation uses the statistics of these images: a superposition has none of its own.
 
     One forward and one backward pass whatever the number of tasks, then one pass over the stored contexts.
+
+    Raises:
+        InvalidArgument: there is not one belief for each task; or the images are too few for their statistics.
     """
+    x, beliefs = as_plain(x), as_plain(beliefs.detach())
     if len(x) == 1 and isinstance(store, OuterProductStore) and (chain := LinearChain.of(net)) is not None:
         slopes = _chain_slopes(objective, chain, store, x.unsqueeze(0), beliefs)
         if slopes is not None:
@@ -181,10 +148,12 @@ def belief_slopes(
     blended = {name: value.detach().requires_grad_() for name, value in store.blend(beliefs).items()}
     with torch.enable_grad():
         value = objective(net.on_batch_statistics(x, blended)).mean()
-        gradients = torch.autograd.grad(value, list(blended.values()))
+        # A weight that the images do not reach, of an auxiliary head for example, has the gradient 0.
+        gradients = torch.autograd.grad(value, list(blended.values()), allow_unused=True, materialize_grads=True)
     return store.slopes(dict(zip(blended, gradients, strict=True)))
 
 
+@outside_inference_mode
 def group_slopes(
     objective: Objective,
     net: FrozenNetwork,
@@ -192,7 +161,16 @@ def group_slopes(
     groups: Shaped[Tensor, "groups shown *input"],
     beliefs: Float[Tensor, "groups tasks"],
 ) -> Float[Tensor, "groups tasks"]:
-    """Return `belief_slopes` of each group of images, at beliefs of its own, some groups at a time."""
+    """Return `belief_slopes` of each group of images, at beliefs of its own, some groups at a time.
+
+    Raises:
+        InvalidArgument: there is not one belief for each group and task; or a group has too few images for their statistics.
+    """
+    if beliefs.shape != (len(groups), len(store)):
+        raise InvalidArgument(
+            f"beliefs: shape {tuple(beliefs.shape)} for {len(groups)} groups and {len(store)} tasks; pass one for each"
+        )
+    groups, beliefs = as_plain(groups), as_plain(beliefs.detach())
     same_beliefs = bool((beliefs == beliefs[0]).all())
     if same_beliefs and isinstance(store, OuterProductStore) and (chain := LinearChain.of(net)) is not None:
         slopes = _chain_slopes(objective, chain, store, groups, beliefs[0])
@@ -205,7 +183,8 @@ def group_slopes(
     gradient = torch.func.vmap(torch.func.grad(value), in_dims=(None if same_beliefs else 0, 0))
     shared = store.blend(beliefs[0]) if same_beliefs else None
     slopes = torch.empty_like(beliefs)
-    for rows in torch.arange(len(groups), device=groups.device).split(max(1, _GRADIENT_FLOATS // net.num_bits)):
+    at_once = max(1, min(_GRADIENT_FLOATS // net.num_bits, _PIXELS // max(1, groups[0].numel())))
+    for rows in torch.arange(len(groups), device=groups.device).split(at_once):
         weights = shared or store.blend(beliefs[rows])
         with sdpa_kernel(SDPBackend.MATH):  # the only attention kernel with a batching rule
             slopes[rows] = store.slopes(gradient(weights, groups[rows]))

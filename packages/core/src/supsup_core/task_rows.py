@@ -1,16 +1,20 @@
 """What stores of contexts share: rows of numbers that grow by tasks, and the running statistics of each task."""
 
 import math
+import operator
 from bisect import bisect_right
 from collections.abc import Mapping
 from itertools import accumulate
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from supsup_core.bank_manifest import BUFFER_DTYPES
 from supsup_core.errors import InvalidArgument
 from supsup_core.frozen_network import FrozenNetwork
+from supsup_core.inference_mode import outside_inference_mode
 from supsup_core.packed_bits import row_bytes, unpack
 
 _SMALLEST_BLOCK_BYTES = 4 * 2**20
@@ -23,6 +27,7 @@ class TaskRows:
     Blocks grow with the matrix, from 4 to 256 MiB. `adopt` takes a matrix as it lies, a memory-mapped file for example.
     """
 
+    @outside_inference_mode
     def __init__(self, width: int, dtype: torch.dtype, device: torch.device) -> None:
         self.width = width
         self.dtype = dtype
@@ -60,6 +65,7 @@ class TaskRows:
                 parts.append(part)
         return parts[0] if len(parts) == 1 else torch.cat([self._open[:0], *parts])
 
+    @outside_inference_mode
     def append(self, rows: Shaped[Tensor, "new width"]) -> None:
         """Add rows behind the last, in the matrix's dtype and device."""
         while len(rows):
@@ -81,6 +87,7 @@ class TaskRows:
         block, offset = self._place(task)
         return self.blocks[block][offset]
 
+    @outside_inference_mode
     def __setitem__(self, task: int, row: Shaped[Tensor, " width"]) -> None:
         """Set a row."""
         block, offset = self._place(task)
@@ -119,6 +126,9 @@ class TaskStatistics:
     """The running statistics of each task (`FrozenNetwork.task_buffers`), rounded to a dtype as they come in."""
 
     def __init__(self, net: FrozenNetwork, dtype: torch.dtype) -> None:
+        if dtype not in BUFFER_DTYPES:
+            known = ", ".join(f"torch.{name}" for name in BUFFER_DTYPES.values())
+            raise InvalidArgument(f"buffer_dtype={dtype}: running statistics are kept as {known}; pass one of these")
         self._entries = net.task_buffers
         self._net_dtype = net.dtype
         self.table = TaskRows(sum(entry.size for entry in self._entries), dtype, net.device)
@@ -156,8 +166,8 @@ class TaskStatistics:
         return self._rounded(rows)
 
     def named(self, task: int) -> dict[str, Tensor]:
-        """Return one task's statistics by name, in the network's dtype."""
-        parts = self.table[task].to(self._net_dtype).split([entry.size for entry in self._entries])
+        """Return a copy of one task's statistics by name, in the network's dtype: training on them changes nothing here."""
+        parts = self.table[task].to(self._net_dtype, copy=True).split([entry.size for entry in self._entries])
         return {entry.name: part.view(entry.shape) for entry, part in zip(self._entries, parts, strict=True)}
 
     def _rounded(self, values: Float[Tensor, "*rows values"]) -> Float[Tensor, "*rows values"]:
@@ -218,8 +228,23 @@ def refuse_other_rows(net: FrozenNetwork, rows: Tensor) -> None:
         )
 
 
+def known_task(task: SupportsIndex, tasks: int) -> int:
+    """Return the number of a task, which may come as a tensor or NumPy's integer.
+
+    Raises:
+        InvalidArgument: it is no whole number, or there is no such task.
+    """
+    try:
+        number = operator.index(task)
+    except TypeError:
+        raise InvalidArgument(f"task={task!r}: a task is called by a whole number; pass one") from None
+    if not 0 <= number < tasks:
+        raise InvalidArgument(f"task={number}: the bank holds tasks 0 to {tasks - 1}; append it first")
+    return number
+
+
 def refuse_other_beliefs(beliefs: Tensor, tasks: int) -> None:
-    """Check that there is one belief for each task, and a task.
+    """Check that there is one belief for each task, as a floating-point number, and a task.
 
     Raises:
         InvalidArgument: it is not so.
@@ -228,3 +253,5 @@ def refuse_other_beliefs(beliefs: Tensor, tasks: int) -> None:
         raise InvalidArgument(f"beliefs: shape {tuple(beliefs.shape)} for {tasks} tasks; pass one for each task")
     if tasks == 0:
         raise InvalidArgument("beliefs: the bank holds no task to blend; append at least one")
+    if not beliefs.is_floating_point():
+        raise InvalidArgument(f"beliefs: {beliefs.dtype}; beliefs are fractions, pass floating-point numbers")

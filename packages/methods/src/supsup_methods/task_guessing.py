@@ -180,8 +180,7 @@ def _search(
             return ScoredGuesses(trials.tasks, trials.values)
         case Descent(steps=steps, learning_rate=rate):
             guesses = belief_descent_each(objective, net, store, images, size, steps=steps, learning_rate=rate)
-            beliefs = guesses.beliefs[-1]
-            return ScoredGuesses(guesses.tasks, -beliefs.clamp_min(torch.finfo(beliefs.dtype).tiny).log())
+            return ScoredGuesses(guesses.tasks, guesses.values)
         case _:
             assert_never(settings)
 

@@ -1,0 +1,75 @@
+"""How many of a bank's masks have each bit set, so that the uniform blend costs nothing per task (Section 3.3)."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int32, UInt8
+from torch import Tensor
+
+from supsup_core.checked_tasks import CheckedTasks
+from supsup_core.errors import CorruptBank
+from supsup_core.packed_bits import count_ones, unpack
+
+_TASKS_COUNTED_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """The ones of the first tasks. One object: threads that count at once must not add up to more."""
+
+    ones: Int32[Tensor, " bits"]
+    tasks: int
+
+
+class MaskCounts:
+    """The ones of all tasks, bit by bit; those that were not counted yet are when they are asked for.
+
+    Args:
+        tasks: the packed masks.
+        num_bits: of each.
+        device: of the counts.
+    """
+
+    def __init__(self, tasks: CheckedTasks, num_bits: int, device: torch.device) -> None:
+        self._tasks = tasks
+        self._num_bits = num_bits
+        self._counted = _Counted(torch.zeros(num_bits, dtype=torch.int32, device=device), 0)
+
+    def all(self) -> Int32[Tensor, " bits"]:
+        """Return how many tasks have each bit set.
+
+        Raises:
+            CorruptBank: a task is not what was written.
+        """
+        counted = self._counted
+        for block in self._tasks.blocks(counted.tasks, _TASKS_COUNTED_AT_ONCE):
+            counted = _Counted(counted.ones + count_ones(block, self._num_bits), counted.tasks + len(block))
+        self._counted = counted
+        return counted.ones
+
+    def take_over(self, ones: Int32[Tensor, " bits"], first: int, tasks: int) -> None:
+        """Add what a file says of the tasks from `first` on, where all before them are counted."""
+        if self._counted.tasks == first:
+            self._counted = _Counted(self._counted.ones + ones.to(self._counted.ones.device), first + tasks)
+
+    def leave_out(self, task: int) -> bool:
+        """Take a task out, as it is about to change, and tell whether it was counted."""
+        counted = self._counted
+        if task >= counted.tasks:
+            return False
+        try:
+            ones = counted.ones - unpack(self._tasks.row(task), self._num_bits).int()
+        except CorruptBank:  # learned again, or given up: what is left is counted when it is asked for
+            self._counted = _Counted(torch.zeros_like(counted.ones), 0)
+            return False
+        self._counted = _Counted(ones, counted.tasks)
+        return True
+
+    def put_in(self, row: UInt8[Tensor, " bytes"]) -> None:
+        """Add the mask that took the place of one that was left out."""
+        ones = self._counted.ones + unpack(row, self._num_bits).int()
+        self._counted = _Counted(ones, self._counted.tasks)
+
+    def removed(self) -> None:
+        """Note that a task that was left out is gone."""
+        self._counted = _Counted(self._counted.ones, self._counted.tasks - 1)
