@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -147,3 +148,26 @@ def test_data_of_one_class_is_refused():
     part = arrays(labels=(1,) * 6)
     with pytest.raises(DatasetError, match="all images have one label; a task to learn has two or more"):
         from_arrays("mine", part, part, NORMALIZATION)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "message"),
+    [
+        ((math.nan,), (0.5,), "mean=.*: pixels are on the scale 0 to 1 here; divide by 255"),
+        ((33.0,), (78.0,), "divide by 255"),
+        ((0.5,), (math.inf,), "a standard deviation is above 0 and finite"),
+        ((0.5,), (math.nan,), "a standard deviation is above 0 and finite"),
+        (0.5, (0.5,), r"mean=0.5: pass a number for each channel, such as \(0.5,\)"),
+        (("a",), (0.5,), "pass a number for each channel"),
+    ],
+)
+def test_a_normalisation_that_cannot_be_meant_is_refused(mean, std, message):
+    with pytest.raises(DatasetError, match=message):
+        Normalization(mean, std)
+
+
+def test_a_normalisation_may_be_given_as_any_sequence():
+    given = Normalization([0.5], np.array([0.25]))
+    assert given == Normalization((0.5,), (0.25,))
+    pixels = torch.full((1, 1, 2, 2), 51, dtype=torch.uint8)
+    assert torch.equal(given.apply(pixels), Normalization((0.5,), (0.25,)).apply(pixels))

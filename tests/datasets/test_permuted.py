@@ -89,3 +89,11 @@ def test_a_long_stream_holds_its_base_data_and_nothing_else():
         tracemalloc.stop()
     task = stream[2499]
     assert task.train.base is stream.dataset.train
+
+
+@pytest.mark.parametrize(
+    ("tasks", "seed", "message"), [(2.5, 0, "tasks=2.5: a stream has a whole number"), (2, 0.5, "seed=0.5: a seed")]
+)
+def test_numbers_that_are_not_whole_are_refused(tasks, seed, message):
+    with pytest.raises(DatasetError, match=message):
+        PermutedStream(small_dataset(), tasks, seed)

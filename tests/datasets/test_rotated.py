@@ -64,6 +64,7 @@ def test_batches_are_turned_before_they_are_normalised():
     [
         (0, 10, "tasks=0"),
         (37, 10, "come full circle and repeat; ask for fewer tasks"),
+        (40, 360 / 39, "come full circle and repeat; ask for fewer tasks"),
         (2, 0, "degrees_per_task=0: an angle above 0"),
         (2, math.nan, "degrees_per_task=nan"),
         (2, math.inf, "degrees_per_task=inf"),

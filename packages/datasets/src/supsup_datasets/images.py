@@ -1,6 +1,7 @@
 """Labelled images as they lie in memory: bytes, not floats."""
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -63,19 +64,27 @@ class Normalization:
     """Mean and standard deviation of pixel values on the scale 0 to 1, one for each channel.
 
     Raises:
-        DatasetError: there is not one of each for each channel, or a standard deviation is not above 0.
+        DatasetError: there is not one of each for each channel, a mean is not from 0 to 1, or a standard deviation is not above 0
+            and finite.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            try:
+                object.__setattr__(self, name, tuple(float(value) for value in values))
+            except (TypeError, ValueError):
+                raise DatasetError(f"{name}={values!r}: pass a number for each channel, such as (0.5,)") from None
         if not self.mean or len(self.mean) != len(self.std):
             raise DatasetError(
                 f"mean, std: {len(self.mean)} and {len(self.std)} values; pass one of each for each channel"
             )
-        if not all(value > 0 for value in self.std):
-            raise DatasetError(f"std={self.std}: a standard deviation is above 0; choose others")
+        if not all(0 <= value <= 1 for value in self.mean):
+            raise DatasetError(f"mean={self.mean}: pixels are on the scale 0 to 1 here; divide by 255")
+        if not all(0 < value < math.inf for value in self.std):
+            raise DatasetError(f"std={self.std}: a standard deviation is above 0 and finite; choose others")
 
     def apply(self, pixels: Tensor) -> Tensor:
         """Return (pixels / 255 - mean) / std as float32, as torchvision's ToTensor and Normalize do.

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from supsup_datasets.augmentation import CropFlip
-from supsup_datasets.batch_order import ordered_batches, planned_batches
+from supsup_datasets.batch_order import mixed_batches, ordered_batches, planned_batches
 from supsup_datasets.errors import DatasetError
 from supsup_datasets.images import LabelledImages, Normalization
 from supsup_datasets.subset import Subset
@@ -91,7 +91,7 @@ class ImagesInMemory:
 
     def mixed(self, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
         """Yield every image once, as it is, in an order drawn from a CPU generator; the last batch may be smaller."""
-        for indices in ordered_batches(len(self), batch_size, self.base.labels.device, generator):
+        for indices in mixed_batches(len(self), batch_size, self.base.labels.device, generator):
             yield self.batch(indices)
 
     def shuffled(self, batch_size: int, batches: int, generator: torch.Generator, *, skip: int = 0) -> Iterator[Batch]:

@@ -60,7 +60,7 @@ def mnist(root: str | os.PathLike[str], *, download: bool = False) -> ImageDatas
 
         return MNIST(folder, train=True, download=True)
 
-    instead = ", or go without --data-root on the embedded digits"
+    instead = ", or take the embedded digits (embedded_mnist)"
     return _load(_Source("MNIST", fetch, (), MNIST_NORMALIZATION, instead), Path(root), download)
 
 

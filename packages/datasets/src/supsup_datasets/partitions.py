@@ -72,7 +72,7 @@ def checked_partition(partition: Sequence[Sequence[int]], num_classes: int) -> P
     check_tasks(len(partition))
     seen: dict[int, int] = {}
     for task, classes in enumerate(partition):
-        if not classes:
+        if len(classes) == 0:
             raise DatasetError(f"partition: task {task} has no classes; give it one or leave it out")
         for number in classes:
             if not isinstance(number, Integral) or isinstance(number, bool) or not 0 <= number < num_classes:

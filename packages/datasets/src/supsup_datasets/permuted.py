@@ -34,6 +34,7 @@ class PermutedStream:
 
     def identity(self, index: int) -> int:
         """Return the index: each task comes once."""
+        check_index(index, self.tasks)
         return index
 
     def __getitem__(self, index: int) -> Task:

@@ -36,6 +36,7 @@ class RecurringStream:
 
     def identity(self, index: int) -> int:
         """Return which task of the other stream a stretch shows."""
+        check_index(index, self.stretches)
         lap, place = divmod(index, len(self.base))
         return int(permutation(self.seed, "recurrence", lap, len(self.base))[place])
 

@@ -95,7 +95,12 @@ class Scenario(Enum):
         right = predicted == labels
         if answered_task is None:
             return right
-        same_task = torch.as_tensor(answered_task, device=right.device) == true_task
+        answered = torch.as_tensor(answered_task, device=right.device)
+        if answered.shape not in ((), labels.shape):
+            raise DatasetError(
+                f"answered_task: of shape {tuple(answered.shape)} for {len(labels)} images; pass one task, or one for each"
+            )
+        same_task = answered == true_task
         match self:
             case Scenario.GG:
                 if not bool(same_task.all()):

@@ -28,7 +28,8 @@ class SplitStream:
         label_space: whether a task's labels count its own classes, in the partition's order, or are those of the data set.
 
     Raises:
-        DatasetError: the partition names a class twice, one that does not exist, or one without images.
+        DatasetError: the partition names a class twice, one that does not exist, or one without images; or the label space is
+            none.
     """
 
     dataset: AnyDataset
@@ -36,6 +37,8 @@ class SplitStream:
     label_space: LabelSpace = LabelSpace.LOCAL
 
     def __post_init__(self) -> None:
+        if not isinstance(self.label_space, LabelSpace):
+            raise DatasetError(f"label_space={self.label_space!r}: pass LabelSpace.LOCAL or LabelSpace.GLOBAL")
         object.__setattr__(self, "partition", checked_partition(self.partition, self.dataset.num_classes))
         for part, labels in (("training", self.dataset.train.labels), ("test", self.dataset.test.labels)):
             present = set(torch.unique(labels).tolist())
@@ -52,6 +55,7 @@ class SplitStream:
 
     def identity(self, index: int) -> int:
         """Return the index: each task comes once."""
+        check_index(index, len(self))
         return index
 
     def __getitem__(self, index: int) -> Task:

@@ -3,6 +3,7 @@
 A task's fields cannot be set. Its tensors are the base data, shared by all tasks: read them, do not write into them.
 """
 
+from numbers import Integral
 from typing import Protocol
 
 from supsup_datasets.errors import DatasetError
@@ -34,11 +35,11 @@ def check_index(index: int, tasks: int) -> None:
 
 def check_tasks(tasks: int) -> None:
     """Raise DatasetError where a stream of this many tasks makes no sense."""
-    if tasks < 1:
-        raise DatasetError(f"tasks={tasks}: a stream has at least one task; ask for more")
+    if not isinstance(tasks, Integral) or tasks < 1:
+        raise DatasetError(f"tasks={tasks}: a stream has a whole number of tasks, at least one; ask for more")
 
 
 def check_seed(seed: int) -> None:
     """Raise DatasetError where a seed makes no sense."""
-    if seed < 0:
+    if not isinstance(seed, Integral) or seed < 0:
         raise DatasetError(f"seed={seed}: a seed is a whole number from 0 up; choose another")
