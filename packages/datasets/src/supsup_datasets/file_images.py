@@ -168,9 +168,7 @@ class ImagesInFiles:
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # or it draws from the global one
         )
-        with torch.device("cpu"):  # it draws a number of its own, wherever tensors are made by default
-            loaded = iter(loader)
-        for pixels, labels in loaded:
+        for pixels, labels in loader:
             if isinstance(pixels, str):
                 raise DataUnavailable(pixels)
             images = self.reading.normalization.apply(pixels.to(device, non_blocking=True))
