@@ -98,7 +98,10 @@ class FileDataset:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the names, labels and sizes of all files: two data sets with one digest list the same files."""
+        """Two SHA-256, of all training and of all test files, over their names, labels and sizes, in 128 hexadecimal digits.
+
+        Two data sets with one digest list the same files.
+        """
         return (self.train.digest() + self.test.digest()).hex()
 
 
@@ -106,7 +109,8 @@ class FileDataset:
 class ImagesInFiles:
     """A view of files: the interface of `TaskImages` over decoding workers.
 
-    Order and crops are drawn in this process before workers see them, so their number changes nothing but the speed.
+    Order and crops are drawn in this process before workers see them, so their number changes nothing but the speed, and how far
+    ahead of the batches a generator is.
     """
 
     files: LabelledFiles

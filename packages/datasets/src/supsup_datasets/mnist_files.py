@@ -49,7 +49,7 @@ def mnist(root: str | os.PathLike[str], *, download: bool = False) -> ImageDatas
 
     Args:
         root: an existing folder.
-        download: fetch the files into `root` through torchvision where there is none of them yet.
+        download: fetch the files into `root` through torchvision where their folder is not there yet.
 
     Raises:
         DataUnavailable: the folder or a file is missing, unreadable or damaged, or the download failed.
