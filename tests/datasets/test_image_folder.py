@@ -14,6 +14,7 @@ from supsup_datasets import (
     SeededSplit,
     SplitStream,
     image_folder,
+    large_image_folder,
 )
 from torchvision.datasets import ImageFolder
 from torchvision.transforms.functional import pil_to_tensor
@@ -262,3 +263,11 @@ def test_arguments_that_do_not_fit_are_refused(tmp_path):
     ):
         with pytest.raises(DatasetError, match=message):
             call()
+
+
+@pytest.mark.parametrize("load", [lambda root, **kinds: image_folder(root, THREE, **kinds), large_image_folder])
+def test_a_colour_or_split_of_another_kind_is_refused(tmp_path, load):
+    with pytest.raises(DatasetError, match=r"colour='RGB': pass Colour.RGB or Colour.GREY"):
+        load(tmp_path, colour="RGB")
+    with pytest.raises(DatasetError, match=r"split=0.2: pass a SeededSplit, or None"):
+        load(tmp_path, split=0.2)

@@ -63,6 +63,14 @@ def test_a_partition_file_is_read_with_comments_names_and_numbers(tmp_path):
     assert read_partition(path, 4) == ((3, 1), (0, 2))
     path.write_text("cat, dog\n", encoding="utf-8-sig")
     assert read_partition(path, 3, ["dog", "emu", "cat"]) == ((2, 0),)
+    path.write_text("Ankle boot, Bag  # shoes\n Sandal ,\n")
+    clothes = ["Sandal", "Bag", "Ankle boot"]
+    assert read_partition(path, 3, clothes) == ((2, 1), (0,))
+    path.write_text("Sandal Ankle boot\n")
+    with pytest.raises(
+        DatasetError, match=r"no class 'Sandal Ankle boot'; the data set has .* write classes between commas"
+    ):
+        read_partition(path, 3, clothes)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ def image_folder(
             named.
         DatasetError: sizes differ without `size`, or layout, classes and arguments do not go together.
     """
+    _check_kinds(colour, split)
     if size is not None and size < 1:
         raise DatasetError(f"size={size}: a side has at least one pixel; choose another")
     root = Path(root)
@@ -91,6 +92,7 @@ def large_image_folder(
         DataUnavailable: a folder is missing, unreadable, or holds what is no image; it is named.
         DatasetError: layout, classes and arguments do not go together.
     """
+    _check_kinds(colour, split)
     root = Path(root)
     train_files, test_files = find_parts(root, split)
     reading = Reading(normalization, colour, train_crop or ResizedCropFlip(), test_crop or ResizeCentreCrop(), workers)
@@ -114,6 +116,13 @@ def imagenet(root: str | os.PathLike[str], *, workers: int | None = None) -> Fil
             f"{root}: {found}, where ImageNet has {_IMAGENET_CLASSES} named like n01440764; use large_image_folder for others"
         )
     return data
+
+
+def _check_kinds(colour: Colour, split: SeededSplit | None) -> None:
+    if not isinstance(colour, Colour):
+        raise DatasetError(f"colour={colour!r}: pass Colour.RGB or Colour.GREY")
+    if split is not None and not isinstance(split, SeededSplit):
+        raise DatasetError(f"split={split!r}: pass a SeededSplit, or None where the folder has train and val")
 
 
 def _decode_all(

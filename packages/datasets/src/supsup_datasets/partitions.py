@@ -34,7 +34,8 @@ def random_partition(num_classes: int, tasks: int, classes_per_task: int, seed: 
 def read_partition(path: Path, num_classes: int, class_names: Sequence[str] = ()) -> Partition:
     """Return the partition in a text file: a task a line, its classes between spaces or commas; # begins a comment.
 
-    Classes are written as their names where the data set has names, else as numbers from 0.
+    Classes are written as their names where the data set has names, else as numbers from 0. Where a name holds a space, as "Ankle
+    boot" does, classes stand between commas alone.
 
     Raises:
         DataUnavailable: the file is missing or cannot be read.
@@ -49,14 +50,18 @@ def read_partition(path: Path, num_classes: int, class_names: Sequence[str] = ()
     except UnicodeDecodeError:
         raise DatasetError(f"{path}: not UTF-8 text; write a task a line, its classes between spaces") from None
     numbers = {name: number for number, name in enumerate(class_names or map(str, range(num_classes)))}
+    between = "commas" if any(re.search(r"\s", name) for name in numbers) else "spaces or commas"
+    word = re.compile(r"[^,]*[^\s,]" if between == "commas" else r"[^\s,]+")
     partition: list[tuple[int, ...]] = []
     seen: dict[str, int] = {}
     for line, content in enumerate(text.splitlines(), start=1):
-        names = re.findall(r"[^\s,]+", content.split("#", maxsplit=1)[0])
+        names = [name.strip() for name in word.findall(content.split("#", maxsplit=1)[0])]
         for name in names:
             if name not in numbers:
                 known = f"{next(iter(numbers))} … {list(numbers)[-1]}"
-                raise DatasetError(f"{path}, line {line}: no class {name!r}; the data set has {known}")
+                raise DatasetError(
+                    f"{path}, line {line}: no class {name!r}; the data set has {known}; write classes between {between}"
+                )
             if name in seen:
                 raise DatasetError(f"{path}, line {line}: class {name!r} stands in line {seen[name]} too; name it once")
             seen[name] = line
