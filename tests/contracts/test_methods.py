@@ -21,7 +21,7 @@ from supsup_methods.run_folder import RunFolder
 from supsup_methods.running import execute
 
 from ..methods.problems import dataset
-from ..methods.test_running import Stop, Watcher
+from ..methods.test_running import Stop, Watcher, results
 from .settings import SMALL, VARIANTS
 
 CPU = torch.device("cpu")
@@ -253,7 +253,7 @@ def test_a_run_of_it_stopped_anywhere_ends_as_if_it_had_not(kind, stop_at, tmp_p
     with pytest.raises(Stop):
         execute(stopped, recipe_of(kind), dataset(), CPU, Watcher(stop_at))
     summary = execute(stopped, recipe_of(kind), dataset(), CPU, Watcher())
-    assert what_was_found(summary) == what_was_found(expected)
+    assert results(summary) == results(expected)
     assert same(*(answers(open_run_of(folder, recipe_of(kind)), kind) for folder in runs))
     assert summary["checkpoints"][-1]["forgetting"] is not None
 
@@ -310,15 +310,11 @@ def test_a_crash_between_any_two_files_loses_nothing(name, tmp_path, monkeypatch
                     return
             summary = execute(folder, recipe, dataset(), CPU, Watcher())
             assert same(answers(open_run_of(folder, recipe), settings.kind), expected)
-            assert what_was_found(summary) == what_was_found(whole.summary())
+            assert results(summary) == results(whole.summary())
 
 
 def open_run_of(folder, recipe):
     return open_method(recipe, build_problem(recipe, dataset(), CPU), folder.bank, None).method
-
-
-def what_was_found(summary):
-    return {name: value for name, value in summary.items() if name not in ("seconds", "finished")}
 
 
 @kinds

@@ -146,11 +146,8 @@ def _mapped(path: Path, shard: Shard) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as tensors:
             return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118 (it is no mapping)
-    except (
-        SafetensorError,
-        OSError,
-        RuntimeError,
-    ) as error:  # of the last two, that it is gone since: a save replaced it
+    except (SafetensorError, OSError, RuntimeError) as error:
+        # Of the last two, that it is gone since: a save replaced it.
         raise CorruptBank(f"{path}: not a readable shard ({error}); restore it from a copy") from None
 
 

@@ -157,11 +157,9 @@ class MaskBank:
         """
         row, kept = pack(flatten_masks(self._net, masks)), self._statistics.flatten(buffers or {})
         task = known_task(task, len(self))
-        was_counted = self._counts.leave_out(task)
+        self._counts.change(task, row)
         self._tasks.replace(task, row, kept)
         self._written = None
-        if was_counted:
-            self._counts.put_in(row)
 
     def remove(self, task: SupportsIndex) -> None:
         """Forget a task; those behind it move up by one, as in a list. Files are not written to: `save` to a new folder.
@@ -170,11 +168,9 @@ class MaskBank:
             InvalidArgument: there is no such task.
         """
         task = known_task(task, len(self))
-        was_counted = self._counts.leave_out(task)
+        self._counts.change(task, None)
         self._tasks.remove(task)
         self._written = None
-        if was_counted:
-            self._counts.removed()
 
     def masks(self, task: SupportsIndex) -> Masks:
         """Return M^task by parameter name, as booleans.

@@ -52,24 +52,18 @@ class MaskCounts:
         if self._counted.tasks == first:
             self._counted = _Counted(self._counted.ones + ones.to(self._counted.ones.device), first + tasks)
 
-    def leave_out(self, task: int) -> bool:
-        """Take a task out, as it is about to change, and tell whether it was counted."""
+    def change(self, task: int, row: UInt8[Tensor, " bytes"] | None) -> None:
+        """Account for a task that is about to get another mask, or to go where that is None."""
         counted = self._counted
         if task >= counted.tasks:
-            return False
+            return
         try:
             ones = counted.ones - unpack(self._tasks.row(task), self._num_bits).int()
         except CorruptBank:  # learned again, or given up: what is left is counted when it is asked for
             self._counted = _Counted(torch.zeros_like(counted.ones), 0)
-            return False
-        self._counted = _Counted(ones, counted.tasks)
-        return True
-
-    def put_in(self, row: UInt8[Tensor, " bytes"]) -> None:
-        """Add the mask that took the place of one that was left out."""
-        ones = self._counted.ones + unpack(row, self._num_bits).int()
-        self._counted = _Counted(ones, self._counted.tasks)
-
-    def removed(self) -> None:
-        """Note that a task that was left out is gone."""
-        self._counted = _Counted(self._counted.ones, self._counted.tasks - 1)
+        else:
+            self._counted = (
+                _Counted(ones, counted.tasks - 1)
+                if row is None
+                else _Counted(ones + unpack(row, self._num_bits).int(), counted.tasks)
+            )

@@ -27,7 +27,6 @@ class TaskRows:
     Blocks grow with the matrix, from 4 to 256 MiB. `adopt` takes a matrix as it lies, a memory-mapped file for example.
     """
 
-    @outside_inference_mode
     def __init__(self, width: int, dtype: torch.dtype, device: torch.device) -> None:
         self.width = width
         self.dtype = dtype
@@ -65,7 +64,6 @@ class TaskRows:
                 parts.append(part)
         return parts[0] if len(parts) == 1 else torch.cat([self._open[:0], *parts])
 
-    @outside_inference_mode
     def append(self, rows: Shaped[Tensor, "new width"]) -> None:
         """Add rows behind the last, in the matrix's dtype and device."""
         while len(rows):
@@ -87,7 +85,6 @@ class TaskRows:
         block, offset = self._place(task)
         return self.blocks[block][offset]
 
-    @outside_inference_mode
     def __setitem__(self, task: int, row: Shaped[Tensor, " width"]) -> None:
         """Set a row."""
         block, offset = self._place(task)
@@ -103,6 +100,7 @@ class TaskRows:
             whole = self._closed[block]
             self._closed[block : block + 1] = [part for part in (whole[:offset], whole[offset + 1 :]) if len(part)]
 
+    @outside_inference_mode
     def _open_next(self) -> None:
         """Close the open block and open an empty one."""
         wanted_bytes = min(max(_SMALLEST_BLOCK_BYTES, self.bytes), _LARGEST_BLOCK_BYTES)

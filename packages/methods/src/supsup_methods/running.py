@@ -116,10 +116,8 @@ def _opened(run: _Run, problem: Problem) -> tuple[AnyMethod, list[str]]:
 
 def _learn_all(method: AnyMethod, run: _Run) -> None:
     """Learn the tasks that are left: all here, or on each of several devices a process that shares those that are apart."""
-    groups, shared_from = (
-        list(run.order.groups(method.tasks_learned)),
-        kind_of(run.recipe.method).apart_from(run.recipe.method),
-    )
+    groups = list(run.order.groups(method.tasks_learned))
+    shared_from = kind_of(run.recipe.method).apart_from(run.recipe.method)
     if shared_from is None or len(run.folder.environment().devices) == 1:
         shared_from = run.recipe.tasks
     here = [group for group in groups if group.start < shared_from]
