@@ -8,7 +8,8 @@ import time
 
 import pytest
 from PIL import Image
-from supsup_methods.run_folder import LOCK, RunFolder
+from supsup_methods.evaluation import Checkpoint, TaskScore
+from supsup_methods.run_folder import LOCK, Progress, RunFolder
 from supsup_methods.run_lock import holder_of
 from supsup_methods.run_states import state_of, stop_run
 
@@ -60,6 +61,32 @@ def test_a_run_is_launched_from_the_form_and_watched_to_its_end(tab, served):
     with page.expect_download() as download:
         page.get_by_role("button", name="Numbers as CSV").first.click()
     assert f"{100 * checkpoint.accuracy}"[:6] in download.value.path().read_text()
+
+
+def test_the_form_is_as_it_was_after_a_look_at_another_page(tab):
+    page = tab()
+    go_to(page, "Launch")
+    page.get_by_role("spinbutton", name="Tasks", exact=True).fill("7")
+    page.keyboard.press("Enter")
+    page.get_by_text("supsup-train demo --tasks 7 --device").wait_for()
+    for _ in range(2):
+        go_to(page, "Reproduction")
+        go_to(page, "Launch")
+        page.get_by_text("supsup-train demo --tasks 7 --device").wait_for()
+    assert page.get_by_role("spinbutton", name="Tasks", exact=True).input_value() == "7"
+
+
+def test_accuracy_follows_a_run_and_says_when_it_is_gone(tab, served):
+    folder = write_run(served.folder / "runs" / "demo-1", seconds=(2.0,))
+    page = tab("?run=demo-1")
+    go_to(page, "Accuracy")
+    page.get_by_text("No test of all tasks yet: demo-1").wait_for()
+    scores = (TaskScore(0, 10, 9, 1, 1, {0: 1}), TaskScore(1, 10, 6, 1, 1, {1: 1}))
+    folder.write_progress(Progress({0: 2.0, 1: 2.0}, [Checkpoint(2, scores, 1.0)], {}))
+    page.get_by_test_id("stMetricValue").get_by_text("75.00%").wait_for()
+    assert page.locator(".js-plotly-plot").count() >= 2, "the curve, and task by task"
+    shutil.rmtree(folder.path)
+    page.get_by_text("No run yet").wait_for()
 
 
 def test_a_run_is_stopped_and_resumed_and_of_two_tabs_one_goes_on_with_it(tab, served):

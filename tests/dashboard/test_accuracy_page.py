@@ -1,5 +1,6 @@
 import dataclasses
 import re
+import shutil
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -25,6 +26,12 @@ def accuracy_page():
 
 def opened(*runs):
     return shown(AppTest.from_function(accuracy_page, default_timeout=60), runs)
+
+
+def look_again(page):
+    """Let the page notice, as its clock does, that the files have changed."""
+    page.run()
+    assert not page.exception
 
 
 def charts(page):
@@ -57,6 +64,19 @@ def test_curves_of_the_chosen_runs_stand_before_the_papers_that_they_are_like(he
     assert traces["paper: Table 3: SupSup, GNu, H, s = 100"]["y"] == [93.65, 93.68, 93.68, 93.66, 93.64, 93.62]
 
 
+def test_what_makes_a_run_unlike_the_papers_is_told_and_the_axis_leaves_it_room(here):
+    demo(here)
+    page = opened("demo-1")
+    (told,) = [each.value for each in page.caption if "not quite like" in each.value]
+    assert told.startswith(
+        "demo-1 is not quite like the paper's row (Table 3: SupSup, GNu, H, s = 100): its data is MNIST-5k"
+    )
+    assert "it is trained otherwise than table3-supsup-h" in told
+    assert charts(page)["accuracy, mean over tasks (%)"]["layout"]["xaxis"]["type"] == "log", "250 tasks beside 3"
+    page.multiselect[2].set_value([]).run()
+    assert not [each for each in page.caption if "not quite like" in each.value]
+
+
 def test_the_reader_chooses_among_the_papers_curves_and_axes(here):
     demo(here)
     page = opened("demo-1")
@@ -64,10 +84,10 @@ def test_the_reader_chooses_among_the_papers_curves_and_axes(here):
     assert papers.value == ["3"]
     assert papers.options[1] == "Figure 3, right (Table 4)"
     curves.set_value(["Table 3: PSP, GG"]).run()
-    page.toggle(key="logarithmic").set_value(True).run()
+    page.toggle(key="logarithmic").set_value(False).run()
     figure = charts(page)["accuracy, mean over tasks (%)"]
     assert [trace["name"] for trace in figure["data"]] == ["paper: Table 3: PSP, GG", "demo-1"]
-    assert figure["layout"]["xaxis"]["type"] == "log"
+    assert figure["layout"]["xaxis"]["type"] == "linear"
     page.multiselect[1].set_value(["6"]).run()
     assert not page.exception
     names = [trace["name"] for trace in charts(page)["accuracy, mean over tasks (%)"]["data"]]
@@ -128,6 +148,28 @@ def test_damaged_files_are_told_and_the_other_runs_are_shown(here):
     page = opened("demo-1", "demo-2", "demo-3")
     assert [re.match(r"demo-\d", error.value)[0] for error in page.error] == ["demo-2", "demo-3"]
     assert "accuracy, mean over tasks (%)" in charts(page)
+
+
+def test_all_of_the_page_follows_a_run_that_goes_on(here):
+    folder = begin(here / "runs" / "young")
+    page = opened("young")
+    tests = (Checkpoint(1, (TaskScore(0, 10, 9, 1, 1, {0: 1}),), 1.0),)
+    folder.write_progress(Progress({0: 1.0}, list(tests), {0: tests[0].scores[0]}))
+    look_again(page)
+    assert page.metric[0].value == "90.00%"
+    assert "accuracy, mean over tasks (%)" in charts(page)
+
+
+def test_a_run_that_is_damaged_while_it_is_looked_at_is_told(here):
+    folder = demo(here)
+    page = opened("demo-1")
+    (folder.path / "progress.json").write_text("{")
+    look_again(page)
+    assert "demo-1" in page.error[0].value
+    shutil.rmtree(folder.path)
+    begin(here / "runs" / "demo-2")
+    look_again(page)
+    assert page.warning[0].value == "runs/ no longer holds demo-1: deleted or moved since it was chosen."
 
 
 def test_choosing_no_run_asks_for_one(here):

@@ -1,7 +1,7 @@
 import os
 
 import pytest
-from supsup_dashboard.launching.devices import Device, available_devices, device_option
+from supsup_dashboard.launching.devices import Device, available_devices, device_option, free_memory
 
 TWO = "0, GPU-aaaa, NVIDIA H100 80GB HBM3, 81079, 81559\n1, GPU-bbbb, NVIDIA H100 80GB HBM3, 1024, 81559\n"
 
@@ -23,10 +23,12 @@ def smi(tmp_path, monkeypatch):
 def test_each_gpu_is_there_with_its_free_memory_and_the_cpu_last(smi):
     smi(TWO)
     assert available_devices() == [
-        Device("cuda:0", "NVIDIA H100 80GB HBM3, 79.2 of 79.6 GiB free"),
-        Device("cuda:1", "NVIDIA H100 80GB HBM3, 1.0 of 79.6 GiB free"),
+        Device("cuda:0", "NVIDIA H100 80GB HBM3, 79.6 GiB", "79.2 GiB"),
+        Device("cuda:1", "NVIDIA H100 80GB HBM3, 79.6 GiB", "1.0 GiB"),
         Device("cpu", f"{os.cpu_count()} cores"),
     ]
+    assert free_memory(available_devices()) == "Free now: 79.2 GiB of cuda:0, 1.0 GiB of cuda:1."
+    assert free_memory(available_devices()[2:]) == ""
 
 
 @pytest.mark.parametrize(
@@ -37,7 +39,7 @@ def test_what_cuda_does_not_see_is_not_offered(smi, monkeypatch, visible, free):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     gpus = [device for device in available_devices() if device.name != "cpu"]
     assert [device.name for device in gpus] == [f"cuda:{number}" for number in range(len(free))]
-    assert [device.about.split(", ")[1].split(" of ")[0] for device in gpus] == free
+    assert [device.free for device in gpus] == [f"{number} GiB" for number in free]
 
 
 @pytest.mark.parametrize(

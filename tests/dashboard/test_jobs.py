@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,45 @@ def test_the_end_of_a_job_is_seen_with_its_status_and_its_words(runner, waiting_
         "no shell reads it, and colours are taken out"
     )
     assert waiting_queue.log_tail(2, lines=1) == "error: no"
+
+
+def test_a_run_that_never_began_leaves_no_folder_and_one_that_did_stays(runner, waiting_queue, tmp_path):
+    places = [tmp_path / name for name in ("cancelled", "failed", "stopped", "began")]
+    for number, place in enumerate(places):
+        place.mkdir()
+        command = SLEEP if place.name == "stopped" else FAIL
+        waiting_queue.submit(command, place.name, place, f"device {number}", place.name)
+    (places[-1] / "recipe.json").touch()
+    waiting_queue.cancel(1)
+    until(lambda: "begun" in waiting_queue.log_tail(3), runner.look)
+    waiting_queue.stop(3)
+    until(lambda: not any(job.is_open for job in waiting_queue.jobs()), runner.look)
+    assert [place.name for place in places if place.exists()] == ["began"]
+
+
+def test_an_empty_folder_that_is_no_runs_stays(waiting_queue, tmp_path):
+    (tmp_path / "records").mkdir()
+    waiting_queue.submit(("supsup-reproduce", "table3"), "measure", tmp_path / "records", "cpu", "t1")
+    waiting_queue.cancel(1)
+    assert (tmp_path / "records").exists()
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "outcome", "is_open", "is_failure"),
+    [
+        ("waiting", None, "waiting", True, False),
+        ("running", None, "running", True, False),
+        ("cancelled", None, "cancelled", False, False),
+        ("ended", 0, "done", False, False),
+        ("ended", 130, "stopped", False, False),
+        ("ended", 2, "failed", False, True),
+        ("ended", None, "ended", False, False),
+        ("died", -9, "died", False, True),
+    ],
+)
+def test_how_a_job_stands_is_told_in_one_word(waiting_queue, state, status, outcome, is_open, is_failure):
+    job = replace(waiting_queue.submit(SAY, "say", None, "cpu", "t1"), state=state, status=status)
+    assert (job.outcome, job.is_open, job.is_failure) == (outcome, is_open, is_failure)
 
 
 def test_a_killed_job_died(runner, waiting_queue):

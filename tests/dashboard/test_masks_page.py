@@ -269,8 +269,8 @@ def test_a_real_job_ends_with_the_figures(here):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ("state = 'ended', status = 2", "The last training ended with status 2. Its last words:"),
-        ("state = 'died', status = -9", "The last training was killed. Its last words:"),
+        ("state = 'ended', status = 2", "The last training failed with status 2. Its last words:"),
+        ("state = 'died', status = -9", "The last training died with status -9. Its last words:"),
         ("state = 'ended', status = 130", "The training was stopped before its end."),
     ],
 )

@@ -182,10 +182,10 @@ def test_without_full_data_only_the_small_version_is_offered(here, monkeypatch):
 
 
 def test_a_job_that_ended_says_how(here):
-    for number, (status, end) in enumerate(((0, "done"), (130, "stopped"), (2, "failed with status 2"))):
+    for number, (status, end) in enumerate(((0, "done"), (130, "stopped"), (2, "failed"))):
         job = queue().submit(("supsup-reproduce", "table3"), f"job {number}", None, "cpu", str(number))
         queue().note(job.number, f"state = 'ended', status = {status}", "state = 'waiting'")
         assert reproduction_form._end(queue().job(job.number)) == end
     assert {expander.label for expander in opened().expander} >= {
-        "job 0: done", "job 1: stopped", "job 2: failed with status 2",
+        "job 0: done", "job 1: stopped", "job 2: failed",
     }  # fmt: skip

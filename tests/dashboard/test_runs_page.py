@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
+from streamlit.testing.v1 import AppTest
 from supsup_dashboard.queueing.jobs import Job, queue
 from supsup_dashboard.runs.comparison import differences, settings_of
 from supsup_dashboard.runs.rows import jobs_to_show, run_rows
@@ -89,6 +90,31 @@ def test_a_link_to_what_is_no_run_chooses_nothing(here):
     page = opened("../../etc", "demo-9")
     assert "Choose one" in told(page)
     assert "run" not in page.query_params
+
+
+def test_the_filter_is_as_it_was_after_a_look_at_another_page(here):
+    write_run(here / "runs" / "demo-1", seconds=(2.0,))
+    write_run(here / "runs" / "demo-2", seconds=(2.0,))
+    page = AppTest.from_string(
+        "import streamlit as st\n"
+        "from supsup_dashboard.pages import runs\n"
+        "if not st.session_state.get('elsewhere'): runs.show()\n",
+        default_timeout=60,
+    ).run()
+    (state,) = runs_table(page)["state"].unique()
+    page.text_input(key="runs-filter").set_value("demo-2")
+    page.multiselect(key="runs-states").set_value([state]).run()
+    for elsewhere in (True, False):
+        page.session_state["elsewhere"] = elsewhere
+        page.run()
+        assert bool(page.text_input) != elsewhere
+    assert list(runs_table(page).index) == ["demo-2"]
+    assert page.multiselect(key="runs-states").value == [state]
+
+
+def test_before_the_first_run_has_begun_it_is_said_to_be_about_to(here):
+    queue().submit(("supsup-train", "demo", "--out", "runs/demo-1"), "demo", Path("runs/demo-1"), "cpu", "t1")
+    assert opened().info[0].value == "demo-1 is about to begin."
 
 
 def test_filters(here):
@@ -290,10 +316,10 @@ def test_jobs_are_listed_with_their_logs(here):
     queue().note(3, "state = 'ended', status = 2", "state = 'waiting'")
     queue().log_path(3).write_text("error: recipe demo --evil $(x): not known\n")
     page = opened()
-    assert page.expander[0].label == "Jobs: 1 ended badly, 2 waiting"
+    assert page.expander[0].label == "Jobs: 1 failed, 2 waiting"
     jobs = page.dataframe[0].value
     assert list(jobs["job"]) == [3, 2, 1]
-    assert list(jobs["state"]) == ["ended badly", "waiting", "waiting"]
+    assert list(jobs["state"]) == ["failed", "waiting", "waiting"]
     assert list(jobs["status"].fillna(-1)) == [2, -1, -1]
     page.session_state["jobs-3-3"] = {"selection": {"rows": [0]}}
     page.run()

@@ -40,6 +40,28 @@ def test_deleting_asks_once_more(here):
     assert list(runs_table(page.run()).index) == ["demo-3"]
 
 
+def test_what_was_deleted_is_told_on_the_page(here):
+    write_run(here / "runs" / "demo-1", seconds=(2.0,))
+    dialog = asked_to_delete("demo-1")
+    dialog.button(key="delete-runs").click().run()
+    page = opened()
+    page.session_state["deleted-runs"] = dialog.session_state["deleted-runs"]
+    assert [toast.value for toast in page.run().toast] == ["Deleted demo-1"]
+    assert not page.run().toast
+
+
+def test_of_several_runs_those_that_are_free_go_and_what_keeps_the_others_is_told(here):
+    for name in ("demo-1", "demo-2"):
+        write_run(here / "runs" / name, seconds=(2.0,))
+    dialog = asked_to_delete("demo-3", "demo-1", "demo-2")  # of which another tab deleted the first
+    with RunFolder(Path("runs/demo-1")).locked():
+        dialog.button(key="delete-runs").click().run()
+    told = dialog.error[0].value
+    assert "runs/demo-1: a process works on it; stop it first" in told
+    assert "Deleted 2 runs (demo-3, demo-2)." in told
+    assert [entry.name for entry in (here / "runs").iterdir()] == ["demo-1"]
+
+
 def test_what_began_meanwhile_is_not_deleted(here):
     folder = write_run(here / "runs" / "demo-1", seconds=(2.0,))
     dialog = asked_to_delete("demo-1")
@@ -126,5 +148,6 @@ def test_deleting_does_not_lie_about_how_a_run_ended(here):
 )
 def test_a_run_is_not_deleted_before_its_job_knows_that_the_process_is_gone(state, job, held):
     """In between, the queue would refuse."""
-    row = Row(SimpleNamespace(name="demo-1"), state, None if job is None else SimpleNamespace(state=job))
+    at_work = None if job is None else SimpleNamespace(is_open=job == "running")
+    row = Row(SimpleNamespace(name="demo-1"), state, at_work)
     assert row.is_held is held

@@ -1,7 +1,10 @@
 import pandas as pd
-from supsup_methods.reporting.style import COLOURS, GREY
+import plotly.graph_objects as go
+import pytest
+from supsup_methods.reporting.style import COLOURS, GREY, counted
 from supsup_methods.reporting.table_figures import (
     accuracy_against_bytes,
+    accuracy_against_share,
     accuracy_against_tasks,
     learning_curves,
     values_beside_paper,
@@ -61,3 +64,27 @@ def test_points_of_a_row_of_the_paper_are_joined_by_bytes():
     assert (supsup.name, list(supsup.x), list(supsup.y)) == ("paper: S", [10, 20], [70.0, 80.0])
     assert (upper.name, list(upper.x)) == ("paper: U", [99])
     assert (list(mine.x), list(mine.y)) == ([7.0], [60.0])
+
+
+SHARES = pd.DataFrame(
+    {
+        "share": [0.1, 0.1, 0.3, 0.5],
+        "search": ["One-Shot", "One-Shot", "γ = 0.3", "Binary"],
+        "accuracy": [80.0, 90.0, 88.0, 95.0],
+        "task inferred right": [81.0, 93.0, 90.0, 100.0],
+    }
+)
+
+
+def test_the_ends_of_the_curve_over_gamma_are_named():
+    accuracy, right = accuracy_against_share(SHARES).data
+    assert (list(accuracy.x), list(accuracy.y)) == ([0.1, 0.3, 0.5], [85.0, 88.0, 95.0])
+    assert list(accuracy.text) == ["One-Shot", "", "Binary"]
+    assert (right.name, list(right.y)) == ("tasks inferred right", [87.0, 90.0, 100.0])
+    (alone,) = accuracy_against_share(SHARES.drop(columns="task inferred right")).data
+    assert alone.name == "accuracy"
+
+
+@pytest.mark.parametrize(("largest", "step"), [(4, 1), (10, 1), (11, None)])
+def test_a_count_has_whole_ticks(largest, step):
+    assert counted(go.Figure(), largest).layout.xaxis.dtick == step

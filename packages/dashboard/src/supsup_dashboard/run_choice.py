@@ -22,6 +22,7 @@ def choose_run(no_run: str) -> RunFolder | None:
     if not folders:
         st.info(f"No run yet. Start one on the page Launch, or in a terminal: `poetry run supsup-train`. {no_run}")
         return None
+    _tell_gone(folders)
     names, asked = list(folders), _asked(folders)
     chosen = st.selectbox("Run", names, index=names.index(asked[0]) if asked else 0, key="chosen-run")
     keep_in_view([chosen])
@@ -38,6 +39,7 @@ def choose_runs(no_run: str) -> list[RunFolder]:
     if not folders:
         st.info(f"No run yet. Start one on the page Launch, or in a terminal: `poetry run supsup-train`. {no_run}")
         return []
+    _tell_gone(folders)
     chosen = st.multiselect("Runs", list(folders), default=_asked(folders) or list(folders)[:1], key="chosen-runs")
     keep_in_view(chosen)
     return [folders[name] for name in chosen]
@@ -52,8 +54,18 @@ def keep_in_view(names: list[str]) -> None:
 
 def _asked(folders: Mapping[str, RunFolder]) -> list[str]:
     """Return the runs that the address names, or else those of the page before, as far as they are there."""
-    named: list[str] = st.query_params.get_all(QUERY) or st.session_state.get(_LOOKED_AT, [])
-    return [name for name in named if name in folders]
+    return [name for name in _named() if name in folders]
+
+
+def _named() -> list[str]:
+    return st.query_params.get_all(QUERY) or st.session_state.get(_LOOKED_AT, [])
+
+
+def _tell_gone(folders: Mapping[str, RunFolder]) -> None:
+    """Say which of the runs that were chosen are there no more, as others stand in their place."""
+    gone = [name for name in _named() if name not in folders]
+    if gone:
+        st.warning(f"{RUNS}/ no longer holds {', '.join(gone)}: deleted or moved since it was chosen.")
 
 
 def newest_first(folders: list[RunFolder]) -> list[RunFolder]:

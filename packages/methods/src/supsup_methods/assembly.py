@@ -77,11 +77,7 @@ def refuse_impossible(recipe: Recipe, dataset: AnyDataset, tasks_at_once: int = 
     refuse_other_shapes(shapes, recipe, dataset)
     _refuse_backbone(recipe, shapes)
     _refuse_small_batches(recipe, dataset, shapes)
-    late = [number for number in recipe.evaluation.checkpoints if number > recipe.tasks]
-    if late:
-        raise UsageError(
-            f"--evaluation.checkpoints {late[0]}: the run ends after --tasks {recipe.tasks}; leave it out, or learn more"
-        )
+    refuse_late_checkpoints(recipe)
     if tasks_at_once > 1 and not _side_by_side(recipe, dataset, shapes):
         raise UsageError(
             f"--tasks-at-once {tasks_at_once}: {recipe.method.kind} learns one task after the other here; choose 1"
@@ -99,6 +95,19 @@ def refuse_impossible(recipe: Recipe, dataset: AnyDataset, tasks_at_once: int = 
         raise UsageError(
             f"--backbone.hidden, --tasks, --tasks-at-once: training takes about {needed / 1e9:.1f} GB of memory and this machine "
             f"has {available / 1e9:.1f} GB; choose a narrower network, fewer tasks, or fewer at once"
+        )
+
+
+def refuse_late_checkpoints(recipe: Recipe) -> None:
+    """Check that a recipe learns as many tasks as its checkpoints ask for.
+
+    Raises:
+        UsageError: it does not.
+    """
+    late = [number for number in recipe.evaluation.checkpoints if number > recipe.tasks]
+    if late:
+        raise UsageError(
+            f"--evaluation.checkpoints {late[0]}: the run ends after --tasks {recipe.tasks}; leave it out, or learn more"
         )
 
 

@@ -63,6 +63,33 @@ def load_dataset(stream: Stream, data_root: Path | None) -> AnyDataset:
             assert_never(stream)
 
 
+def needs_data_root(stream: Stream) -> bool:
+    """Tell whether a stream's data comes with no library."""
+    return not isinstance(stream, PermutedMnist | RotatedMnist | SplitMnist | RecurringPermutedMnist)
+
+
+def refuse_missing_data(stream: Stream, data_root: Path | None) -> None:
+    """Check, without reading any, that a stream's data is there or can be downloaded.
+
+    Raises:
+        UsageError: no root is named, or what lies in it is not the data.
+    """
+    if not needs_data_root(stream):
+        return
+    root = _named(stream, data_root)
+    match stream:
+        case SplitImageFolder(folder=folder):
+            pass
+        case SplitImageNet():
+            folder = _IMAGENET
+        case _:
+            return  # CIFAR-100 is downloaded
+    if not (root / folder).is_dir():
+        raise UsageError(
+            f"--data-root {root}: {stream.kind} needs a folder {folder} in it; put it there, or name another"
+        )
+
+
 def build_stream(recipe: Recipe, dataset: AnyDataset) -> TaskStream:
     """Return the recipe's stream of tasks over a data set.
 

@@ -131,14 +131,15 @@ def _point(folder: RunFolder, question: ShareQuestion, share: float, search: One
         found = as_accuracies(question.tasks_learned, scores)
     return {
         "share": share,
-        "search": _name(share, search),
+        "search": search_name(share, search),
         "tasks": len(scores) if found is None else wanted,
         "accuracy": None if found is None else found["accuracy"],
         "task inferred right": None if found is None else found["task_inference_accuracy"],
     }
 
 
-def _name(share: float, search: OneShot | Gamma) -> str:
+def search_name(share: float, search: OneShot | Gamma) -> str:
+    """Return what the paper calls a search that keeps this share of the tasks."""
     if isinstance(search, OneShot):
         return "One-Shot"
     return "Binary" if share == 0.5 else f"γ = {share:g}"

@@ -70,6 +70,8 @@ def _from_tests(subject: Subject, count: int) -> Shown:
     first = number.number_input("Number of its (first) test image", 0, len(view) - 1, key=_IMAGE)
     random.button("At random", on_click=_draw, args=(subject,), icon=":material/casino:", width="stretch")
     batch, before = some_images(view, first, count), before_moving(view, first, count)
+    if len(batch.labels) < count:
+        st.caption(f"{len(batch.labels)} of {count} images: the test set of the task ends there.")
     base = None if before is None or before.images.equal(batch.images) else before.images
     return Shown(batch.images, base, task, tuple(batch.labels.tolist()), ("test", task, first, count))
 

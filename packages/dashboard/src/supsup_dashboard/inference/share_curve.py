@@ -100,4 +100,4 @@ def _tell(
 
 
 def _percent(points: pd.DataFrame) -> pd.DataFrame:
-    return points.assign(accuracy=100 * points["accuracy"].astype(float))
+    return points.assign(**{name: 100 * points[name].astype(float) for name in ("accuracy", "task inferred right")})

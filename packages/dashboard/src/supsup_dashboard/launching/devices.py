@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 _QUERY = ("--query-gpu=index,uuid,name,memory.free,memory.total", "--format=csv,noheader,nounits")
@@ -16,7 +16,14 @@ class Device:
 
     name: str
     about: str
-    """What it is, with its free memory."""
+    """What it is, with its memory: the same for as long as it is there, as widgets know their choices by it."""
+    free: str = ""
+    """How much of its memory is free now; nothing where there is none of its own."""
+
+    @property
+    def label(self) -> str:
+        """Its name, and what it is."""
+        return f"{self.name} ({self.about})"
 
 
 def available_devices() -> list[Device]:
@@ -25,10 +32,16 @@ def available_devices() -> list[Device]:
     `CUDA_VISIBLE_DEVICES` counts, by index or by UUID, as it does for torch, in the order of nvidia-smi.
     """
     gpus = [
-        Device(f"cuda:{number}", f"{name}, {free / 1024:.1f} of {total / 1024:.1f} GiB free")
+        Device(f"cuda:{number}", f"{name}, {total / 1024:.1f} GiB", f"{free / 1024:.1f} GiB")
         for number, (name, free, total) in enumerate(_visible(list(_gpus())))
     ]
     return [*gpus, Device("cpu", f"{os.cpu_count()} cores")]
+
+
+def free_memory(devices: Iterable[Device]) -> str:
+    """Return a line that tells how much memory of each device is free; nothing where none has its own."""
+    told = [f"{device.free} of {device.name}" for device in devices if device.free]
+    return f"Free now: {', '.join(told)}." if told else ""
 
 
 def device_option(chosen: Sequence[str], available: Collection[str]) -> str:

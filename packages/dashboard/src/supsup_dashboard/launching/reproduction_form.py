@@ -10,7 +10,7 @@ from supsup_methods.reproduction.targets import FIGURES, TARGETS
 
 from supsup_dashboard.data_root import HOW_TO_NAME_IT, data_root
 from supsup_dashboard.launching.command_line import as_typed
-from supsup_dashboard.launching.devices import available_devices, device_option
+from supsup_dashboard.launching.devices import available_devices, device_option, free_memory
 from supsup_dashboard.queueing.jobs import Job, queue
 
 REPRODUCTION = Path("reproduction")
@@ -36,9 +36,13 @@ def show_launch(target: str) -> None:
     known = names.index(target) if target in names else 0
     left, middle, right, last = st.columns(4, vertical_alignment="bottom")
     chosen = left.selectbox("Measure", names, index=known, key=f"measure-{target}")
-    devices = {device.name: device.about for device in available_devices()}
+    devices = {device.name: device for device in available_devices()}
     device = middle.selectbox(
-        "Device", list(devices), format_func=lambda name: f"{name} ({devices[name]})", key="reproduction-device"
+        "Device",
+        list(devices),
+        format_func=lambda name: devices[name].label,
+        key="reproduction-device",
+        help=free_memory(devices.values()) or None,
     )
     seeds = right.number_input(
         "Seeds", min_value=1, max_value=10_000, value=None, placeholder="as many as the paper", key="reproduction-seeds"
@@ -109,8 +113,8 @@ def _submit(target: str, command: tuple[str, ...], place: Path, device: str) -> 
 def show_jobs() -> None:
     """Show the targets that wait or run, with the end of their logs, and how the last ones ended."""
     jobs = [job for job in queue().jobs() if job.command[0] == _COMMAND]
-    open_jobs = [job for job in jobs if job.state in ("waiting", "running")]
-    over = [job for job in jobs if job.state not in ("waiting", "running")][:_SHOWN]
+    open_jobs = [job for job in jobs if job.is_open]
+    over = [job for job in jobs if not job.is_open][:_SHOWN]
     if open_jobs:
         queue().ensure_runner()
     before: set[int] = st.session_state.get("reproduction-open", set())
@@ -120,21 +124,14 @@ def show_jobs() -> None:
     for job in open_jobs:
         _show_job(job, stoppable=True)
     for job in over:
-        with st.expander(f"{job.about}: {_end(job)}"):
+        with st.expander(f"{job.about}: {job.outcome}"):
             _show_job(job, stoppable=False)
 
 
 def _show_job(job: Job, *, stoppable: bool) -> None:
     left, right = st.columns([4, 1], vertical_alignment="bottom")
-    left.caption(f"{job.about}: {job.state} on {job.device}, asked for {job.asked:%Y-%m-%d %H:%M} UTC.")
+    left.caption(f"{job.about}: {job.outcome} on {job.device}, asked for {job.asked:%Y-%m-%d %H:%M} UTC.")
     if stoppable and right.button("Stop", key=f"stop-reproduction-{job.number}", icon=":material/stop:"):
         queue().stop(job.number)
         st.rerun(scope="fragment")
     st.code(queue().log_tail(job.number) or "It has said nothing yet.", language=None)
-
-
-def _end(job: Job) -> str:
-    """Return how a job ended."""
-    if job.state != "ended" or job.status is None:
-        return job.state
-    return {0: "done", 130: "stopped"}.get(job.status, f"failed with status {job.status}")

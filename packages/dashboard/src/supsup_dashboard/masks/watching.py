@@ -21,8 +21,6 @@ from supsup_methods.watched_records import WatchedTraining, read_watched, watche
 from supsup_dashboard.charts import show_chart
 from supsup_dashboard.queueing.jobs import Job, queue
 
-_STOPPED = 130  # exit status after Ctrl-C
-
 
 def show_watching(folder: RunFolder) -> None:
     """Show how the mask of a chosen task formed, or offer to have it trained again.
@@ -43,7 +41,7 @@ def show_watching(folder: RunFolder) -> None:
     task = _chosen_task(run.name, learned, seen[0] if seen else 0)
     path = watched_path(run, task)
     job = queue().last_of(path)
-    if job is not None and job.state in ("waiting", "running"):
+    if job is not None and job.is_open:
         _show_job(job.number)
         return
     watched = _read(run, task, path.stat().st_mtime_ns) if path.exists() else None
@@ -88,7 +86,7 @@ def _show_job(number: int) -> None:
     """Show how far the training is; when it ends, the page shows what was seen."""
     queue().ensure_runner()
     job = queue().job(number)
-    if job.state not in ("waiting", "running"):
+    if not job.is_open:
         st.rerun()
     if job.state == "waiting":
         st.info(f"Waits for its turn on {job.device}; the page Launch shows what runs there.")
@@ -101,11 +99,10 @@ def _show_job(number: int) -> None:
 
 def _tell_failure(job: Job) -> None:
     """Say that the last attempt came to nothing, if so."""
-    if job.state == "cancelled" or job.status == _STOPPED:
+    if job.outcome in ("cancelled", "stopped"):
         st.warning("The training was stopped before its end.")
-    elif job.state == "died" or job.status not in (0, None):
-        how = "was killed" if job.state == "died" else f"ended with status {job.status}"
-        st.error(f"The last training {how}. Its last words:")
+    elif job.is_failure:
+        st.error(f"The last training {job.outcome} with status {job.status}. Its last words:")
         st.code(queue().log_tail(job.number, 8) or "none", language=None)
 
 
@@ -122,8 +119,8 @@ def _show_watched(watched: WatchedTraining) -> None:
         show_chart(loss_while_training(losses), losses, "mask-loss", "The loss of a batch, against training steps.")
     left, right = st.columns(2)
     with left:
-        st.subheader("Bits that turned")
-        about = "For each layer, the share of bits that turned since the point before, against training steps."
+        st.subheader("Bits that turned in a step")
+        about = "For each layer, the share of bits that turned since the point before, for each step, against training steps."
         show_chart(bits_turned(steps), steps, "mask-bits-turned", about)
     with right:
         st.subheader("Density")

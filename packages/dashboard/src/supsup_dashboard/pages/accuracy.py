@@ -1,6 +1,6 @@
 """Accuracy of runs against the tasks they learned, the paper's curves behind it; and how each task of one run fares."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +9,21 @@ import streamlit as st
 from supsup_core import SupsupError
 from supsup_methods.errors import UsageError
 from supsup_methods.experiment import Recipe
+from supsup_methods.recipes import RECIPES
 from supsup_methods.reporting.confusion_figures import FEW, confused, task_confusion
 from supsup_methods.reporting.figures import task_accuracy
 from supsup_methods.reporting.stream_figures import decisions_along_stream, masks_along_stream
 from supsup_methods.reporting.table_figures import learning_curves
 from supsup_methods.reproduction.tables import PANELS, ROWS, rows_like
-from supsup_methods.run_folder import RunFolder
+from supsup_methods.run_folder import Environment, RunFolder
 from supsup_methods.run_frames import TaskTests, decision_rows, read_stretches, stretch_rows, task_tests
 from supsup_methods.supsup_unknown_tasks import UnknownTasksSettings
 
 from supsup_dashboard.charts import show_chart
 from supsup_dashboard.run_choice import choose_runs, stamp
 
-_SECONDS = 5  # between two looks at runs that are going on
+_SECONDS = 5  # from one look at the runs to the next: one may go on at any time
+_FAR = 5  # times as many tasks, and more
 _CURVE_OF = {f"Table {table}: {row.label}": (table, row) for table, rows in ROWS.items() for row in rows}
 
 
@@ -35,16 +37,24 @@ def show() -> None:
             st.info("Choose at least one run above.")
         return
     papers = _choose_papers(runs)
-    scale = "log" if st.toggle("Logarithmic axis of tasks", key="logarithmic") else "linear"
-    live = any(folder.is_active for folder in runs.values())
-    st.fragment(_show_curves, run_every=_SECONDS if live else None)(runs, papers, scale)
+    scale = "log" if st.toggle("Logarithmic axis of tasks", _is_far(runs, papers), key="logarithmic") else "linear"
+    _show_curves(runs, papers, scale)
     _show_one(runs)
+    _look_again({folder: stamp(folder) for folder in folders})
+
+
+@st.fragment(run_every=_SECONDS)
+def _look_again(drawn: Mapping[RunFolder, tuple[int, ...]]) -> None:
+    """Draw the page anew when a run has come further, or has gone, since it was drawn."""
+    if any(stamp(folder) != stamped for folder, stamped in drawn.items()):
+        st.rerun()
 
 
 def _readable(folder: RunFolder) -> bool:
     """Tell whether a run's recipe and tests can be read, having said what is wrong where they cannot."""
     try:
         _recipe(folder.path, stamp(folder))
+        _environment(folder.path, stamp(folder))
         _tests(folder.path, stamp(folder))
     except (OSError, SupsupError, UsageError) as error:
         st.error(f"{folder.path.name}: {error}")
@@ -55,6 +65,11 @@ def _readable(folder: RunFolder) -> bool:
 @st.cache_data(max_entries=200, show_spinner=False)
 def _recipe(path: Path, stamped: tuple[int, ...]) -> Recipe:
     return RunFolder(path).recipe()
+
+
+@st.cache_data(max_entries=200, show_spinner=False)
+def _environment(path: Path, stamped: tuple[int, ...]) -> Environment:
+    return RunFolder(path).environment()
 
 
 @st.cache_data(max_entries=50, show_spinner="Reading the tests")
@@ -92,13 +107,21 @@ def _choose_papers(runs: Mapping[str, RunFolder]) -> dict[str, str | None]:
     return {label: like.get(label) for label in chosen}
 
 
+def _is_far(runs: Mapping[str, RunFolder], papers: Mapping[str, str | None]) -> bool:
+    """Tell whether the paper's curves go on so far beyond the runs that a linear axis would squeeze these."""
+    ours = [int(_tests(folder.path, stamp(folder)).checkpoints["tasks"].max()) for folder in _tested(runs).values()]
+    theirs = [max(_CURVE_OF[label][1].paper) for label in papers]
+    return bool(ours and theirs) and max(theirs) > _FAR * max(ours)
+
+
+def _tested(runs: Mapping[str, RunFolder]) -> dict[str, RunFolder]:
+    return {name: folder for name, folder in runs.items() if len(_tests(folder.path, stamp(folder)).checkpoints)}
+
+
 def _show_curves(runs: Mapping[str, RunFolder], papers: Mapping[str, str | None], scale: str) -> None:
-    curves = [
-        frame.assign(run=name)
-        for name, folder in runs.items()
-        if len(frame := _tests(folder.path, stamp(folder)).checkpoints)
-    ]
-    waiting = [name for name, folder in runs.items() if not len(_tests(folder.path, stamp(folder)).checkpoints)]
+    tested = _tested(runs)
+    curves = [_tests(folder.path, stamp(folder)).checkpoints.assign(run=name) for name, folder in tested.items()]
+    waiting = [name for name in runs if name not in tested]
     if waiting:
         st.info(
             f"No test of all tasks yet: {', '.join(waiting)}. A run tests them at its checkpoints and at its end; the tests of "
@@ -114,6 +137,23 @@ def _show_curves(runs: Mapping[str, RunFolder], papers: Mapping[str, str | None]
     numbers = pd.concat([rows, behind], ignore_index=True) if len(rows) else behind
     about = "Accuracy in percent, mean over tasks, against the number of tasks learned: of the chosen runs and of the paper."
     show_chart(figure, numbers, "accuracy-against-tasks", about)
+    for line in _unlike_papers(runs, papers):
+        st.caption(line)
+
+
+def _unlike_papers(runs: Mapping[str, RunFolder], papers: Mapping[str, str | None]) -> Iterator[str]:
+    """Yield a line for each run behind which a curve of the paper stands that it is not quite like."""
+    for label, name in papers.items():
+        if name is None:
+            continue
+        path, stamped = runs[name].path, stamp(runs[name])
+        recipe, environment = _recipe(path, stamped), _environment(path, stamped)
+        printed = RECIPES[_CURVE_OF[label][1].recipe]
+        notes = [] if environment.data_root else [f"its data is {environment.data_name}"]
+        if recipe.method.training != printed.method.training:
+            notes.append(f"it is trained otherwise than {printed.name}")
+        if notes:
+            yield f"{name} is not quite like the paper's row ({label}): {', and '.join(notes)}."
 
 
 def _paper_rows(papers: Mapping[str, str | None]) -> pd.DataFrame:

@@ -1,46 +1,84 @@
 """Start a run: a recipe, its fields, a device, the command line that it comes to, and the queue."""
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 import streamlit as st
+from supsup_datasets import ImageDataset, embedded_mnist
+from supsup_methods.assembly import refuse_impossible
+from supsup_methods.data_assembly import needs_data_root, refuse_missing_data
 from supsup_methods.errors import UsageError
 from supsup_methods.experiment import Recipe
 from supsup_methods.recipes import RECIPES
 from supsup_methods.run_folder import RUNS, claim_run_path
 
 from supsup_dashboard.data_root import HOW_TO_NAME_IT, data_root
+from supsup_dashboard.kept_values import beginning, held
 from supsup_dashboard.launching.command_line import as_typed, train_command
-from supsup_dashboard.launching.devices import available_devices, device_option
-from supsup_dashboard.launching.recipe_form import edited_recipe
+from supsup_dashboard.launching.devices import available_devices, device_option, free_memory
+from supsup_dashboard.launching.recipe_form import edited_recipe, runs_own_code
 from supsup_dashboard.queueing.jobs import Job, queue
+from supsup_dashboard.runs.rows import jobs_to_show
 
 _TOKEN = "launch-token"  # noqa: S105  # of one filled-in form: pressing Start twice starts one run
 
 _SHOWN = 20  # of the queue
+_STARTED = "started"  # the number of the job that was asked for last
+_DIGITS = "the 5,000 digits that ship with a dependency"
 
 
 def show() -> None:
     """Show the form, the command line, and what was asked for before."""
     st.title("Launch")
-    name = st.selectbox("Recipe", list(RECIPES), key="recipe", format_func=_described)
-    default = RECIPES[name]
+    names = list(RECIPES)
+    at_first = names.index(beginning("recipe", names[0]))
+    default = RECIPES[held("recipe", st.selectbox("Recipe", names, at_first, key="recipe", format_func=_described))]
+    # What is wrong in one part takes no other part away: a widget that is not drawn forgets what was chosen.
+    recipe, place, data = _told(lambda: edited_recipe(default)), _told(_where), _told(lambda: _data(default))
+    if recipe is not None and place is not None and data is not None:
+        command = train_command(default, recipe, device=place.option, out=None, data_root=data.root)
+        st.markdown("The same in a terminal:")
+        st.code(as_typed(command), language="bash")
+        why_not = _why_not(recipe, data)
+        if why_not is not None:
+            st.warning(why_not)
+        if st.button("Start", type="primary", icon=":material/play_arrow:", key="start", disabled=why_not is not None):
+            _start(default, recipe, place, data)
+    _show_queue()
+
+
+_Made = TypeVar("_Made")
+
+
+def _told(make: Callable[[], _Made]) -> _Made | None:
+    """Return what is made, or None having said what is wrong."""
     try:
-        recipe = edited_recipe(default)
-        place, root = _where(), _data()
+        return make()
     except UsageError as error:
         st.error(str(error))
-        _show_queue()
-        return
-    st.markdown("The same in a terminal:")
-    st.code(as_typed(train_command(default, recipe, device=place.option, out=None, data_root=root)), language="bash")
-    if st.button("Start", type="primary", icon=":material/play_arrow:", key="start"):
-        _start(default, recipe, place, root)
-    if started := st.session_state.pop("started", None):
-        st.success(f"{started} is in the queue. The page Runs shows how it goes.")
-    _show_queue()
+        return None
+
+
+def _why_not(recipe: Recipe, data: "_Data") -> str | None:
+    """Return why a run cannot be started here, as far as that is known without reading data; None where it can."""
+    if runs_own_code(recipe):
+        return "--backbone.factory: it names code to run, which nothing here does; start it in a terminal"
+    try:
+        refuse_missing_data(recipe.stream, data.root)
+        if data.root is None:
+            refuse_impossible(recipe, _digits())
+    except UsageError as error:
+        return f"{error}. For full data {HOW_TO_NAME_IT}." if needs_data_root(recipe.stream) else str(error)
+    return None
+
+
+@st.cache_resource(show_spinner=False)
+def _digits() -> ImageDataset:
+    return embedded_mnist()
 
 
 def _described(name: str) -> str:
@@ -57,37 +95,53 @@ class _Place:
     devices: str
 
 
+@dataclass(frozen=True)
+class _Data:
+    """Where a run's data lies: in a folder, or in a dependency."""
+
+    root: Path | None
+
+
 def _where() -> _Place:
     """Let the reader choose devices."""
     devices = {device.name: device for device in available_devices()}
+    still_there = [name for name in beginning("devices", [next(iter(devices))]) if name in devices]
     chosen = st.multiselect(
         "Device",
         list(devices),
-        default=[next(iter(devices))],
-        format_func=lambda name: f"{name} ({devices[name].about})",
+        default=still_there,
+        format_func=lambda name: devices[name].label,
         key="devices",
         help="Several GPUs share the tasks of a run, a process on each, where its tasks are independent.",
     )
+    held("devices", chosen)
+    if told := free_memory(devices.values()):
+        st.caption(told)
     if not chosen:
         raise UsageError("Device: none is chosen; choose one")
     return _Place(device_option(chosen, devices), ",".join(chosen))
 
 
-def _data() -> Path | None:
-    """Let the reader choose between the digits that are there and the full data, and return the folder of the latter."""
+def _data(default: Recipe) -> _Data:
+    """Let the reader choose between the digits that are there and the full data, where the recipe leaves the choice."""
     root = data_root()
+    if needs_data_root(default.stream):
+        st.caption(f"Data: {default.stream.kind}, which comes with no dependency.")
+        return _Data(root)
     if root is None:
-        st.caption(f"Data: the 5,000 digits that ship with a dependency. For full data {HOW_TO_NAME_IT}.")
-        return None
-    full = st.radio("Data", ("full data", "the 5,000 digits that ship with a dependency"), key="data", horizontal=True)
-    return root if full == "full data" else None
+        st.caption(f"Data: {_DIGITS}. For full data {HOW_TO_NAME_IT}.")
+        return _Data(None)
+    choices = ("full data", _DIGITS)
+    at_first = choices.index(beginning("data", choices[0]))
+    full = held("data", st.radio("Data", choices, at_first, key="data", horizontal=True)) == choices[0]
+    return _Data(root if full else None)
 
 
-def _start(default: Recipe, recipe: Recipe, place: _Place, root: Path | None) -> None:
+def _start(default: Recipe, recipe: Recipe, place: _Place, data: _Data) -> None:
     """Put the run into the queue, under the next free name; pressing the button twice adds one run."""
     token = st.session_state.setdefault(_TOKEN, uuid.uuid4().hex)
     out = claim_run_path(RUNS, recipe.name)
-    command = train_command(default, recipe, device=place.option, out=out, data_root=root)
+    command = train_command(default, recipe, device=place.option, out=out, data_root=data.root)
     try:
         job = queue().submit(command, f"{recipe.name}, {recipe.tasks} tasks", out, place.devices, token)
     except UsageError as error:
@@ -97,7 +151,7 @@ def _start(default: Recipe, recipe: Recipe, place: _Place, root: Path | None) ->
     if job.place != out:
         out.rmdir()
     del st.session_state[_TOKEN]
-    st.session_state["started"] = "" if job.place is None else job.place.name
+    st.session_state[_STARTED] = job.number
     st.rerun()
 
 
@@ -110,15 +164,24 @@ def _show_queue() -> None:
         st.info("Nothing was started from here yet. Runs that are started in a terminal are on the page Runs.")
         return
     queue().ensure_runner()
+    started = next((job for job in jobs if job.number == st.session_state.get(_STARTED)), None)
+    if started is not None and started.is_open:
+        st.success(f"{_name(started)} is in the queue. The page Runs shows how it goes.")
     moment = st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone=st.context.timezone)
     table = pd.DataFrame([_line(job) for job in jobs[:_SHOWN]])
     st.dataframe(table, hide_index=True, column_config={"asked for": moment})
-    open_jobs = [job for job in jobs if job.state in ("waiting", "running")]
+    open_jobs = [job for job in jobs if job.is_open]
     for job in open_jobs:
-        st.button(f"Stop {_name(job)}", key=f"stop-{job.number}", icon=":material/stop:", on_click=_stop, args=(job,))
-    failed = next((job for job in jobs if job.state in ("ended", "died") and job.status not in (0, None, 130)), None)
+        st.button(
+            f"Stop {_name(job)}",
+            key=f"stop-{job.number}",
+            icon=":material/stop:",
+            on_click=_stop,
+            args=(job.number,),
+        )
+    failed = next((job for job in jobs_to_show(jobs) if job.is_failure), None)
     if failed is not None:
-        st.caption(f"The last words of {_name(failed)}, which ended with status {failed.status}:")
+        st.caption(f"The last words of {_name(failed)}, which {failed.outcome} with status {failed.status}:")
         st.code(queue().log_tail(failed.number, 5) or "(none)", language=None)
 
 
@@ -128,7 +191,7 @@ def _line(job: Job) -> dict[str, object]:
         "what": job.about,
         "where": "" if job.place is None else str(job.place),
         "device": job.device,
-        "state": job.state,
+        "state": job.outcome,
         "exit status": job.status,
         "asked for": job.asked,
     }
@@ -139,9 +202,5 @@ def _name(job: Job) -> str:
     return job.place.name if job.place is not None and job.command[0] == "supsup-train" else job.about
 
 
-def _stop(job: Job) -> None:
-    """Stop a job, and give back the name of a run that never began: an empty folder."""
-    queue().stop(job.number)
-    place = job.place
-    if place is not None and place.is_dir() and not any(place.iterdir()) and not queue().is_alive(job.number):
-        place.rmdir()
+def _stop(number: int) -> None:
+    queue().stop(number)

@@ -9,8 +9,8 @@ from supsup_dashboard.runs.comparison import show_comparison
 from supsup_dashboard.runs.details import resume, show_run, stop
 from supsup_dashboard.runs.elsewhere import show_elsewhere
 from supsup_dashboard.runs.open_jobs import show_jobs
-from supsup_dashboard.runs.removal import ask_to_delete, forget_question, is_asking
-from supsup_dashboard.runs.rows import Row, is_open, jobs_to_show, run_rows
+from supsup_dashboard.runs.removal import ask_to_delete, forget_question, is_asking, tell_deleted
+from supsup_dashboard.runs.rows import Row, jobs_to_show, run_of, run_rows
 from supsup_dashboard.runs.table import choose_rows, filtered
 
 _LIVE_SECONDS, _IDLE_SECONDS = 2, 10  # from one look to the next: a run may be started in a terminal at any time
@@ -20,6 +20,7 @@ def show() -> None:
     """Show the runs; they are looked at again every ten seconds, and every two while one goes on or a job waits."""
     st.title("Runs")
     forget_question()
+    tell_deleted()
     queue().ensure_runner()  # in place of one that was killed
     jobs = queue().jobs()
     rows = run_rows(jobs)
@@ -34,6 +35,10 @@ def _show_all(was_live: bool) -> None:
     if was_live != _goes_on(rows, jobs) and not is_asking():
         st.rerun()  # to look more often from now on, or less
     show_jobs(jobs_to_show(jobs))
+    begins = [run for job in jobs if job.is_open and (run := run_of(job)) is not None]
+    if not rows and begins:
+        st.info(f"{begins[-1]} is about to begin.")
+        return
     if not rows:
         st.info("No run yet. Start one on the page Launch, or in a terminal: `poetry run supsup-train`")
         return
@@ -54,7 +59,7 @@ def _show_all(was_live: bool) -> None:
 
 def _goes_on(rows: Sequence[Row], jobs: Sequence[Job]) -> bool:
     """Tell whether a run is live, or a job runs or waits."""
-    return any(row.is_live for row in rows) or any(is_open(job) for job in jobs)
+    return any(row.is_live for row in rows) or any(job.is_open for job in jobs)
 
 
 def _counted(shown: list[Row], rows: list[Row]) -> str:

@@ -4,6 +4,7 @@ Jobs are rows of an SQLite file, so that two tabs, two dashboards and the runner
 process holds a lock as long as it lives: that is never guessed from a number, which another process may have by now.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -78,6 +79,23 @@ class Job:
     pid: int | None
     asked: datetime
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it runs or waits."""
+        return self.state in ("waiting", "running")
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether it was killed or ended with an error; being stopped is none."""
+        return self.outcome in ("died", "failed")
+
+    @property
+    def outcome(self) -> str:
+        """How it stands, or how it ended: its state, and in place of `ended` done, stopped or failed where that is known."""
+        if self.state != "ended" or self.status is None:
+            return self.state
+        return {0: "done", 130: "stopped"}.get(self.status, "failed")
+
 
 class JobQueue:
     """The jobs of one folder.
@@ -141,7 +159,10 @@ class JobQueue:
 
     def cancel(self, number: int) -> bool:
         """Take a job that waits out of the queue, and tell whether it still waited."""
-        return self.note(number, "state = 'cancelled'", "state = 'waiting'")
+        cancelled = self.note(number, "state = 'cancelled'", "state = 'waiting'")
+        if cancelled:
+            give_back(self.job(number))
+        return cancelled
 
     def stop(self, number: int) -> bool:
         """Ask a job to stop, as Ctrl-C does, or take it out of the queue; tell whether there was something to stop."""
@@ -202,6 +223,7 @@ class JobQueue:
         for job in self._select("WHERE state = 'running'"):
             if not self.is_alive(job.number):
                 self.note(job.number, "state = 'ended'", "state = 'running'")
+                give_back(job)
 
     def note(self, number: int, change: str, where: str) -> bool:
         """Change a job's row if it is still as it should be, both in SQL, and tell whether it was; for the runner."""
@@ -228,6 +250,13 @@ class JobQueue:
         with closing(sqlite3.connect(self.folder / DATABASE, timeout=30)) as connection, connection:
             connection.executescript(_SCHEMA)
             yield connection
+
+
+def give_back(job: Job) -> None:
+    """Free the name of a run that never began: remove its folder if nothing is in it."""
+    if job.command[0] == "supsup-train" and job.place is not None:
+        with contextlib.suppress(OSError):  # something is in it, or it is gone
+            job.place.rmdir()
 
 
 def queue() -> JobQueue:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
-from supsup_dashboard.queueing.jobs import COMMANDS, RUNNER_LOCK, Job, JobQueue, try_lock
+from supsup_dashboard.queueing.jobs import COMMANDS, RUNNER_LOCK, Job, JobQueue, give_back, try_lock
 
 _LOOK_SECONDS = 0.2
 
@@ -65,7 +65,7 @@ class QueueRunner:
             if not wanted & taken:
                 self._start(job)
             taken |= wanted  # a job that waits for two devices is not overtaken by those that need one
-        return any(job.state in ("waiting", "running") for job in self.queue.jobs())
+        return any(job.is_open for job in self.queue.jobs())
 
     def _in_state(self, state: str) -> list[Job]:
         return [job for job in self.queue.jobs() if job.state == state]
@@ -94,12 +94,14 @@ class QueueRunner:
         if child is None:
             if not self.queue.is_alive(job.number):  # it was started by a runner that was killed
                 self.queue.note(job.number, "state = 'ended'", "state = 'running'")
+                give_back(job)
             return
         status = child.poll()
         if status is not None:
             del self.children[job.number]
             state = "died" if status < 0 else "ended"
             self.queue.note(job.number, f"state = '{state}', status = {status}", "state = 'running'")
+            give_back(job)
 
 
 def _parts(device: str) -> set[str]:

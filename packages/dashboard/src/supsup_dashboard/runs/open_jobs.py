@@ -1,4 +1,4 @@
-"""The jobs of the queue that run, wait, or ended badly."""
+"""The jobs of the queue that run, wait, or failed."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +9,6 @@ from supsup_methods.errors import UsageError
 
 from supsup_dashboard.launching.command_line import as_typed
 from supsup_dashboard.queueing.jobs import Job, queue
-from supsup_dashboard.runs.rows import ended_badly, is_open
 from supsup_dashboard.runs.table import local_time
 
 _LOG_LINES = 40
@@ -24,7 +23,7 @@ def show_jobs(jobs: Sequence[Job]) -> None:
     """
     if not jobs:
         return
-    counts = Counter(job_state(job) for job in jobs)
+    counts = Counter(job.outcome for job in jobs)
     with st.expander("Jobs: " + ", ".join(f"{count} {state}" for state, count in counts.items()), key="jobs"):
         table = st.dataframe(
             jobs_table(jobs),
@@ -44,20 +43,13 @@ def show_jobs(jobs: Sequence[Job]) -> None:
             st.caption("Choose a job to see its command and its log, or to stop it.")
 
 
-def job_state(job: Job) -> str:
-    """Return how a job stands, in a few words."""
-    if job.state == "died":
-        return "died"
-    return "ended badly" if ended_badly(job) else job.state
-
-
 def jobs_table(jobs: Sequence[Job]) -> pd.DataFrame:
     """Return a row for each job; exit statuses below 0 are signals that ended it."""
     return pd.DataFrame(
         {
             "job": [job.number for job in jobs],
             "about": [job.about for job in jobs],
-            "state": [job_state(job) for job in jobs],
+            "state": [job.outcome for job in jobs],
             "status": pd.array([job.status for job in jobs], dtype="Int64"),
             "device": [job.device for job in jobs],
             "asked": [local_time(job.asked) for job in jobs],
@@ -67,7 +59,7 @@ def jobs_table(jobs: Sequence[Job]) -> pd.DataFrame:
 
 def _show_job(job: Job) -> None:
     st.code(as_typed(job.command), language="bash", wrap_lines=True)
-    if is_open(job) and st.button(
+    if job.is_open and st.button(
         "Cancel" if job.state == "waiting" else "Stop", key=f"stop-job-{job.number}", icon=":material/stop:"
     ):
         try:

@@ -13,12 +13,13 @@ from supsup_methods.run_folder import LOCK, RUNS, RunFolder
 
 from supsup_dashboard.queueing.jobs import JobQueue, queue, try_lock
 from supsup_dashboard.run_choice import keep_in_view
-from supsup_dashboard.runs.rows import is_open, run_of
+from supsup_dashboard.runs.rows import run_of
 
 _BIN = ".deleted-"
 """Begins the name of a folder in runs/ of what is being removed; a stop midway leaves it there, for the next removal to end."""
 _ATTEMPTS = 10
 _ASKING = "asking-to-delete"
+_DELETED = "deleted-runs"
 
 
 def is_asking() -> bool:
@@ -40,15 +41,33 @@ def ask_to_delete(names: Sequence[str]) -> None:
     if keep.button("Keep", key="keep-runs", width="stretch"):
         st.rerun()
     if sure.button("Delete", key="delete-runs", type="primary", width="stretch"):
+        deleted, problems = _removed(names)
+        keep_in_view([name for name in names if name not in deleted])
+        if problems:
+            st.error("\n\n".join([*problems, *([f"Deleted {_listed(deleted)}."] if deleted else [])]))
+            return
+        st.session_state[_DELETED] = _listed(deleted)
+        st.rerun()
+
+
+def tell_deleted() -> None:
+    """Say what was deleted; a dialog that closes takes its own words with it."""
+    if _DELETED in st.session_state:
+        st.toast(f"Deleted {st.session_state.pop(_DELETED)}")
+
+
+def _removed(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Delete runs, and return the names of those that are gone now, some perhaps before, and what kept the others."""
+    deleted, problems = list[str](), list[str]()
+    for name in names:
         try:
-            for name in names:
+            if (RUNS / name).exists():
                 remove_run(RunFolder(RUNS / name), queue())
         except (UsageError, OSError) as error:
-            st.error(str(error))
-            return
-        keep_in_view([])
-        st.toast(f"Deleted {_listed(names)}")
-        st.rerun()
+            problems.append(str(error))
+        else:
+            deleted.append(name)
+    return deleted, problems
 
 
 def remove_run(folder: RunFolder, jobs: JobQueue) -> None:
@@ -70,7 +89,7 @@ def remove_run(folder: RunFolder, jobs: JobQueue) -> None:
         )
     place = RUNS / f"{_BIN}{secrets.token_hex(8)}"
     with _held(path):
-        if any(is_open(job) and run_of(job) == path.name for job in jobs.jobs()):
+        if any(job.is_open and run_of(job) == path.name for job in jobs.jobs()):
             raise UsageError(f"{path}: a job of the queue works on it, or will; stop or cancel that first")
         place.mkdir()
         path.rename(place / path.name)

@@ -18,7 +18,6 @@ RowState: TypeAlias = LineState | Literal["waiting", "starting"]
 
 STATES: tuple[RowState, ...] = ("running", "starting", "waiting", "done", "stopped", "failed", "died", "damaged")
 _LIVE = frozenset(("running", "starting", "waiting"))
-_WELL = (0, 130)  # exit statuses: done, and stopped by somebody
 _NEWS = timedelta(days=7)
 _TRAIN = "supsup-train"
 
@@ -55,7 +54,7 @@ class Row:
     @property
     def is_held(self) -> bool:
         """Whether it cannot be deleted yet: it is live, or its job has not noticed that the process is gone."""
-        return self.is_live or (self.job is not None and is_open(self.job))
+        return self.is_live or (self.job is not None and self.job.is_open)
 
     @property
     def can_go_on(self) -> bool:
@@ -88,32 +87,22 @@ def run_of(job: Job) -> str | None:
 
 
 def jobs_to_show(jobs: Sequence[Job]) -> list[Job]:
-    """Return the jobs that run or wait, and those that ended badly in the last days and were not asked for again since.
+    """Return the jobs that run or wait, and those that failed in the last days and were not asked for again since.
 
     Args:
         jobs: of the queue, the newest first.
     """
     shown, places = [], set[Path]()
     for job in jobs:
-        if is_open(job) or (ended_badly(job) and job.place not in places and datetime.now(UTC) - job.asked < _NEWS):
+        if job.is_open or (job.is_failure and job.place not in places and datetime.now(UTC) - job.asked < _NEWS):
             shown.append(job)
         if job.place is not None:
             places.add(job.place)
     return shown
 
 
-def is_open(job: Job) -> bool:
-    """Tell whether a job runs or waits."""
-    return job.state in ("waiting", "running")
-
-
-def ended_badly(job: Job) -> bool:
-    """Tell whether a job was killed or ended with an error; being stopped is none."""
-    return job.state == "died" or (job.state == "ended" and job.status is not None and job.status not in _WELL)
-
-
 def _state(line: RunLine, job: Job | None) -> RowState:
-    if job is None or line.state in ("running", "done") or not is_open(job):
+    if job is None or line.state in ("running", "done") or not job.is_open:
         return line.state
     if job.state == "waiting":
         return "waiting"

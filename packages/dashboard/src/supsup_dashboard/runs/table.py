@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 from supsup_methods.run_listing import RunLine
 
+from supsup_dashboard.kept_values import beginning, held
 from supsup_dashboard.run_choice import QUERY, keep_in_view
 from supsup_dashboard.runs.rows import STATES, Row
 from supsup_dashboard.runs.units import spoken_seconds
@@ -38,15 +39,15 @@ def filtered(rows: Sequence[Row]) -> list[Row]:
     text, recipe, method, state = st.columns((2, 1, 1, 1))
     words = text.text_input(
         "Filter",
+        beginning("runs-filter", ""),
         key="runs-filter",
         placeholder="words to look for",
         help="In name, state, recipe, method, data, stream, backbone, device and problem; all of them are to be there.",
     )
-    recipes = recipe.multiselect("Recipe", sorted({row.line.recipe for row in rows} - {""}), key="runs-recipes")
-    methods = method.multiselect("Method", sorted({row.line.method for row in rows} - {""}), key="runs-methods")
-    states = state.multiselect(
-        "State", [each for each in STATES if any(row.state == each for row in rows)], key="runs-states"
-    )
+    held("runs-filter", words)
+    recipes = _some(recipe, "Recipe", sorted({row.line.recipe for row in rows} - {""}))
+    methods = _some(method, "Method", sorted({row.line.method for row in rows} - {""}))
+    states = _some(state, "State", [each for each in STATES if any(row.state == each for row in rows)])
     return [
         row
         for row in rows
@@ -55,6 +56,13 @@ def filtered(rows: Sequence[Row]) -> list[Row]:
         and (not states or row.state in states)
         and all(word in _searched(row) for word in words.lower().split())
     ]
+
+
+def _some(place: "st.delta_generator.DeltaGenerator", label: str, there: Sequence[str]) -> list[str]:
+    """Let the reader choose among what there is."""
+    key = f"runs-{label.lower()}s"
+    begins = [each for each in beginning(key, list[str]()) if each in there]
+    return held(key, place.multiselect(label, there, begins, key=key))
 
 
 def choose_rows(rows: Sequence[Row]) -> list[Row]:

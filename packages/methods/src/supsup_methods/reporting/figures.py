@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from supsup_methods.reporting.style import BLUE, GREY, ORANGE, labelled
+from supsup_methods.reporting.style import BLUE, GREY, ORANGE, counted, labelled
 
 MANY = 400
 """Points from which on a curve is drawn by WebGL, which takes thousands where SVG makes a page slow."""
@@ -32,7 +32,8 @@ def task_accuracy(scores: pd.DataFrame) -> go.Figure:
         if column in scores and scores[column].notna().any():
             marker = {"color": colour, "symbol": symbol, "size": size}
             figure.add_trace(_tasks(column, scores["task"], 100 * scores[column], marker))
-    return labelled(figure, "task", "% of test images (of test batches: tasks inferred)")
+    labelled(figure, "task", "% of test images (of test batches: tasks inferred)")
+    return counted(figure, int(scores["task"].max()))
 
 
 def curve(x: Sequence[Any] | pd.Series, y: Sequence[Any] | pd.Series, **options: Any) -> go.Scatter | go.Scattergl:

@@ -4,7 +4,17 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from supsup_methods.reporting.style import BLUE, COLOURS, DASHES, GREY, ORANGE, VERMILION, labelled, see_through
+from supsup_methods.reporting.style import (
+    BLUE,
+    COLOURS,
+    DASHES,
+    GREY,
+    ORANGE,
+    VERMILION,
+    counted,
+    labelled,
+    see_through,
+)
 
 _RIGHT, _LOST = BLUE, VERMILION
 
@@ -57,7 +67,8 @@ def distance_bands(quantiles: pd.DataFrame, *, several: bool = True) -> go.Figur
         )
         figure.add_scatter(x=step, y=rows["median"], line=line, name=f"{layer}: median", legendgroup=layer)
     figure.update_yaxes(rangemode="tozero")
-    return labelled(figure, "step of recovery", "units unlike the right mask")
+    labelled(figure, "step of recovery", "units unlike the right mask")
+    return counted(figure, int(quantiles["step"].max()))
 
 
 def recovery_terms(steps: pd.DataFrame, strength: float) -> go.Figure:

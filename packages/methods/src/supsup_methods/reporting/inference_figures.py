@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pandas as pd
 import plotly.graph_objects as go
 
-from supsup_methods.reporting.style import BLUE, GREEN, GREY, SCALE, VERMILION, labelled
+from supsup_methods.reporting.style import BLUE, GREEN, GREY, SCALE, VERMILION, counted, labelled
 
 MOST_COLUMNS = 30
 """Tasks that a heat map shows; of more, the likeliest."""
@@ -116,7 +116,8 @@ def slopes_of_tasks(slopes: pd.DataFrame, marked: Marked, objective: Literal["H"
         if len(rows):
             _all_points(figure, rows, "slope", name, {"color": colour, "symbol": symbol})
     _mark(figure, slopes, "slope", marked)
-    return labelled(figure, marked.word, f"slope d{objective}/dα, nats for each unit of belief")
+    labelled(figure, marked.word, f"slope d{objective}/dα, nats for each unit of belief")
+    return counted(figure, int(slopes["task"].max()))
 
 
 def entropy_of_outputs(entropies: pd.DataFrame, marked: Marked, outputs: int) -> go.Figure:
@@ -136,7 +137,7 @@ def entropy_of_outputs(entropies: pd.DataFrame, marked: Marked, outputs: int) ->
         y=math.log(outputs), line_dash="dash", line_color=GREY, annotation_text=f"all equal: ln {outputs:,}"
     )
     labelled(figure, marked.word, "entropy of the output, nats")
-    return figure.update_yaxes(rangemode="tozero")
+    return counted(figure, int(entropies["task"].max())).update_yaxes(rangemode="tozero")
 
 
 def _all_points(figure: go.Figure, rows: pd.DataFrame, column: str, name: str, marker: Mapping[str, Any]) -> None:

@@ -126,12 +126,13 @@ def mask_convergence(steps: pd.DataFrame) -> go.Figure:
 
 
 def bits_turned(steps: pd.DataFrame) -> go.Figure:
-    """Draw the share of bits that turned since the moment before, by layer.
+    """Draw the share of bits that turned in a step, by layer: of those since the moment before, of which some are far apart.
 
     Args:
         steps: columns `step`, `layer`, `flipped` (a fraction); step 0, with nothing before it, is left out.
     """
-    return _against_steps(steps[steps["step"] > 0], "flipped", "bits turned since the point before (%)")
+    passed = steps.groupby("layer", sort=False)["step"].diff()
+    return _against_steps(steps.assign(rate=steps["flipped"] / passed)[passed > 0], "rate", "bits turned in a step (%)")
 
 
 def density_while_training(steps: pd.DataFrame) -> go.Figure:

@@ -10,6 +10,7 @@ GREY = "#808080"
 COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY)
 SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "star", "hexagon")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+_FEW_NUMBERS = 10
 SCALE = "Cividis"
 """Of heat maps: it grows lighter evenly, for colour-blind readers as well."""
 
@@ -19,6 +20,13 @@ def labelled(figure: go.Figure, x: str, y: str) -> go.Figure:
     return figure.update_layout(
         xaxis_title=x, yaxis_title=y, legend={"orientation": "h", "yanchor": "top", "y": -0.2}, margin={"t": 40}
     )
+
+
+def counted(figure: go.Figure, largest: int) -> go.Figure:
+    """Return the figure with ticks at whole numbers alone, on an x axis that counts from 0 or 1 to `largest`."""
+    return (
+        figure.update_xaxes(dtick=1) if largest <= _FEW_NUMBERS else figure
+    )  # of more, plotly picks whole ones itself
 
 
 def see_through(colour: str) -> str:

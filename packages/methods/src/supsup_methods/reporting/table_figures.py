@@ -6,9 +6,10 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from supsup_methods.reporting.style import BLUE, COLOURS, DASHES, GREY, SYMBOLS, labelled
+from supsup_methods.reporting.style import BLUE, COLOURS, DASHES, GREY, ORANGE, SYMBOLS, labelled
 
 _TASKS, _ACCURACY = "tasks learned", "accuracy, mean over tasks (%)"
+_SHARE = "share γ of the tasks that a round keeps"
 _PAPER_DASHES = tuple(dash for dash in DASHES if dash != "solid")
 
 
@@ -125,12 +126,31 @@ def accuracy_against_share(results: pd.DataFrame) -> go.Figure:
     """Draw accuracy against the share γ of the tasks that a round of the search keeps (Figure 11, left).
 
     Args:
-        results: columns `share` (a fraction) and `accuracy` (percent), a line for each seed.
+        results: columns `share` (a fraction), `search` and `accuracy` (percent), a line for each seed; One-Shot and Binary are
+            written at their points. With a column `task inferred right` (percent) that is drawn as well.
     """
-    mean = results.groupby("share")["accuracy"].mean()
+    by_share = results.groupby("share")
+    mean, search = by_share["accuracy"].mean(), by_share["search"].first()
     figure = go.Figure()
-    figure.add_scatter(x=mean.index, y=mean, mode="lines+markers", line_color=BLUE, name="accuracy")
-    return labelled(figure, "share γ of the tasks that a round keeps", _ACCURACY)
+    figure.add_scatter(
+        x=mean.index,
+        y=mean,
+        mode="lines+markers+text",
+        text=[name if name in ("One-Shot", "Binary") else "" for name in search],
+        textposition="top center",
+        cliponaxis=False,
+        line_color=BLUE,
+        name="accuracy",
+    )
+    if "task inferred right" not in results:
+        return labelled(figure, _SHARE, _ACCURACY)
+    right = by_share["task inferred right"].mean()
+    marker = {"color": ORANGE, "symbol": "diamond"}
+    line = {"color": ORANGE, "dash": "dash"}
+    figure.add_scatter(
+        x=right.index, y=right, mode="lines+markers", marker=marker, line=line, name="tasks inferred right"
+    )
+    return labelled(figure, _SHARE, "% of test images (of test batches: tasks inferred)")
 
 
 def _with_spread(name: str, lines: pd.DataFrame, colour: str, symbol: str) -> go.Scatter:

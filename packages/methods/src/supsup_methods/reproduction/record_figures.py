@@ -96,7 +96,11 @@ def _frontier(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]:
 
 def _shares(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]:
     rows = pd.DataFrame(
-        {"share": float(found["share"]) / int(found["of"] or 1), "accuracy": value}
+        {
+            "share": float(found["share"]) / int(found["of"] or 1),
+            "search": "One-Shot" if found["of"] else "Binary" if float(found["share"]) == 0.5 else "",
+            "accuracy": value,
+        }
         for entry in measured
         if (found := _SHARE.fullmatch(entry.what))
         for value in entry.ours

@@ -13,7 +13,7 @@ from supsup_methods.reproduction.findings import Findings, Row, findings_of
 from supsup_methods.reproduction.tables import shortened
 from supsup_methods.result_records import Accuracies
 from supsup_methods.run_folder import RunFolder
-from supsup_methods.share_curve import ShareQuestion
+from supsup_methods.share_curve import ShareQuestion, search_name
 from supsup_methods.task_guessing import EveryTask, OneShot, TaskInference
 
 _IMAGES = (1, 2, 4, 8, 16)
@@ -54,7 +54,9 @@ def figure11_left(bench: Bench) -> Findings:
         ends = [seed[-1]["accuracy"] for seed in _asked(bench, found, asked)]
         name = f"γ = 1/{recipe.tasks}, One-Shot" if isinstance(asked, OneShot) else f"γ = {share:g}"
         rows.append(Row(f"{name}: accuracy", tuple(100 * accuracy for accuracy in ends)))
-        lines += [{"share": share, "accuracy": 100 * accuracy} for accuracy in ends]
+        lines += [
+            {"share": share, "search": search_name(share, asked), "accuracy": 100 * accuracy} for accuracy in ends
+        ]
     return findings_of([run.summary() for run in found], rows, {"gamma": accuracy_against_share(pd.DataFrame(lines))})
 
 
