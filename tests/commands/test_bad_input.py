@@ -59,7 +59,10 @@ def attempt(tmp_path, monkeypatch, capsys):
         (("--backbone.outputs", "9"), ("--backbone.outputs 9: a task has 10 labels",)),
         (("--backbone.hidden", "300", "0"), ("--backbone.hidden 0",)),
         (("--method.training.batches", "0"), ("--method.training.batches 0",)),
-        (("--method.training.learning-rate", "nan"), ("--method.training.learning-rate nan",)),
+        (
+            ("--method.training.learning-rate", "nan"),
+            ("--method.training.learning-rate nan: it should be a finite number",),
+        ),
         (("--method.inference.objective", "M"), ("objective", "M")),
         (("--evaluation.scenario", "NNu"), ("scenario", "NNu")),
         (("--device", "tpu"), ("--device tpu: not a device", "auto, cpu, cuda")),
@@ -129,7 +132,7 @@ def attempt(tmp_path, monkeypatch, capsys):
         ),
         (
             ("figure7-hopsupsup", "--method.couplings", "all"),
-            ("--method.couplings all: it should be one of within-layers, across-layers; choose another value",),
+            ("--method.couplings all: it should be one of across-layers, within-layers; choose another value",),
         ),
         (
             ("figure7-hopsupsup", "--method.recovery.batch-size", "1"),

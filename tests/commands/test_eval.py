@@ -1,10 +1,14 @@
 """supsup-eval: other searches asked of a run that has learned."""
 
 import json
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
 from supsup_datasets import embedded_mnist
+from supsup_methods.commands import questions
 from supsup_methods.commands.evaluate import main
 from supsup_methods.experiment import Evaluation, FullyConnected, Recipe
 from supsup_methods.lower_bound import LowerBoundSettings
@@ -68,7 +72,10 @@ def test_searches_are_compared_on_what_a_run_learned(monkeypatch, capsys, run, t
         (("--gamma", "1.5"), "--gamma 1.5: a share of the tasks lies between 0 and 1"),
         (("--images-per-guess", "0"), "--images-per-guess 0: it should be 1 or more"),
         (("--tasks", "4"), "--tasks 4: the run has learned 3; choose fewer"),
-        (("--searches", "two-shot"), "two-shot"),
+        (("--searches", "two-shot"), "two-shot: it should be one of descent-g, descent-h, every-h,"),
+        (("--steps", "10001"), "--steps 10001: each is kept; choose 10000 or fewer"),
+        (("--unknown-tasks", "10001"), "--unknown-tasks 10001: it should be from 0 to 10000"),
+        (("--unknown-tasks", "-1"), "--unknown-tasks -1: it should be from 0 to 10000"),
         (("--device", "cuda:77"), "--device cuda:77: this machine has"),
     ],
 )
@@ -83,6 +90,49 @@ def test_a_folder_without_a_run_is_refused(monkeypatch, capsys, tmp_path):
     code, _, err = evaluated(monkeypatch, capsys, tmp_path)
     assert code == 2
     assert "no run here" in err
+
+
+def test_answers_are_not_put_among_the_runs_own_files(monkeypatch, capsys, tmp_path, run):
+    (run.path / "summary.json").rename(tmp_path / "summary.json")
+    place = run.path / "summary.json"
+    try:
+        code, _, err = evaluated(monkeypatch, capsys, run.path, "--summary", place)
+        assert (code, place.exists()) == (2, False)
+    finally:
+        (tmp_path / "summary.json").rename(place)
+    assert "the run's own files are there; choose a place outside of it" in err
+
+
+def test_a_stop_says_what_was_written_before(monkeypatch, capsys, run, tmp_path):
+    def stopped(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(questions, "ask_to_watch", stopped)
+    bank = tmp_path / "merged"
+    options = ("--merge", "--merged-bank", bank, "--watch-task", "0")
+    code, _, err = evaluated(monkeypatch, capsys, run.path, *options)
+    assert (code, err.strip()) == (130, f"stopped; --merged-bank {bank} was written")
+    assert (bank / "manifest.json").exists()
+    code, _, err = evaluated(monkeypatch, capsys, run.path, "--watch-task", "0")
+    assert (code, err.strip()) == (130, "stopped; nothing was written")
+
+
+def test_a_real_process_answers_sigterm_as_ctrl_c(run):
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "supsup_methods.commands.evaluate",
+        str(run.path),
+        "--calibration-guesses",
+        "4000",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(2.0)  # its imports take longer: whenever the signal comes, the answer is the same
+        process.terminate()
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert said.strip().endswith("nothing was written") or "stopped" in said
 
 
 def test_a_summary_is_not_overwritten(monkeypatch, capsys, run, tmp_path):

@@ -84,7 +84,7 @@ def test_a_run_that_was_told_its_tasks_can_be_asked_as_well(monkeypatch, capsys,
     ("options", "message"),
     [
         ((), "are no tasks, and searches for one cannot be compared; ask for --unknown-tasks N or --merge"),
-        (("--unknown-tasks", "-1"), "--unknown-tasks -1: it should be 0 or more"),
+        (("--unknown-tasks", "-1"), "--unknown-tasks -1: it should be from 0 to 10000"),
         (("--merge", "--epsilon", "-1"), "--epsilon -1.0: it should be 0 or more"),
         (("--merge", "--epsilon", "nan"), "--epsilon nan: it should be 0 or more"),
         (("--merged-bank", "bank"), "--merged-bank bank: nothing is merged; add --merge"),

@@ -8,6 +8,7 @@ from supsup_methods.commands import reproduce, reproduction_requests
 from supsup_methods.reporting import images
 from supsup_methods.reproduction import targets
 from supsup_methods.reproduction.findings import Findings, Row
+from supsup_methods.reproduction.report import MARK
 
 
 def asked(monkeypatch, capsys, *argv):
@@ -16,6 +17,16 @@ def asked(monkeypatch, capsys, *argv):
         reproduce.main()
     out = capsys.readouterr()
     return stop.value.code or 0, out.out, out.err
+
+
+def test_a_report_is_not_replaced_by_one_of_no_records(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("REPRODUCTION.md").write_text(f"{MARK}\nwhat was measured\n")
+    code, _, err = asked(monkeypatch, capsys, "report", "--out", "reproductoin")
+    assert code == 2
+    assert "--out reproductoin: no record is in reproductoin/records to report" in err
+    assert "what was measured" in Path("REPRODUCTION.md").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["REPRODUCTION.md"]
 
 
 @pytest.mark.parametrize(

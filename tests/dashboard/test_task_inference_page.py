@@ -257,7 +257,9 @@ def test_the_curve_is_measured_on_demand_and_then_known(tiny):
     again(page)
     known = known_curve(tiny, ShareQuestion(5, 2, 5))
     assert known["accuracy"].notna().all()
-    (line,) = drawn(page, "accuracy-against-share")["data"]
+    line, right = drawn(page, "accuracy-against-share")["data"]
+    assert (line["text"][0], line["text"][-1]) == ("One-Shot", "Binary")
+    assert values(right["y"]) == pytest.approx((100 * known["task inferred right"].astype(float)).tolist())
     assert values(line["x"]) == known["share"].tolist()
     assert values(line["y"]) == pytest.approx((100 * known["accuracy"].astype(float)).tolist())
     assert not any(button.label.startswith("Measure") for button in page.button)

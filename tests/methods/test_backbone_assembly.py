@@ -10,6 +10,8 @@ from supsup_datasets import ImageDataset, Normalization
 from supsup_methods.assembly import build_problem, open_method, refuse_impossible, stored_bytes
 from supsup_methods.backbone_assembly import backbone_shapes, build_backbone, describe_backbone
 from supsup_methods.batch_ensemble import BatchESettings
+from supsup_methods.data_assembly import build_stream
+from supsup_methods.dense_training import DenseTraining
 from supsup_methods.errors import UsageError
 from supsup_methods.experiment import (
     CifarResNet18,
@@ -128,6 +130,19 @@ def test_weights_of_ones_own_stay_to_the_bit_in_every_method(method, workplace, 
     assert net.module.head.bias.abs().max() > 0, "biases too"
 
 
+@pytest.mark.parametrize("carry_on", [False, True])
+def test_the_upper_bound_trains_weights_of_ones_own_on(carry_on, workplace, data):
+    training = DenseTraining(batches=1, batch_size=20, learning_rate=1e-6)
+    asked = recipe(weights="own", method=UpperBoundSettings(training=training, carry_on=carry_on))
+    method = open_method(asked, build_problem(asked, data, CPU), workplace / "none", None).method
+    method.learn([build_stream(asked, data)[task] for task in range(2)], lambda: None)
+    *trunk, head = (entry.name for entry in method.net.maskable)
+    for model in (*method.models, *method.first(1).models):
+        assert all((model[name] - method.net.frozen[name]).abs().max() < 1e-4 for name in trunk)
+    heads = [model[head] for model in method.models]
+    assert (heads[0] - heads[1]).abs().max() > 0.01, "each task has a new one"
+
+
 def test_without_asking_for_them_weights_are_signed_constants(workplace, data):
     net = build_problem(recipe(), data, CPU).network()
     assert set(net.frozen["body.1.weight"].abs().unique().tolist()) == {float(torch.tensor(0.1).sqrt())}
@@ -148,8 +163,6 @@ def test_what_was_learned_over_weights_of_ones_own_opens_again_and_over_others_d
     asked = recipe(weights="own")
     problem = build_problem(asked, data, CPU)
     method = open_method(asked, problem, workplace / "bank", None).method
-    from supsup_methods.data_assembly import build_stream
-
     method.learn([build_stream(asked, data)[0]], lambda: None)
     method.save(workplace / "bank")
     again = open_method(asked, build_problem(asked, data, CPU), workplace / "bank", None).method

@@ -1,5 +1,7 @@
 """What is particular to the upper bound, the lower bound and separate heads: what they share, and what that costs."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from supsup_methods import lower_bound, separate_heads, upper_bound
@@ -210,3 +212,15 @@ def test_defaults_are_the_papers():
         batches=1000, batch_size=128, trunk_learning_rate=1e-3, head_learning_rate=1e-2
     )
     assert upper_bound.KIND.settings().carry_on is False
+
+
+@pytest.mark.parametrize("name", ["upper", "carried", "lower", "heads", "random"])
+def test_what_a_task_starts_from_depends_on_the_seed(name):
+    kind, settings = ALL[name]
+    rates = {each: 1e-9 for each in vars(settings.training) if each.endswith("learning_rate")}
+    still = kind, replace(settings, training=replace(settings.training, batches=1, **rates))
+    heads = []
+    for seed in (0, 1):
+        learner = taught(still, 2, seed)
+        heads.append(torch.stack([own["5.weight"] for own in getattr(learner, "models", None) or learner.heads]))
+    assert (heads[0] - heads[1]).abs().amax(dim=(1, 2)).min() > 0.01

@@ -4,7 +4,7 @@ from functools import cache
 import pytest
 import torch
 from supsup_core import Guess
-from supsup_datasets import Scenario
+from supsup_datasets import RecurringStream, Scenario
 from supsup_methods import evaluation
 from supsup_methods.continual_method import TaskGuess
 from supsup_methods.evaluation import Checkpoint, TaskScore, evaluate_task, evaluation_batches
@@ -72,6 +72,15 @@ def test_gg_never_asks_for_a_guess():
     score = evaluate_task(method, stream()[2], Scenario.GG, batch_size=9)
     assert score == TaskScore(task=2, images=63, images_right=63, guesses=0, guesses_right=0)
     assert method.asked == [2]
+
+
+def test_a_mask_that_belongs_to_a_task_is_right_whenever_the_task_comes_back():
+    tasks = RecurringStream(stream(), 8, 1)
+    task = tasks[7]
+    assert task.identity != 7
+    for owner, right in ((task.identity, 7), (task.index, 0)):
+        score = evaluate_task(Scripted([2] * 7, right_every=1), task, Scenario.NNs, 9, owners={2: owner})
+        assert (score.guesses, score.guesses_right) == (7, right)
 
 
 def test_a_last_smaller_batch_counts_as_one_guess():

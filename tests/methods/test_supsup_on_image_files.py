@@ -1,5 +1,6 @@
 """SupSup in whole runs from image files: what they say, stops, and what does not go together."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -17,6 +18,7 @@ from supsup_methods.experiment import (
     Recipe,
     SmallConvolutional,
     SplitImageFolder,
+    TorchvisionModel,
 )
 from supsup_methods.mask_rules import EdgePopupMasks, ThresholdMasks
 from supsup_methods.mask_training import MaskTraining
@@ -25,7 +27,7 @@ from supsup_methods.run_folder import RunFolder
 from supsup_methods.running import execute
 from supsup_methods.runs import open_run
 from supsup_methods.supsup import SupSupSettings
-from supsup_methods.task_guessing import OneShot
+from supsup_methods.task_guessing import EveryTask, OneShot
 from supsup_methods.training_length import Schedule
 from supsup_methods.upper_bound import UpperBoundSettings
 
@@ -75,6 +77,40 @@ def whole(pictures, tmp_path_factory):
     """An uninterrupted run: its folder, its summary, and every call its observer got."""
     path, watcher = tmp_path_factory.mktemp("runs") / "whole", Watcher()
     return path, run(path, pictures, watcher), watcher.calls
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [CifarResNet18(channels=2, outputs=2), TorchvisionModel(model="resnet18", outputs=2)],
+    ids=lambda each: each.kind,
+)
+@pytest.mark.parametrize(
+    "inference", [OneShot(images_per_guess=4), EveryTask(images_per_guess=4)], ids=lambda each: each.kind
+)
+def test_the_task_is_inferred_over_convolutional_networks(backbone, inference, pictures, tmp_path):
+    method = replace(
+        RECIPE.method, inference=inference, training=replace(RECIPE.method.training, epochs=1, first_epochs=1)
+    )
+    asked = replace(RECIPE, backbone=backbone, method=method, evaluation=Evaluation(scenario="GNu", batch_size=4))
+    data, folder = load_dataset(asked.stream, pictures), RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    folder.begin(asked, describe_environment(CPU, data, pictures))
+    execute(folder, asked, data, CPU, Watcher())
+    opened = open_run(folder.path)
+    batches = [batch.images for task in range(3) for batch in opened.stream[task].test.in_order(4)]
+    guesses = opened.method.infer_each(batches)
+    assert all(0 <= guess.task < 3 for guess in guesses)
+    assert sum(score.guesses for score in opened.checkpoints[-1].scores) == len(guesses) == len(batches)
+
+
+def test_data_that_changed_since_is_no_data_to_ask_about(pictures, tmp_path):
+    root = tmp_path / "data"
+    shutil.copytree(pictures, root)
+    path = tmp_path / "run"
+    run(path, root, Watcher())
+    make_folder(root / "pictures", classes=("gnu",), images=5, width=32, height=32)
+    with pytest.raises(UsageError, match=r"its data, pictures.* is no longer what it learned from"):
+        open_run(path)
 
 
 def test_a_run_over_image_files_says_what_it_learned_and_what_that_takes(whole):

@@ -6,7 +6,17 @@ import sys
 
 import pytest
 import torch
-from supsup_core import FrozenNetwork, erdos_renyi_budget, keep_weights
+from supsup_core import (
+    FrozenNetwork,
+    MaskBank,
+    entropy,
+    erdos_renyi_budget,
+    every_task,
+    every_task_each,
+    keep_weights,
+    one_shot,
+    one_shot_each,
+)
 from supsup_methods.errors import UsageError
 from supsup_methods.vision_backbones import (
     cifar_resnet18,
@@ -280,3 +290,19 @@ def test_what_is_no_network_is_refused_in_one_line(factory, line, workplace):
     with pytest.raises(UsageError) as refused:
         own_model(factory, 6)
     assert str(refused.value) == line
+
+
+@pytest.mark.parametrize("make", [lambda: cifar_resnet18(3, 2, 4), lambda: torchvision_model("resnet18", 4)])
+def test_guesses_of_several_groups_of_images_are_those_of_each_group_alone(make):
+    net = FrozenNetwork(make(), seed=0).to(dtype=torch.float64)
+    bank = MaskBank(net)
+    for task in range(3):
+        generator = torch.Generator().manual_seed(task)
+        masks = {name: torch.randn(value.shape, generator=generator) > 0 for name, value in net.frozen.items()}
+        bank.append(masks, net.fresh_buffers())
+    x = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    by_gradient = one_shot_each(entropy, net, bank, x, images_per_guess=3)
+    by_trying = every_task_each(entropy, net, bank, x, images_per_guess=3)
+    for group, images in enumerate((x[:3], x[3:])):
+        torch.testing.assert_close(by_gradient.slopes[0][group], one_shot(entropy, net, bank, images).slopes[0])
+        torch.testing.assert_close(by_trying.values[group], every_task(entropy, net, bank, images).values)

@@ -203,9 +203,9 @@ def _refuse_backbone(recipe: Recipe, shapes: FrozenNetwork) -> None:
                 f"--backbone.kind {backbone}: its batch norm keeps no running statistics, or averages over all batches, so "
                 "that tasks would not be apart; let it track them, with a momentum"
             )
-    problem = kind.unsuited(shapes)
+    problem = kind.unsuited(recipe.method, shapes)
     if problem is not None:
-        raise UsageError(f"--backbone.kind {backbone}: {method} {problem}; choose fully-connected, or another method")
+        raise UsageError(f"--backbone.kind {backbone}: {method} {problem}")
 
 
 def _refuse_small_batches(recipe: Recipe, dataset: AnyDataset, shapes: FrozenNetwork) -> None:

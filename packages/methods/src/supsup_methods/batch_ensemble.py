@@ -284,11 +284,18 @@ def _inference(settings: BatchESettings) -> TaskInference | None:
     return settings.inference if settings.last_layer == "rank-one" else None
 
 
+def _unsuited(settings: BatchESettings, net: FrozenNetwork) -> str | None:
+    if settings.last_layer == "rank-one" or len(net.maskable) > 1:
+        return None
+    return "shares nothing over one layer that each task has of its own; choose --method.last-layer rank-one, or more layers"
+
+
 KIND = MethodKind(
     BatchESettings,
     _open,
     _stored_bytes,
     inference=_inference,
+    unsuited=_unsuited,
     apart_from=lambda settings: int(settings.trunk == "task-0"),
 )
 """As recipes and runs know the method."""

@@ -259,8 +259,9 @@ class MethodKind(Generic[Settings]):
     """The task from which on none needs what another left but the tasks before that one; None if there is no such task. The
     method is then `LearnsApart`, and processes may share the tasks: all where this is 0, all but the first, which trains
     what they share, where it is 1."""
-    unsuited: Callable[[FrozenNetwork], str | None] = lambda net: None
-    """Why a network, which may be on the meta device, does not suit the method, as the end of a sentence about the method."""
+    unsuited: Callable[[Settings, FrozenNetwork], str | None] = lambda settings, net: None
+    """Why a network, which may be on the meta device, does not suit the method, as the end of a sentence about the method, and
+    the way out."""
     masks_units: bool = False
     """Whether masks cover the units of normalisation layers, so that the backbone must have some. They are then recovered for
     test images in place of being kept by task."""

@@ -179,8 +179,9 @@ def _working_bytes(net: FrozenNetwork) -> int:
     return 32 * net.num_bits + 67 * max(entry.shape[1] for entry in net.maskable) ** 2
 
 
-def _unsuited(net: FrozenNetwork) -> str | None:
-    return None if LinearChain.of(net) else "rotates the inputs of chains of linear layers, which this network is not"
+def _unsuited(settings: PspSettings, net: FrozenNetwork) -> str | None:
+    why = "rotates the inputs of chains of linear layers, which this network is not; choose fully-connected, or another method"
+    return None if LinearChain.of(net) else why
 
 
 KIND = MethodKind(PspSettings, _open, _stored_bytes, working_bytes=_working_bytes, unsuited=_unsuited)

@@ -1,6 +1,7 @@
 """Recipes as JSON, checked against their types and bounds on the way in."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -63,5 +64,7 @@ def _named(content: Any, place: tuple[str | int, ...]) -> Iterator[str]:
 
 def _rule(problem: Any) -> str:
     """Return pydantic's message as a rule: "Input should be greater than 0" becomes "it should be greater than 0"."""
+    if isinstance(problem["input"], float) and not math.isfinite(problem["input"]):
+        return "it should be a finite number"
     message: str = problem["msg"]
     return message.replace("Input should", "it should", 1)

@@ -17,6 +17,7 @@ from supsup_methods import (
 from supsup_methods.batch_ensemble import BatchESettings
 from supsup_methods.bounds import ByKind
 from supsup_methods.continual_method import MethodKind
+from supsup_methods.errors import UsageError
 from supsup_methods.hopsupsup import HopSupSupSettings
 from supsup_methods.lower_bound import LowerBoundSettings
 from supsup_methods.psp import PspSettings
@@ -56,10 +57,20 @@ KINDS: Mapping[type[Any], MethodKind[Any]] = MappingProxyType({kind.settings: ki
 
 def inference_of(settings: MethodSettings) -> TaskInference | None:
     """Return how a recipe's method tells tasks; None where the task must be given."""
-    inference: TaskInference | None = KINDS[type(settings)].inference(settings)
+    inference: TaskInference | None = kind_of(settings).inference(settings)
     return inference
 
 
 def kind_of(settings: MethodSettings) -> MethodKind[Any]:
-    """Return what is known of a recipe's method."""
-    return KINDS[type(settings)]
+    """Return what is known of a recipe's method.
+
+    Raises:
+        UsageError: nothing is.
+    """
+    try:
+        return KINDS[type(settings)]
+    except KeyError:
+        raise UsageError(
+            f"method {type(settings).__name__}: not one of {', '.join(kind.__name__ for kind in KINDS)}; add its MethodKind to "
+            "supsup_methods/registry.py"
+        ) from None

@@ -60,14 +60,20 @@ def open_run(path: str | os.PathLike[str], device: torch.device | str = "cpu") -
     """Open a run's folder, whether it is done or not, on any device.
 
     Raises:
-        UsageError: there is no run here, or one of its files is damaged.
+        UsageError: there is no run here, one of its files is damaged, or its data is no longer what it learned from.
         DataUnavailable: the data that it learned from is gone.
         SupsupError: its bank is damaged.
     """
     folder = RunFolder(Path(path))
     recipe, environment = folder.recipe(), folder.environment()
     root = None if environment.data_root is None else Path(environment.data_root)
-    dataset = load_dataset(recipe.stream, root).to(device)
+    loaded = load_dataset(recipe.stream, root)
+    if loaded.digest != environment.data_digest:
+        raise UsageError(
+            f"{folder.path}: its data, {environment.data_name} of {environment.data_root or 'a dependency'}, is no longer what "
+            "it learned from, and answers would mean nothing; put the data back"
+        )
+    dataset = loaded.to(device)
     problem = build_problem(recipe, dataset, torch.device(device))
     method = open_method(recipe, problem, folder.bank, whole_groups=None).method
     summary = folder.summary() if folder.is_done else None

@@ -8,8 +8,7 @@ the fresh mask that would be allocated is always blended in, so that it works fr
 - A task may end between two decisions; its mask would then learn the next one too. So the mask is asked as it was at the decision
   before, and goes back to that if it knows neither the batch at hand nor the one trained last. A mask that is new has no such
   state yet: a task that ends before the second decision on it spoils it.
-- A mask that is found again later is trained on from `scores_of_mask`: its bits are all that was kept of it.
-- Where the budget of masks is used up, the nearest known mask is trained on.
+- A mask found again later, or the nearest one where the budget is used up, is trained on from its bits (`scores_of_mask`).
 
 What the method is shown of training is images and labels, of test images nothing but them; a stretch of the stream ends where its
 files are written, which decides nothing. Masks are no tasks: an answer is a label, under the mask that One-Shot finds.
@@ -309,8 +308,9 @@ def _stored_bytes(settings: UnknownTasksSettings, net: FrozenNetwork, tasks: int
     return tasks * row_bytes(net.num_bits) + (2 * FLOAT_BYTES * net.num_bits if tasks else 0)
 
 
-def _unsuited(net: FrozenNetwork) -> str | None:
-    return "keeps no running statistics by mask, which batch norm needs" if net.task_buffers else None
+def _unsuited(settings: UnknownTasksSettings, net: FrozenNetwork) -> str | None:
+    why = "keeps no running statistics by mask, which batch norm needs; choose fully-connected, or another method"
+    return why if net.task_buffers else None
 
 
 _search = attrgetter("inference")

@@ -3,7 +3,8 @@
 Task i learns W^i by plain training, and the outputs of task i are f(x, W^i): nothing is shared, nothing is forgotten, and the
 memory of a whole model is paid for each task. On MNIST every W^i starts from its own random weights. On SplitCIFAR100 the trunk
 is carried on: W^i starts from the trunk of W^(i-1), and so has been trained on tasks 1 to i; `carry_on` does that, and every task
-keeps the copy that it ended with. The head, which is the last layer, is new for each task either way.
+keeps the copy that it ended with. Where the backbone keeps weights that somebody made, W^i starts from their trunk. The head,
+which is the last layer, is new for each task either way.
 
 RMSprop at 1e-4, 1000 batches of 128 for each task (Section 4.2), weights that start Kaiming-normal.
 Each task's running statistics of normalisation layers are its own. The task must be given.
@@ -71,6 +72,7 @@ class UpperBound:
         models: weights and running statistics of each task learned earlier.
         files: where those lie already.
         snapshots: where a task in training is kept now and then.
+        keeps_weights: whether trunks start from the network's own weights, which somebody made, and not from random ones.
     """
 
     def __init__(
@@ -80,12 +82,14 @@ class UpperBound:
         models: Sequence[Weights] = (),
         files: TaskFiles | None = None,
         snapshots: Snapshots | None = None,
+        keeps_weights: bool = False,
     ) -> None:
         self.net = net
         self.models = list(models)
         self._settings = settings
         self._files = files or TaskFiles()
         self._snapshots = snapshots or Snapshots()
+        self._keeps_weights = keeps_weights
 
     @property
     def tasks_learned(self) -> int:
@@ -146,12 +150,15 @@ class UpperBound:
 
     def first(self, tasks: int) -> "UpperBound":
         """Return the method with the first models only."""
-        return UpperBound(self.net, self._settings, self.models[:tasks])
+        return UpperBound(self.net, self._settings, self.models[:tasks], keeps_weights=self._keeps_weights)
 
     def _start(self, task: int) -> dict[str, Tensor]:
         fresh = fresh_weights(self.net, self.net.maskable, kaiming_normal, task)
+        trunk = [entry.name for entry in self.net.maskable[:-1]]
         if self._settings.carry_on and self.models:
-            fresh.update(apart(self.models[-1], [entry.name for entry in self.net.maskable[:-1]]))
+            fresh.update(apart(self.models[-1], trunk))
+        elif self._keeps_weights:
+            fresh.update(apart(self.net.frozen, trunk))
         return fresh
 
 
@@ -161,7 +168,8 @@ def _open(folder: Path, settings: UpperBoundSettings, problem: Problem, whole_gr
     for model in state.tasks:
         check_fits(folder, net, model, [*net.frozen, *net.fresh_buffers()])
     files = TaskFiles(folder, len(state.tasks))
-    return Opened(UpperBound(net, settings, state.tasks, files, problem.snapshots), notes)
+    method = UpperBound(net, settings, state.tasks, files, problem.snapshots, problem.keeps_weights)
+    return Opened(method, notes)
 
 
 def _stored_bytes(settings: UpperBoundSettings, net: FrozenNetwork, tasks: int) -> int:

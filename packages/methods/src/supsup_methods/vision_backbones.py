@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C import _functorch as functorch
 
 from supsup_methods.errors import UsageError
 
@@ -100,7 +101,16 @@ def in_channels_last(module: nn.Module) -> nn.Module:
 
 
 def _channels_last(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(x.contiguous(memory_format=torch.channels_last) for x in inputs)
+    return tuple(x if _is_batched(x) else x.contiguous(memory_format=torch.channels_last) for x in inputs)
+
+
+def _is_batched(x: Tensor) -> bool:
+    """Tell whether vmap is at work on a tensor: it has no channels-last of its own, and takes none on."""
+    while functorch.is_functorch_wrapped_tensor(x):
+        if functorch.is_batchedtensor(x):
+            return True
+        x = functorch.get_unwrapped(x)
+    return False
 
 
 def example_network(outputs: int) -> nn.Module:

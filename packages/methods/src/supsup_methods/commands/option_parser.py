@@ -51,7 +51,7 @@ def _one_line(box: str, prog: str) -> str:
     choice = re.search(r"[Ii]nvalid choice '([^']*)' for argument '(--[^\s']+)'\. Expected one of \(([^)]*)\)", text)
     if choice is not None:
         given, option, known = choice.groups()
-        known = known.replace("'", "").strip(", ")
+        known = ", ".join(sorted({each.strip("' ") for each in known.split(",")} - {"", "None"}))
         if option.endswith("kind"):
             return f"{option} {given}: the recipe decides it, and has {known}; choose another recipe"
         return f"{option} {given}: it should be one of {known}; choose another value"

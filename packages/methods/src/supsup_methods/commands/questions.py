@@ -14,6 +14,7 @@ from rich.table import Table
 from supsup_core.atomic_files import replace_file
 
 from supsup_methods.commands.byte_questions import ask_about_bytes
+from supsup_methods.commands.exits import Interrupted
 from supsup_methods.commands.mask_questions import Asked, ask_about_unknown, ask_to_merge
 from supsup_methods.commands.option_parser import parse_options
 from supsup_methods.commands.watch_questions import ask_to_watch, device_to_watch_on
@@ -31,6 +32,9 @@ Search: TypeAlias = Literal[
 ]
 
 _USUAL: tuple[Search, ...] = ("one-shot-h", "gamma-h", "every-h", "every-m", "every-max-logit", "descent-h")
+
+
+_MOST_STEPS, _MOST_UNKNOWN = 10_000, 10_000
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,12 @@ def parse_question(argv: list[str]) -> Question:
             raise UsageError(f"--{name} {value}: it should be 1 or more; choose another value")
     if not 0 < question.gamma < 1:
         raise UsageError(f"--gamma {question.gamma}: a share of the tasks lies between 0 and 1; 0.5 is Binary")
-    if question.unknown_tasks < 0:
-        raise UsageError(f"--unknown-tasks {question.unknown_tasks}: it should be 0 or more; choose another value")
+    if question.steps > _MOST_STEPS:
+        raise UsageError(f"--steps {question.steps}: each is kept; choose {_MOST_STEPS} or fewer")
+    if not 0 <= question.unknown_tasks <= _MOST_UNKNOWN:
+        raise UsageError(
+            f"--unknown-tasks {question.unknown_tasks}: it should be from 0 to {_MOST_UNKNOWN}; choose another value"
+        )
     if not 0 <= question.epsilon < float("inf"):
         raise UsageError(f"--epsilon {question.epsilon}: it should be 0 or more; choose another value")
     if question.merged_bank is not None and not question.merge:
@@ -109,6 +117,8 @@ def parse_question(argv: list[str]) -> Question:
         raise UsageError(f"--searches: none is named; choose from {', '.join(get_args(Search))}")
     if question.summary is not None and question.summary.exists():
         raise UsageError(f"--summary {question.summary}: it exists and is not overwritten; choose another name")
+    if question.summary is not None and question.summary.parent.resolve() == question.run.resolve():
+        raise UsageError(f"--summary {question.summary}: the run's own files are there; choose a place outside of it")
     if question.summary is not None and not question.summary.parent.is_dir():
         raise UsageError(
             f"--summary {question.summary}: the folder {question.summary.parent} does not exist; create it first"
@@ -117,7 +127,20 @@ def parse_question(argv: list[str]) -> Question:
 
 
 def ask(question: Question) -> None:
-    """Open the run, ask it, print tables, and write the answers if that was asked for."""
+    """Open the run, ask it, print tables, and write the answers if that was asked for.
+
+    Raises:
+        Interrupted: somebody stopped it; it says what was written before.
+    """
+    written: list[str] = []
+    try:
+        _ask(question, written)
+    except KeyboardInterrupt:
+        raise Interrupted(f"stopped; {' and '.join(written) or 'nothing'} was written") from None
+
+
+def _ask(question: Question, written: list[str]) -> None:
+    """Ask, and note what is written as soon as it is."""
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that lacks a sign shows another
     console, watched = Console(highlight=False), question.watch_task
     device = resolve_device(question.device) if watched is None else device_to_watch_on(question.run, question.device)
@@ -134,8 +157,10 @@ def ask(question: Question) -> None:
         answers["merged"], bank = ask_to_merge(console, run, asked, question.epsilon)
         if question.merged_bank is not None:
             bank.save(question.merged_bank)
+            written.append(f"--merged-bank {question.merged_bank}")
     if watched is not None:
         answers["watched"] = ask_to_watch(console, run, watched)
+        written.append(f"what was seen of task {watched}")
     if question.summary is not None:
         replace_file(question.summary, (json.dumps(answers, indent=1) + "\n").encode())
         console.print(f"written to [bold]{escape(str(question.summary))}[/]", soft_wrap=True)

@@ -138,7 +138,7 @@ def reproduce(request: Request, command: str) -> None:
         request: what to do.
         command: how it was asked for, to go on with after a stop.
     """
-    from supsup_methods.reproduction.report import write_report
+    from supsup_methods.reproduction.report import refuse_without_records, write_report
     from supsup_methods.reproduction.targets import FIGURES, TARGETS
 
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that lacks a sign shows another
@@ -149,6 +149,7 @@ def reproduce(request: Request, command: str) -> None:
             console.print(f"[bold]{name}[/]: {about}")
         return
     if _REPORT in request.targets:
+        refuse_without_records(request.out)
         _tell(console, write_report(request.out, _REPORT_FILE))
         return
     try:

@@ -27,6 +27,19 @@ def report(folder: Path, beside: Path) -> str:
     return markdown(_ledger(folder), _link(folder, beside))
 
 
+def refuse_without_records(folder: Path) -> None:
+    """Keep a mistyped folder from making a report of nothing.
+
+    Args:
+        folder: of the reproduction.
+
+    Raises:
+        UsageError: it holds no record.
+    """
+    if not any((folder / RECORDS).glob("*.json")):
+        raise UsageError(f"--out {folder}: no record is in {folder / RECORDS} to report; name another folder")
+
+
 def write_report(folder: Path, path: Path) -> list[Path]:
     """Write the report and those of its figures that are missing or stale, and return what was written.
 
