@@ -9,7 +9,7 @@ from supsup_dashboard.runs.comparison import show_comparison
 from supsup_dashboard.runs.details import resume, show_run, stop
 from supsup_dashboard.runs.elsewhere import show_elsewhere
 from supsup_dashboard.runs.open_jobs import show_jobs
-from supsup_dashboard.runs.removal import ask_to_delete, forget_question, is_asking, tell_deleted
+from supsup_dashboard.runs.removal import ask_on_next_run, ask_to_delete, take_question, tell_deleted
 from supsup_dashboard.runs.rows import Row, jobs_to_show, run_of, run_rows
 from supsup_dashboard.runs.table import choose_rows, filtered
 
@@ -17,22 +17,29 @@ _LIVE_SECONDS, _IDLE_SECONDS = 2, 10  # from one look to the next: a run may be 
 
 
 def show() -> None:
-    """Show the runs; they are looked at again every ten seconds, and every two while one goes on or a job waits."""
+    """Show the runs; they are looked at again every ten seconds, and every two while one goes on or a job waits.
+
+    They stand still while a question is open: where it opens in a part of the page that is drawn again by the clock, the
+    browser may lose the whole page.
+    """
     st.title("Runs")
-    forget_question()
     tell_deleted()
+    question = take_question()
     queue().ensure_runner()  # in place of one that was killed
     jobs = queue().jobs()
     rows = run_rows(jobs)
     is_live = _goes_on(rows, jobs)
-    st.fragment(_show_all, run_every=_LIVE_SECONDS if is_live else _IDLE_SECONDS)(is_live)
+    seconds = None if question else _LIVE_SECONDS if is_live else _IDLE_SECONDS
+    st.fragment(_show_all, run_every=seconds)(is_live)
     show_elsewhere([row.line for row in rows])
+    if question:
+        ask_to_delete(question)
 
 
 def _show_all(was_live: bool) -> None:
     jobs = queue().jobs()
     rows = run_rows(jobs)
-    if was_live != _goes_on(rows, jobs) and not is_asking():
+    if was_live != _goes_on(rows, jobs):
         st.rerun()  # to look more often from now on, or less
     show_jobs(jobs_to_show(jobs))
     begins = [run for job in jobs if job.is_open and (run := run_of(job)) is not None]
@@ -85,4 +92,5 @@ def _show_actions(chosen: list[Row]) -> None:
             disabled=any(row.is_held for row in chosen),
             help="Runs that go on, or wait for it, are stopped first" if live else None,
         ):
-            ask_to_delete([row.name for row in chosen])
+            ask_on_next_run([row.name for row in chosen])
+            st.rerun()

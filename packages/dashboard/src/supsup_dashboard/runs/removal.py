@@ -18,24 +18,24 @@ from supsup_dashboard.runs.rows import run_of
 _BIN = ".deleted-"
 """Begins the name of a folder in runs/ of what is being removed; a stop midway leaves it there, for the next removal to end."""
 _ATTEMPTS = 10
-_ASKING = "asking-to-delete"
+_QUESTION = "asked-to-delete"
 _DELETED = "deleted-runs"
 
 
-def is_asking() -> bool:
-    """Tell whether somebody is asked once more: drawing the whole page again would take the question away."""
-    return _ASKING in st.session_state
+def ask_on_next_run(names: Sequence[str]) -> None:
+    """Take note that whoever looks wants these runs deleted; the page asks once more when it is drawn again as a whole."""
+    st.session_state[_QUESTION] = list(names)
 
 
-def forget_question() -> None:
-    """Take note that nobody is asked."""
-    st.session_state.pop(_ASKING, None)
+def take_question() -> list[str]:
+    """Return, once, the runs that somebody wants deleted."""
+    names: list[str] = st.session_state.pop(_QUESTION, [])
+    return names
 
 
-@st.dialog("Delete runs", on_dismiss=forget_question)
+@st.dialog("Delete runs", on_dismiss="rerun")
 def ask_to_delete(names: Sequence[str]) -> None:
     """Ask once more, and delete the runs of these names."""
-    st.session_state[_ASKING] = True
     st.write(f"Delete {_listed(names)}? What was learned is lost, with all results. Nobody can bring it back.")
     sure, keep = st.columns(2)
     if keep.button("Keep", key="keep-runs", width="stretch"):
