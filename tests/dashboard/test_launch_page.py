@@ -193,7 +193,7 @@ def test_what_does_not_go_together_is_told_by_the_commands_own_rules(here):
     shown = opened()
     shown.text_input(key="field-demo-backbone.hidden").set_value("300 100")
     shown.number_input(key="field-demo-backbone.outputs").set_value(5).run()
-    assert "5" in shown.warning[0].value
+    assert "--backbone.outputs 5: a task has 10 labels, and each needs an output" in shown.warning[0].value
     assert shown.button(key="start").disabled
 
 

@@ -1,11 +1,7 @@
 """The page of runs, on real runs and on written ones; processes that hold a run's lock are real."""
 
-import contextlib
 import dataclasses
 import fcntl
-import os
-import sqlite3
-import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,13 +12,12 @@ from streamlit.testing.v1 import AppTest
 from supsup_dashboard.queueing.jobs import Job, queue
 from supsup_dashboard.runs.comparison import differences, settings_of
 from supsup_dashboard.runs.rows import jobs_to_show, run_rows
-from supsup_dashboard.runs.units import spoken_bytes, spoken_seconds
+from supsup_dashboard.runs.units import spoken_seconds
 from supsup_datasets import embedded_mnist
 from supsup_methods.mask_training import MaskTraining
 from supsup_methods.psp import PspSettings
 from supsup_methods.running import execute
 from supsup_methods.supsup import SupSupSettings
-from supsup_methods.tracked_runs import TrackingServer
 
 from ..methods.test_run_listing import write_run
 from ..methods.test_running import CPU, RECIPE, Watcher, begin
@@ -334,68 +329,6 @@ def test_jobs_are_listed_with_their_logs(here):
     assert queue().job(1).state == "cancelled"
 
 
-STORE = """
-CREATE TABLE experiments (experiment_id INTEGER, name TEXT);
-CREATE TABLE runs (run_uuid TEXT, name TEXT, status TEXT, start_time INTEGER, end_time INTEGER, lifecycle_stage TEXT,
-                   experiment_id INTEGER);
-CREATE TABLE params (run_uuid TEXT, key TEXT, value TEXT);
-CREATE TABLE tags (run_uuid TEXT, key TEXT, value TEXT);
-CREATE TABLE latest_metrics (run_uuid TEXT, key TEXT, value FLOAT, step INTEGER, is_nan BOOLEAN);
-INSERT INTO experiments VALUES (1, 'supsup'), (2, 'mine');
-INSERT INTO runs VALUES ('a', 'far', 'FINISHED', 1790000000000, 1790000060000, 'active', 1),
-                        ('b', 'gone', 'FINISHED', 1790000000000, NULL, 'deleted', 1),
-                        ('c', 'no run', 'FINISHED', 1790000000000, NULL, 'active', 2);
-INSERT INTO params VALUES ('a', 'name', 'demo'), ('a', 'tasks', '10'), ('a', 'seed', '3');
-INSERT INTO tags VALUES ('a', 'path', '/far/away/far');
-INSERT INTO latest_metrics VALUES ('a', 'accuracy', 0.875, 10, 0), ('a', 'odd', 0, 11, 1);
-"""
-
-
-def test_runs_elsewhere_are_shown_and_cannot_be_chosen(here):
-    write_run(here / "runs" / "demo-1", seconds=(2.0,))
-    with contextlib.closing(sqlite3.connect(here / "runs" / "mlflow.db")) as connection:
-        connection.executescript(STORE)
-    page = opened("far")
-    (far,) = (each.value for each in page.dataframe if "path" in each.value)
-    assert list(far["run"]) == ["far"]
-    row = far.iloc[0]
-    assert (row["status"], row["recipe"], row["learned"], row["tasks"]) == ("finished", "demo", 10, 10)
-    assert (row["accuracy"], row["seed"], row["path"]) == (0.875, 3, "/far/away/far")
-    assert "Choose one" in told(page)
-    with contextlib.closing(sqlite3.connect(here / "runs" / "mlflow.db")) as connection, connection:
-        connection.execute("UPDATE latest_metrics SET value = 0.5")
-    (far,) = (each.value for each in opened().dataframe if "path" in each.value)
-    assert far.iloc[0]["accuracy"] == 0.5
-
-
-def test_a_store_that_cannot_be_read_does_not_keep_runs_from_being_shown(here):
-    write_run(here / "runs" / "demo-1", seconds=(2.0,))
-    (here / "runs" / "mlflow.db").write_bytes(b"no database" * 100)
-    page = opened()
-    assert "mlflow.db: the tracking store cannot be read" in page.warning[0].value
-    assert list(runs_table(page).index) == ["demo-1"]
-
-
-def test_a_dead_server_never_blocks_the_page(here, monkeypatch):
-    write_run(here / "runs" / "demo-1", seconds=(2.0,))
-    let_go = threading.Event()
-
-    def hangs(uri, most):
-        let_go.wait(60)
-        raise ConnectionError("nobody there")
-
-    monkeypatch.setattr(TrackingServer.__init__, "__defaults__", (hangs, 0.3, 30.0))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://dead.invalid:{os.getpid()}")
-    opened()
-    start = time.monotonic()
-    page = opened()
-    assert time.monotonic() - start < 30
-    assert list(runs_table(page).index) == ["demo-1"]
-    time.sleep(0.4)
-    assert "the server does not answer" in page.run().warning[0].value
-    let_go.set()
-
-
 def test_a_thousand_runs(here, capsys):
     for number in range(1000):
         write_run(here / "runs" / f"demo-{number}", seconds=(2.0,) * 3, checkpoints=[(3, number % 1000, 8)], done=True)
@@ -410,36 +343,3 @@ def test_a_thousand_runs(here, capsys):
     assert len(rows) == 1000
     assert rows.loc["demo-123", "accuracy"] == 0.123
     assert {each.label: each.value for each in page.metric}["Accuracy"] == "50.00%"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.0, "0.0 s"),
-        (9.94, "9.9 s"),
-        (9.96, "10 s"),
-        (59.4, "59 s"),
-        (59.6, "1 min 0 s"),
-        (3599.4, "59 min 59 s"),
-        (3600, "1 h 0 min"),
-        (7500, "2 h 5 min"),
-        (90_000, "1 d 1 h"),
-    ],
-)
-def test_seconds_as_one_says_them(seconds, text):
-    assert spoken_seconds(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [
-        (0, "0 bytes"),
-        (999, "999 bytes"),
-        (1000, "1.0 kB"),
-        (103_200, "103.2 kB"),
-        (999_900, "1.0 MB"),
-        (3 * 10**12, "3.0 TB"),
-    ],
-)
-def test_bytes_as_one_says_them(size, text):
-    assert spoken_bytes(size) == text

@@ -83,6 +83,10 @@ class EveryTask:
     """Images of a test batch that infer the task of the whole batch; more than it has means all."""
 
 
+MOST_STEPS = 10_000
+"""Of a descent: what it believed and saw at each of them is kept."""
+
+
 @dataclass(frozen=True)
 class Descent:
     """Gradient descent on the beliefs, from equal ones (Eq. 3): a gradient of the superposition for each step."""
@@ -91,7 +95,7 @@ class Descent:
     """Which search."""
     objective: Literal["H", "G"] = "H"
     """H: entropy of the outputs; G: logsumexp with gradient through the superfluous neurons only."""
-    steps: Annotated[int, Bounds(ge=1, le=10_000)] = 10
+    steps: Annotated[int, Bounds(ge=1, le=MOST_STEPS)] = 10
     """How often the beliefs move; the first step alone answers as one-shot does."""
     learning_rate: Annotated[float, Bounds(gt=0, le=1e6)] = 1.0
     """Change of the log-odds of two tasks for each unit by which their slopes differ."""

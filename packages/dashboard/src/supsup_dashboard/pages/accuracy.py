@@ -1,6 +1,7 @@
 """Accuracy of runs against the tasks they learned, the paper's curves behind it; and how each task of one run fares."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ def show() -> None:
     """Show the curves of the chosen runs, and the tasks of one of them."""
     st.title("Accuracy")
     folders = choose_runs("Its accuracy against the tasks it learned is drawn here.")
-    runs = {folder.path.name: folder for folder in folders if _readable(folder)}
+    seen = [_Seen(folder, stamp(folder)) for folder in folders]
+    _look_again(seen)
+    runs = {each.folder.path.name: each for each in seen if _readable(each)}
     if not runs:
         if not folders and "chosen-runs" in st.session_state:
             st.info("Choose at least one run above.")
@@ -40,24 +43,49 @@ def show() -> None:
     scale = "log" if st.toggle("Logarithmic axis of tasks", _is_far(runs, papers), key="logarithmic") else "linear"
     _show_curves(runs, papers, scale)
     _show_one(runs)
-    _look_again({folder: stamp(folder) for folder in folders})
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A run as it was before the page was drawn; what changes meanwhile is shown the next time.
+
+    Attributes:
+        folder: its files.
+        stamped: what changes with them.
+    """
+
+    folder: RunFolder
+    stamped: tuple[int, ...]
+
+    @property
+    def recipe(self) -> Recipe:
+        """What was asked."""
+        return _recipe(self.folder.path, self.stamped)
+
+    @property
+    def environment(self) -> Environment:
+        """Where it ran."""
+        return _environment(self.folder.path, self.stamped)
+
+    @property
+    def tests(self) -> TaskTests:
+        """How it scored so far."""
+        return _tests(self.folder.path, self.stamped)
 
 
 @st.fragment(run_every=_SECONDS)
-def _look_again(drawn: Mapping[RunFolder, tuple[int, ...]]) -> None:
+def _look_again(seen: Sequence[_Seen]) -> None:
     """Draw the page anew when a run has come further, or has gone, since it was drawn."""
-    if any(stamp(folder) != stamped for folder, stamped in drawn.items()):
+    if any(stamp(each.folder) != each.stamped for each in seen):
         st.rerun()
 
 
-def _readable(folder: RunFolder) -> bool:
-    """Tell whether a run's recipe and tests can be read, having said what is wrong where they cannot."""
+def _readable(run: _Seen) -> bool:
+    """Tell whether a run's files can be read, having said what is wrong where they cannot."""
     try:
-        _recipe(folder.path, stamp(folder))
-        _environment(folder.path, stamp(folder))
-        _tests(folder.path, stamp(folder))
+        _ = run.recipe, run.environment, run.tests
     except (OSError, SupsupError, UsageError) as error:
-        st.error(f"{folder.path.name}: {error}")
+        st.error(f"{run.folder.path.name}: {error}")
         return False
     return True
 
@@ -77,11 +105,11 @@ def _tests(path: Path, stamped: tuple[int, ...]) -> TaskTests:
     return task_tests(RunFolder(path).progress())
 
 
-def _choose_papers(runs: Mapping[str, RunFolder]) -> dict[str, str | None]:
+def _choose_papers(runs: Mapping[str, _Seen]) -> dict[str, str | None]:
     """Let the reader choose curves of the paper; return them with the run that each is like, if one is."""
     like: dict[str, str | None] = {}
-    for name, folder in runs.items():
-        for table, rows in rows_like(_recipe(folder.path, stamp(folder))).items():
+    for name, run in runs.items():
+        for table, rows in rows_like(run.recipe).items():
             for row in rows:
                 like.setdefault(f"Table {table}: {row.label}", name)
     tables = [table for table in ROWS if any(_CURVE_OF[label][0] == table for label in like)]
@@ -107,20 +135,20 @@ def _choose_papers(runs: Mapping[str, RunFolder]) -> dict[str, str | None]:
     return {label: like.get(label) for label in chosen}
 
 
-def _is_far(runs: Mapping[str, RunFolder], papers: Mapping[str, str | None]) -> bool:
+def _is_far(runs: Mapping[str, _Seen], papers: Mapping[str, str | None]) -> bool:
     """Tell whether the paper's curves go on so far beyond the runs that a linear axis would squeeze these."""
-    ours = [int(_tests(folder.path, stamp(folder)).checkpoints["tasks"].max()) for folder in _tested(runs).values()]
+    ours = [int(run.tests.checkpoints["tasks"].max()) for run in _tested(runs).values()]
     theirs = [max(_CURVE_OF[label][1].paper) for label in papers]
     return bool(ours and theirs) and max(theirs) > _FAR * max(ours)
 
 
-def _tested(runs: Mapping[str, RunFolder]) -> dict[str, RunFolder]:
-    return {name: folder for name, folder in runs.items() if len(_tests(folder.path, stamp(folder)).checkpoints)}
+def _tested(runs: Mapping[str, _Seen]) -> dict[str, _Seen]:
+    return {name: run for name, run in runs.items() if len(run.tests.checkpoints)}
 
 
-def _show_curves(runs: Mapping[str, RunFolder], papers: Mapping[str, str | None], scale: str) -> None:
+def _show_curves(runs: Mapping[str, _Seen], papers: Mapping[str, str | None], scale: str) -> None:
     tested = _tested(runs)
-    curves = [_tests(folder.path, stamp(folder)).checkpoints.assign(run=name) for name, folder in tested.items()]
+    curves = [run.tests.checkpoints.assign(run=name) for name, run in tested.items()]
     waiting = [name for name in runs if name not in tested]
     if waiting:
         st.info(
@@ -141,13 +169,12 @@ def _show_curves(runs: Mapping[str, RunFolder], papers: Mapping[str, str | None]
         st.caption(line)
 
 
-def _unlike_papers(runs: Mapping[str, RunFolder], papers: Mapping[str, str | None]) -> Iterator[str]:
+def _unlike_papers(runs: Mapping[str, _Seen], papers: Mapping[str, str | None]) -> Iterator[str]:
     """Yield a line for each run behind which a curve of the paper stands that it is not quite like."""
     for label, name in papers.items():
         if name is None:
             continue
-        path, stamped = runs[name].path, stamp(runs[name])
-        recipe, environment = _recipe(path, stamped), _environment(path, stamped)
+        recipe, environment = runs[name].recipe, runs[name].environment
         printed = RECIPES[_CURVE_OF[label][1].recipe]
         notes = [] if environment.data_root else [f"its data is {environment.data_name}"]
         if recipe.method.training != printed.method.training:
@@ -165,11 +192,11 @@ def _paper_rows(papers: Mapping[str, str | None]) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["row", "tasks", "accuracy", "like"])
 
 
-def _show_one(runs: Mapping[str, RunFolder]) -> None:
+def _show_one(runs: Mapping[str, _Seen]) -> None:
     st.header("Task by task")
     left, right = st.columns(2)
-    folder = runs[left.selectbox("Of the run", list(runs), key="task-by-task")]
-    tests = _tests(folder.path, stamp(folder))
+    run = runs[left.selectbox("Of the run", list(runs), key="task-by-task")]
+    tests = run.tests
     learned = [int(tasks) for tasks in tests.checkpoints["tasks"]]
     if not learned and tests.first.empty:
         st.info("Nothing is tested yet: a run tests each task when it has learned it.")
@@ -183,12 +210,12 @@ def _show_one(runs: Mapping[str, RunFolder]) -> None:
     rows = tests.at(at)
     about = "Accuracy in percent of each task, now and when it was just learned, and how often it was inferred right."
     show_chart(task_accuracy(rows), rows, "task-by-task", about)
-    settings = _recipe(folder.path, stamp(folder)).method
+    settings = run.recipe.method
     untold = isinstance(settings, UnknownTasksSettings)
     if at is not None:
         _show_confusion(tests.guesses_at(at), at, masks=untold)
     if isinstance(settings, UnknownTasksSettings):
-        _show_decisions(folder, settings)
+        _show_decisions(run, settings)
 
 
 def _show_totals(checkpoint: pd.Series) -> None:
@@ -220,10 +247,10 @@ def _show_confusion(guesses: pd.DataFrame, tasks: int, *, masks: bool) -> None:
     show_chart(figure.update_layout(height=560), guesses, "confusion", about)
 
 
-def _show_decisions(folder: RunFolder, settings: UnknownTasksSettings) -> None:
+def _show_decisions(run: _Seen, settings: UnknownTasksSettings) -> None:
     st.subheader("Which mask the stream was given to")
     try:
-        parts = _stretches(folder.path, stamp(folder))
+        parts = _stretches(run.folder.path, run.stamped)
     except (OSError, UsageError) as error:
         st.error(str(error))
         return

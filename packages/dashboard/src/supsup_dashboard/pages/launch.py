@@ -8,11 +8,11 @@ from typing import TypeVar
 
 import pandas as pd
 import streamlit as st
-from supsup_datasets import ImageDataset, embedded_mnist
+from supsup_datasets import AnyDataset
 from supsup_methods.assembly import refuse_impossible
-from supsup_methods.data_assembly import needs_data_root, refuse_missing_data
+from supsup_methods.data_assembly import load_dataset, needs_data_root, refuse_missing_data
 from supsup_methods.errors import UsageError
-from supsup_methods.experiment import Recipe
+from supsup_methods.experiment import Recipe, Stream
 from supsup_methods.recipes import RECIPES
 from supsup_methods.run_folder import RUNS, claim_run_path
 
@@ -70,15 +70,15 @@ def _why_not(recipe: Recipe, data: "_Data") -> str | None:
     try:
         refuse_missing_data(recipe.stream, data.root)
         if data.root is None:
-            refuse_impossible(recipe, _digits())
+            refuse_impossible(recipe, _digits(recipe.stream))
     except UsageError as error:
         return f"{error}. For full data {HOW_TO_NAME_IT}." if needs_data_root(recipe.stream) else str(error)
     return None
 
 
 @st.cache_resource(show_spinner=False)
-def _digits() -> ImageDataset:
-    return embedded_mnist()
+def _digits(stream: Stream) -> AnyDataset:
+    return load_dataset(stream, None)
 
 
 def _described(name: str) -> str:

@@ -24,7 +24,7 @@ from supsup_methods.errors import UsageError
 from supsup_methods.inference_comparison import Compared, compare
 from supsup_methods.registry import inference_of
 from supsup_methods.runs import Run, open_run
-from supsup_methods.task_guessing import Descent, EveryTask, Gamma, OneShot, TaskInference
+from supsup_methods.task_guessing import MOST_STEPS, Descent, EveryTask, Gamma, OneShot, TaskInference
 from supsup_methods.watched_training import refuse_unwatchable
 
 Search: TypeAlias = Literal[
@@ -34,7 +34,7 @@ Search: TypeAlias = Literal[
 _USUAL: tuple[Search, ...] = ("one-shot-h", "gamma-h", "every-h", "every-m", "every-max-logit", "descent-h")
 
 
-_MOST_STEPS, _MOST_UNKNOWN = 10_000, 10_000
+_MOST_UNKNOWN = 10_000
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ def parse_question(argv: list[str]) -> Question:
             raise UsageError(f"--{name} {value}: it should be 1 or more; choose another value")
     if not 0 < question.gamma < 1:
         raise UsageError(f"--gamma {question.gamma}: a share of the tasks lies between 0 and 1; 0.5 is Binary")
-    if question.steps > _MOST_STEPS:
-        raise UsageError(f"--steps {question.steps}: each is kept; choose {_MOST_STEPS} or fewer")
+    if question.steps > MOST_STEPS:
+        raise UsageError(f"--steps {question.steps}: each is kept; choose {MOST_STEPS} or fewer")
     if not 0 <= question.unknown_tasks <= _MOST_UNKNOWN:
         raise UsageError(
             f"--unknown-tasks {question.unknown_tasks}: it should be from 0 to {_MOST_UNKNOWN}; choose another value"
