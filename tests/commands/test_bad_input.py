@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from supsup_methods.commands import session
+from supsup_methods import training
 from supsup_methods.commands.exits import guarded
 from supsup_methods.commands.train import _train
 
@@ -170,7 +170,7 @@ def test_a_gpu_that_is_not_there_is_refused(attempt, name):
 
 
 def test_masks_that_no_disk_can_hold_are_refused(attempt, monkeypatch):
-    monkeypatch.setattr(session.shutil, "disk_usage", lambda path: namedtuple("Usage", "total free")(10**9, 10**6))
+    monkeypatch.setattr(training.shutil, "disk_usage", lambda path: namedtuple("Usage", "total free")(10**9, 10**6))
     status, line = attempt("--tasks", "1000")
     assert status == 2
     assert "--tasks 1000: what they learn takes 34.4 MB and " in line

@@ -71,7 +71,7 @@ def test_a_report_is_not_replaced_by_one_of_no_records(monkeypatch, capsys, tmp_
 def test_bad_input_is_one_line_and_nothing_is_written(argv, message, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        "supsup_methods.commands.session.execute", None
+        "supsup_methods.training.execute", None
     )  # what is not refused fails, in place of running for hours
     (tmp_path / "taken").write_text("mine")
     code, _, err = asked(monkeypatch, capsys, *argv)
@@ -232,7 +232,7 @@ def test_a_stop_says_how_to_go_on(monkeypatch, capsys, tmp_path):
     def stopped(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("supsup_methods.commands.session.execute", stopped)
+    monkeypatch.setattr("supsup_methods.training.execute", stopped)
     code, _, err = asked(monkeypatch, capsys, "figure8", "--quick", "--seeds", "1", "--out", "he re")
     assert code == 130
     assert "go on with: supsup-reproduce figure8 --quick --seeds 1 --out 'he re'" in err

@@ -1,6 +1,5 @@
 """supsup-train with several devices: processes that share the tasks, and are gone whatever ends the run."""
 
-import dataclasses
 import json
 import os
 import random
@@ -11,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from supsup_methods.commands import session
-from supsup_methods.commands.launch import parse_launch
+from supsup_methods import training
+from supsup_methods.recipes import RECIPES
 from supsup_methods.run_folder import RunFolder
 from supsup_methods.runs import open_run
 
@@ -176,21 +175,20 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path, options, message):
 
 
 def test_auto_on_a_cpu_is_as_many_processes_as_pay_and_a_resumed_run_has_those_that_it_had(monkeypatch, tmp_path):
-    monkeypatch.setattr(session, "default_processes", lambda recipe, dataset: 3)
+    monkeypatch.setattr(training, "default_processes", lambda recipe, dataset: 3)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    recipe = RECIPES["demo"].shortened(3)
 
-    def prepared(*options, folder=None):
-        devices, _, now = session._prepare(parse_launch(["demo", "--tasks", "3", *options]), folder)
-        assert now.device == ",".join(map(str, devices))
-        return now.device, now.threads
+    def planned(**options):
+        plan = training.plan_run(recipe, options.pop("out", None), may_share=True, **options)
+        assert plan.environment.device == ",".join(map(str, plan.devices))
+        return plan.environment.device, plan.environment.threads
 
     three = ("cpu,cpu,cpu", 2)
-    assert prepared() == three
-    assert prepared("--device", "cpu") == ("cpu", 6)
-    assert prepared("--tasks-at-once", "2") == ("cpu", 6)
-    launch = parse_launch(["demo", "--tasks", "3"])
-    folder = RunFolder(tmp_path)
-    folder.begin(launch.recipe, session._prepare(launch, None)[2])
-    monkeypatch.setattr(session, "default_processes", lambda recipe, dataset: 5)
-    resumed = dataclasses.replace(launch, out=tmp_path, resume=True)
-    assert session._prepare(resumed, folder)[2].device == "cpu,cpu,cpu"
+    assert planned() == three
+    assert planned(device="cpu") == ("cpu", 6)
+    assert planned(tasks_at_once=2) == ("cpu", 6)
+    RunFolder(tmp_path).begin(recipe, training.plan_run(recipe, None, may_share=True).environment)
+    monkeypatch.setattr(training, "default_processes", lambda recipe, dataset: 5)
+    assert planned(out=tmp_path, resume=True) == three
+    assert training.plan_run(recipe, None).environment.device == "cpu", "Python's own callers have no process started"

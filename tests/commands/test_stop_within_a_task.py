@@ -9,11 +9,13 @@ import torch
 from supsup_datasets import embedded_mnist
 from supsup_methods.commands.launch import parse_launch
 from supsup_methods.errors import UsageError
+from supsup_methods.recipes import RECIPES
 from supsup_methods.run_environment import describe_environment
 from supsup_methods.run_folder import RunFolder
 from supsup_methods.running import execute
 from supsup_methods.snapshots import snapshot_path
 from supsup_methods.state_files import read_tensors, write_tensors
+from supsup_methods.training import plan_run
 
 from ..methods.test_running import Watcher
 from .processes import COMMAND, environment, train
@@ -72,7 +74,7 @@ def test_a_run_killed_within_a_task_goes_on_from_there_to_the_same_files(tmp_pat
 @pytest.mark.parametrize("seconds", ["-1", "nan"])
 def test_a_time_between_snapshots_that_is_none_is_refused(seconds):
     with pytest.raises(UsageError) as refused:
-        parse_launch(["--snapshot-seconds", seconds])
+        plan_run(RECIPES["demo"], None, snapshot_seconds=float(seconds))
     assert str(refused.value) == (f"--snapshot-seconds {float(seconds)}: it should be 0 or more; choose another value")
 
 

@@ -29,6 +29,17 @@ def test_the_example_of_core_trains_masks_and_finds_a_task():
     assert float(scope["right"].float().mean()) > 0.95
 
 
+def test_the_example_of_methods_trains_a_run_and_finds_a_task(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "packages" / "methods" / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    scope: dict[str, object] = {}
+    exec(compile(example, "packages/methods/README.md", "exec"), scope)  # noqa: S102 - the README is ours
+    assert scope["guess"].task == 3
+    assert scope["run"].summary["checkpoints"][-1]["accuracy"] > 0.9
+    assert (tmp_path / "my-run" / "summary.json").exists()
+
+
 def test_every_file_it_names_exists():
     for name in re.findall(r"`((?:packages|apps|benchmarks|tests|scripts|docs)/[^`* ]*)`", README):
         assert (ROOT / name).exists(), name

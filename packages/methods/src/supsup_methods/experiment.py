@@ -1,6 +1,6 @@
 """What an experiment is: a frozen value that says everything a run depends on, but for data and device."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, TypeAlias
 
 from supsup_methods.bounds import Bounds, ByKind, Pattern
@@ -209,6 +209,11 @@ class Recipe:
     backbone: Backbone = field(default_factory=FullyConnected)
     method: MethodSettings = field(default_factory=SupSupSettings)
     evaluation: Evaluation = field(default_factory=Evaluation)
+
+    def shortened(self, tasks: int) -> "Recipe":
+        """Return the same experiment with so many tasks, without the checkpoints that it does not come to."""
+        early = tuple(number for number in self.evaluation.checkpoints if number < tasks)
+        return replace(self, tasks=tasks, evaluation=replace(self.evaluation, checkpoints=early))
 
     def is_checkpoint(self, tasks_learned: int) -> bool:
         """Tell whether all tasks learned so far are tested now."""

@@ -41,6 +41,23 @@ def from_json(text: str | bytes, origin: str) -> Recipe:
     return _validate(content, prefix=f"{origin}: ")
 
 
+def first_difference(began: Recipe, asked: Recipe) -> str | None:
+    """Name the first field in which two recipes differ, as its option, with both values; None if they are the same."""
+    then, now = _flat(json.loads(to_json(began))), _flat(json.loads(to_json(asked)))
+    for field in then | now:
+        if then.get(field) != now.get(field):
+            return f"--{field.replace('_', '-')} {then.get(field)}, not {now.get(field)}"
+    return None
+
+
+def _flat(content: Any, path: str = "") -> dict[str, Any]:
+    """Return the leaves of nested dicts under their paths, joined by dots."""
+    if not isinstance(content, dict):
+        return {path: content}
+    parts = [_flat(inner, f"{path}.{key}" if path else key) for key, inner in content.items()]
+    return {name: leaf for part in parts for name, leaf in part.items()}
+
+
 def _validate(content: Any, prefix: str) -> Recipe:
     try:
         return _ADAPTER.validate_python(content, extra="forbid")

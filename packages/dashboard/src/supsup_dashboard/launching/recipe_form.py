@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -30,7 +29,9 @@ def edited_recipe(default: Recipe) -> Recipe:
     fields = list(form_fields(default))
     entries = _entries(default, fields)
     recipe = with_values(default, {field.path: _read(field, entries[field.path]) for field in fields})
-    recipe = recipe_files.checked(_without_late_checkpoints(recipe, default))
+    if recipe.evaluation.checkpoints == default.evaluation.checkpoints:  # as `supsup-train` has it
+        recipe = recipe.shortened(recipe.tasks)
+    recipe = recipe_files.checked(recipe)
     refuse_late_checkpoints(recipe)
     return recipe
 
@@ -126,14 +127,6 @@ def _limits(field: FormField) -> tuple[int | None, int | None]:
 
 def _empty(field: FormField) -> str | None:
     return "none" if field.optional else None
-
-
-def _without_late_checkpoints(recipe: Recipe, default: Recipe) -> Recipe:
-    """Leave out the checkpoints of the recipe itself that fewer tasks do not come to, as `supsup-train` does."""
-    if recipe.evaluation.checkpoints != default.evaluation.checkpoints:
-        return recipe
-    early = tuple(number for number in recipe.evaluation.checkpoints if number < recipe.tasks)
-    return replace(recipe, evaluation=replace(recipe.evaluation, checkpoints=early))
 
 
 def runs_own_code(recipe: Recipe) -> bool:

@@ -4,7 +4,7 @@ import difflib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
@@ -62,23 +62,12 @@ def parse_launch(argv: list[str]) -> Launch:
         raise UsageError(
             f"--name {launch.recipe.name}: a recipe keeps its name, {default.name}; name the run's folder by --out"
         )
-    launch = replace(launch, recipe=_without_late_checkpoints(launch.recipe, default))
+    if launch.recipe.evaluation.checkpoints == default.evaluation.checkpoints:  # those that were asked for stay
+        launch = replace(launch, recipe=launch.recipe.shortened(launch.recipe.tasks))
     recipe_files.checked(launch.recipe)
-    if launch.tasks_at_once is not None and launch.tasks_at_once < 1:
-        raise UsageError(f"--tasks-at-once {launch.tasks_at_once}: at least one task is trained; choose 1 or more")
-    if not launch.snapshot_seconds >= 0:
-        raise UsageError(f"--snapshot-seconds {launch.snapshot_seconds}: it should be 0 or more; choose another value")
     if launch.summary is not None:
         _refuse_summary(launch.summary, launch)
     return launch
-
-
-def _without_late_checkpoints(recipe: Recipe, default: Recipe) -> Recipe:
-    """Leave out the checkpoints of the recipe itself that a shorter run does not come to; those that were asked for stay."""
-    if recipe.evaluation.checkpoints != default.evaluation.checkpoints:
-        return recipe
-    early = tuple(number for number in recipe.evaluation.checkpoints if number < recipe.tasks)
-    return replace(recipe, evaluation=replace(recipe.evaluation, checkpoints=early))
 
 
 def _parse_resumed(options: list[str], launch: Launch, name: str | None) -> Launch:
@@ -87,29 +76,12 @@ def _parse_resumed(options: list[str], launch: Launch, name: str | None) -> Laun
         raise UsageError("--resume: which run to go on with is missing; name its folder by --out")
     stored = RunFolder(launch.out).recipe()
     resumed = parse_options(Launch, options, prog="supsup-train", usage="supsup-train [RECIPE]", default=Launch(stored))
-    if resumed.recipe != stored or name not in (None, stored.name):
-        difference = _difference(stored, resumed.recipe, name)
+    difference = recipe_files.first_difference(stored, resumed.recipe)
+    if name not in (None, stored.name):
+        difference = f"recipe {stored.name}, not {name}"
+    if difference is not None:
         raise UsageError(f"--resume: the run in {launch.out} was started with {difference}; start a new run")
     return resumed
-
-
-def _difference(stored: Recipe, asked: Recipe, name: str | None) -> str:
-    """Name the first field in which a resumed run was asked to differ, with the value that it has."""
-    if name not in (None, stored.name):
-        return f"recipe {stored.name}, not {name}"
-    then, now = _flat(recipe_files.to_json(stored)), _flat(recipe_files.to_json(asked))
-    field = next(field for field in then | now if then.get(field) != now.get(field))
-    return f"--{field.replace('_', '-')} {then.get(field)}, not {now.get(field)}"
-
-
-def _flat(text: str) -> dict[str, Any]:
-    def walk(value: Any, path: str) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            return {path: value}
-        parts = [walk(inner, f"{path}.{key}" if path else key) for key, inner in value.items()]
-        return {name: leaf for part in parts for name, leaf in part.items()}
-
-    return walk(json.loads(text), "")
 
 
 def _refuse_summary(path: Path, launch: Launch) -> None:

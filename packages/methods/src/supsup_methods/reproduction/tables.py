@@ -121,11 +121,10 @@ def shortened(recipe: Recipe, bench: Bench) -> Recipe:
     if tasks == recipe.tasks:
         return recipe
     name = recipe.name if bench.quick else f"{recipe.name}-{tasks}-tasks"
-    checkpoints = tuple(number for number in recipe.evaluation.checkpoints if number < tasks) or (
-        (2,) if bench.quick else ()
-    )
-    evaluation = replace(recipe.evaluation, checkpoints=checkpoints)
-    return replace(recipe, name=name, tasks=tasks, evaluation=evaluation)
+    cut = replace(recipe.shortened(tasks), name=name)
+    if cut.evaluation.checkpoints or not bench.quick:
+        return cut
+    return replace(cut, evaluation=replace(cut.evaluation, checkpoints=(2,)))
 
 
 def _supsup(table: str, recipe: str, outputs: int) -> tuple[TableRow, ...]:

@@ -1,0 +1,113 @@
+"""A run begun from Python: refused, carried out, stopped and resumed as by the command."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from supsup_methods.errors import UsageError
+from supsup_methods.recipes import RECIPES
+from supsup_methods.run_folder import RunFolder
+from supsup_methods.runs import open_run
+from supsup_methods.training import train
+
+from .test_running import RECIPE, Stop, Watcher, results
+
+
+def test_it_leaves_what_the_command_leaves(tmp_path):
+    run = train(RECIPE, tmp_path / "python", device="cpu")
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "supsup_methods.commands.train",
+        "--tasks",
+        "3",
+        "--method.training.batches",
+        "10",
+    ]
+    options = ["--evaluation.checkpoints", "1", "2", "--device", "cpu", "--out", "command"]
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    subprocess.run([*command, *options], cwd=tmp_path, check=True, capture_output=True, env={**os.environ, **threads})
+    other = open_run(tmp_path / "command")
+    assert other.recipe == run.recipe == RECIPE
+    assert torch.equal(run.bank.rows, other.bank.rows)
+    assert results(run.summary) == results(other.summary)
+    assert [each.tasks_learned for each in run.checkpoints] == [1, 2, 3]
+
+
+def test_without_a_place_it_is_a_new_folder_under_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths = [train(RECIPE.shortened(1), device="cpu").path for _ in range(2)]
+    assert [str(path) for path in paths] == ["runs/demo-1", "runs/demo-2"]
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_bits(tmp_path):
+    whole = train(RECIPE, tmp_path / "whole", device="cpu")
+    with pytest.raises(Stop):
+        train(RECIPE, tmp_path / "run", device="cpu", observer=Watcher(stop_at=30))
+    watcher = Watcher()
+    run = train(RECIPE, tmp_path / "run", resume=True, observer=watcher)
+    assert watcher.calls[0] == ("begun", 1)
+    assert torch.equal(run.bank.rows, whole.bank.rows)
+    assert results(run.summary) == results(whole.summary)
+    again = Watcher()
+    train(RECIPE, tmp_path / "run", resume=True, observer=again)
+    assert again.calls == [("begun", 3)], "what is done is not done again"
+
+
+def test_what_should_be_known_is_warned_of(tmp_path):
+    path = train(RECIPE, tmp_path / "run", device="cpu").path
+    (tmp_path / "run" / "progress.json").write_text("{")
+    with pytest.warns(UserWarning, match="progress"):
+        train(RECIPE, path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "message"),
+    [
+        ({"tasks": 0}, {}, "--tasks 0: "),
+        ({"seed": -1}, {}, "--seed -1: "),
+        ({"tasks": 2}, {}, "--evaluation.checkpoints 10: the run ends after --tasks 2; leave it out, or learn more"),
+        ({}, {"device": "tpu"}, "--device tpu: not a device"),
+        ({}, {"tasks_at_once": 0}, "--tasks-at-once 0: at least one task is trained; choose 1 or more"),
+        (
+            {},
+            {"snapshot_seconds": float("nan")},
+            "--snapshot-seconds nan: it should be 0 or more; choose another value",
+        ),
+        ({}, {"resume": True}, "run: no run here (recipe.json is missing); check the path"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(tmp_path, changes, options, message):
+    recipe = dataclasses.replace(RECIPES["table3-supsup-h"], stream=RECIPE.stream, **changes)
+    with pytest.raises(UsageError) as refused:
+        train(recipe, tmp_path / "run", **options)
+    assert message in str(refused.value)
+    assert not any(tmp_path.iterdir())
+
+
+def test_nothing_is_written_over(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UsageError, match="it is a file; choose another folder"):
+        train(RECIPE, tmp_path / "file")
+    run = train(RECIPE.shortened(1), tmp_path / "run", device="cpu")
+    with pytest.raises(UsageError, match="it holds another run; go on with it by --resume"):
+        train(RECIPE, run.path)
+    with pytest.raises(UsageError) as refused:
+        train(RECIPE, run.path, resume=True)
+    assert str(refused.value) == f"--resume: the run in {run.path} was started with --tasks 1, not 3; start a new run"
+    with RunFolder(run.path).locked(), pytest.raises(UsageError, match="another process"):
+        train(RECIPE.shortened(1), run.path, resume=True)
+    with pytest.raises(UsageError, match="--resume: which run to go on with is missing"):
+        train(RECIPE, resume=True)
+
+
+def test_a_shorter_recipe_leaves_out_the_checkpoints_that_it_does_not_come_to():
+    recipe = RECIPES["table3-supsup-h"]
+    assert recipe.evaluation.checkpoints == (10, 50, 100, 150, 200)
+    short = recipe.shortened(100)
+    assert (short.tasks, short.evaluation.checkpoints) == (100, (10, 50))
+    assert dataclasses.replace(short, tasks=recipe.tasks, evaluation=recipe.evaluation) == recipe
