@@ -50,7 +50,7 @@ def test_a_run_is_launched_from_the_form_and_watched_to_its_end(tab, served):
     until(lambda: folder.is_done)
     page.goto(f"{served.url}?run=demo-1")
     page.get_by_text("done · 2 of 2 tasks learned").wait_for()
-    page.get_by_text("All 2 tasks, tested after the last one was learned").wait_for()
+    page.get_by_text("All 2 tasks, tested after the last one was learned").first.wait_for()  # of its log
     go_to(page, "Accuracy")
     points = page.locator(".js-plotly-plot").first.evaluate(
         "plot => plot.calcdata.filter(line => line[0].trace.name === 'demo-1').map(line => line.map(point => point.y))"

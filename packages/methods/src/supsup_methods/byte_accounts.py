@@ -95,9 +95,11 @@ class MaskAccount:
 def paper_bytes(settings: MethodSettings, net: FrozenNetwork, tasks: int) -> PaperBytes | None:
     """Return what Table 2's convention gives for so many tasks, from a network that may be on the meta device.
 
-    None for masks over weights: the paper stores them as scipy.sparse.csc, in a way that its figures do not tell.
+    None for masks over weights: the paper stores them as scipy.sparse.csc, in a way that its figures do not tell. None for what
+    the paper knows nothing of.
     """
-    return _CONVENTIONS[type(settings)](settings, net, tasks)
+    counted = _CONVENTIONS.get(type(settings))
+    return None if counted is None else counted(settings, net, tasks)
 
 
 def file_bytes(folder: Path) -> int:
@@ -254,4 +256,4 @@ _CONVENTIONS: Mapping[type[Any], Callable[[Any, FrozenNetwork, int], PaperBytes 
         LowerBoundSettings: _lower_bound,
     }
 )
-"""How a method's bytes are counted, by the type of its settings: every registered one has its line."""
+"""How a method's bytes are counted, by the type of its settings: every one of ours has its line."""

@@ -10,6 +10,8 @@ from typing import (
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
+from supsup_methods import plugins
+
 
 class Accuracies(TypedDict):
     """Fractions after a number of learned tasks."""
@@ -53,6 +55,6 @@ def record_schema() -> dict[str, Any]:
 
 
 def installed_versions() -> dict[str, str]:
-    """Return what a record's `versions` holds of this installation: the packages', torch's and Python's."""
+    """Return what a record's `versions` holds of this installation: the packages', torch's, Python's, and those of plug-ins."""
     versions = {name: version(name) for name in ("supsup-core", "supsup-datasets", "supsup-methods", "torch")}
-    return {**versions, "python": python_version()}
+    return {**versions, "python": python_version(), **plugins.versions()}

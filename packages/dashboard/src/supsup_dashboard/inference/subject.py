@@ -9,7 +9,7 @@ import streamlit as st
 from supsup_datasets import LabelSpace, Task
 from supsup_methods.continual_method import OverContexts
 from supsup_methods.guess_traces import owners_of_masks
-from supsup_methods.registry import inference_of
+from supsup_methods.registry import MethodSettings, inference_of
 from supsup_methods.run_folder import RunFolder
 from supsup_methods.runs import Run
 
@@ -87,18 +87,23 @@ def subject_of(folder: RunFolder) -> Subject | None:
     """
     settings = folder.recipe().method
     if inference_of(settings) is None:
-        st.info(
-            f"This run's method, {settings.kind}, does not find the task by a search over contexts. Choose a run of supsup, of "
-            "supsup-unknown-tasks, or of batch-ensemble whose last layer is rank-one."
-        )
+        _say_no_search(settings)
         return None
     if folder.tasks_saved == 0:
         st.info("This run has learned no task yet, so there is none to find. Come back when its first one is learned.")
         return None
     run = opened(folder)
-    if not isinstance(run.method, OverContexts):
-        raise AssertionError("unreachable: methods that search keep contexts")
+    if not isinstance(run.method, OverContexts):  # it finds the task in a way of its own
+        _say_no_search(settings)
+        return None
     return Subject(folder, run, run.method, *_truths(folder.path, stamp(folder), run))
+
+
+def _say_no_search(settings: MethodSettings) -> None:
+    st.info(
+        f"This run's method, {settings.kind}, does not find the task by a search over contexts. Choose a run of supsup, of "
+        "supsup-unknown-tasks, or of batch-ensemble whose last layer is rank-one."
+    )
 
 
 @st.cache_data(max_entries=8, show_spinner=False)

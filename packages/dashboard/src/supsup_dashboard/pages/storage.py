@@ -131,7 +131,7 @@ def _show_ledger(folder: RunFolder) -> None:
     about = "Bytes of what was learned in several forms, each by its parts."
     show_chart(bytes_by_part(parts[parts["form"] != CSC]), parts, "bytes-by-part", about)
     _show_totals(account, parts)
-    _show_convention(counted)
+    _show_convention(counted, has_masks=account is not None)
     if account is not None:
         st.subheader("Density of the masks")
         densities = density_rows(account)
@@ -173,11 +173,12 @@ def _own_bytes(parts: pd.DataFrame, form: str) -> float:
     return float(parts.loc[(parts["form"] == form) & (parts["part"] == "each task's own"), "bytes"].sum())
 
 
-def _show_convention(counted: PaperBytes | None) -> None:
-    if counted is None:
+def _show_convention(counted: PaperBytes | None, *, has_masks: bool) -> None:
+    if counted is None and has_masks:
         st.caption(
             "The paper's rows of SupSup follow from no formula that we know; as scipy.sparse.csc is an estimate."
         )
+    if counted is None:
         return
     row = f"as Table 2's {counted.row}" if counted.row else "no row of Table 2, and counted as its rows are"
     st.caption(f"By Table 2's convention: {row}. {counted.note[:1].upper()}{counted.note[1:]}".strip())

@@ -85,7 +85,7 @@ def _stored_table(run: Run, stored: Mapping[str, int], counted: PaperBytes | Non
     for part, value in ({} if counted is None else counted.parts).items():
         add(f"Table 2's convention: {part}", value)
     add("Table 2's convention", None if counted is None else counted.total)
-    table.caption = _caption(counted)
+    table.caption = _caption(run, counted)
     return table
 
 
@@ -98,9 +98,11 @@ _OWN = {
 }
 
 
-def _caption(counted: PaperBytes | None) -> str:
-    if counted is None:
+def _caption(run: Run, counted: PaperBytes | None) -> str:
+    if counted is None and isinstance(run.method, OverContexts):
         return "the paper's rows of SupSup follow from no formula that we know; an estimate is below"
+    if counted is None:
+        return f"the paper counts no method like {run.recipe.method.kind}"
     row = "no row of Table 2, counted as its rows are" if counted.row is None else f"as Table 2's {counted.row}"
     return f"{row}; {counted.note}" if counted.note else row
 

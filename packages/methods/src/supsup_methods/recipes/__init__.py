@@ -1,5 +1,9 @@
-"""Named experiments, one file for each table or figure they reproduce."""
+"""Named experiments, one file for each table or figure they reproduce; those of other packages come behind (`plugins`)."""
 
+from collections.abc import Iterator
+
+from supsup_methods import plugins
+from supsup_methods.errors import UsageError
 from supsup_methods.experiment import Recipe
 from supsup_methods.recipes.demo import DEMO
 from supsup_methods.recipes.figure7 import CONVOLUTIONAL, FIGURE7
@@ -17,8 +21,9 @@ from supsup_methods.recipes.table6 import TABLE6
 from supsup_methods.recipes.table7 import TABLE7
 from supsup_methods.recipes.table8 import TABLE8
 from supsup_methods.recipes.table9 import TABLE9
+from supsup_methods.registry import KINDS
 
-RECIPES: dict[str, Recipe] = {
+_OURS = {
     recipe.name: recipe
     for recipes in (
         (DEMO, CONVOLUTIONAL),
@@ -40,4 +45,29 @@ RECIPES: dict[str, Recipe] = {
     )
     for recipe in recipes
 }
+
+
+def _plugged_in() -> Iterator[tuple[str, Recipe]]:
+    """Yield the recipes of other packages under their names.
+
+    Raises:
+        UsageError: an entry point names something else, a name is taken, or a recipe's method is not known.
+    """
+    names = set(_OURS)
+    for plugin in plugins.plugged_in(plugins.RECIPES):
+        if not isinstance(plugin.value, tuple) or not all(isinstance(recipe, Recipe) for recipe in plugin.value):
+            raise UsageError(f"{plugin.origin}: it is a {type(plugin.value).__name__}; name a tuple of recipes")
+        for recipe in plugin.value:
+            if recipe.name in names:
+                raise UsageError(f"{plugin.origin}: there is a recipe {recipe.name}; choose another name")
+            if type(recipe.method) not in KINDS:
+                raise UsageError(
+                    f"{plugin.origin}: {recipe.name} has the method {type(recipe.method).__name__}, which no entry point of "
+                    f"{plugins.METHODS} names; name its MethodKind there"
+                )
+            names.add(recipe.name)
+            yield recipe.name, recipe
+
+
+RECIPES: dict[str, Recipe] = _OURS | dict(_plugged_in())
 """By name."""
