@@ -1,4 +1,4 @@
-"""What the README shows must work as it stands there."""
+"""What the README and its pages show must work as it stands there."""
 
 import re
 from pathlib import Path
@@ -8,6 +8,8 @@ from supsup_methods.recipes import RECIPES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("packages/*/README.md"))]
+ALL = "\n".join(page.read_text() for page in PAGES)
 
 
 def test_the_core_example_runs(tmp_path, monkeypatch):
@@ -40,11 +42,22 @@ def test_the_example_of_methods_trains_a_run_and_finds_a_task(tmp_path, monkeypa
     assert (tmp_path / "my-run" / "summary.json").exists()
 
 
-def test_every_file_it_names_exists():
-    for name in re.findall(r"`((?:packages|apps|benchmarks|tests|scripts|docs)/[^`* ]*)`", README):
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_that_is_named_exists(page):
+    text = page.read_text()
+    for name in re.findall(r"`((?:packages|apps|benchmarks|tests|scripts|docs)/[^`* ]*)`", text):
         assert (ROOT / name).exists(), name
-    for name in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / name).exists(), name
+    for name, place in re.findall(r"\]\(([^)#:]*)(#[^)]+)?\)", text):
+        linked = page.parent / name if name else page
+        assert linked.exists(), name
+        headings = re.findall(r"^#+ (.*)", linked.read_text(), flags=re.MULTILINE) if place else []
+        anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+        assert not place or place[1:] in anchors, place
+
+
+def test_the_readme_leads_to_every_page():
+    for page in (ROOT / "docs").glob("*.md"):
+        assert f"](docs/{page.name})" in README, page.name
 
 
 def test_every_make_target_it_names_exists():
@@ -56,8 +69,8 @@ def test_every_make_target_it_names_exists():
 BENCHMARKS = re.compile(r"`(?:python )?benchmarks/[^`]*`|\(`--hidden[^`]*`\)")  # which have options of their own
 
 
-@pytest.mark.parametrize("option", sorted(set(re.findall(r"(?<=\s)--[a-z][a-z.-]+", BENCHMARKS.sub("", README)))))
-def test_every_option_it_names_exists(option, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("option", sorted(set(re.findall(r"(?<=\s)--[a-z][a-z.-]+", BENCHMARKS.sub("", ALL)))))
+def test_every_option_that_is_named_exists(option, tmp_path, monkeypatch, capsys):
     from supsup_methods.commands.launch import parse_launch
     from supsup_methods.commands.questions import parse_question
     from supsup_methods.commands.reproduction_requests import parse_request
