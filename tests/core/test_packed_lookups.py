@@ -15,8 +15,8 @@ from supsup_core import (
     MaskBank,
     entropy,
     mask_bank,
+    mask_slopes,
     one_shot_each,
-    outer_slopes,
     packed_lookups,
     task_rows,
 )
@@ -174,7 +174,7 @@ def test_slopes_are_the_same_either_way(monkeypatch, chosen):
     monkeypatch.setattr(
         mask_bank, "by_matrix_products" if chosen else "by_lookups", lambda *_: pytest.fail("the other")
     )
-    monkeypatch.setattr(outer_slopes, "_TASKS_LOOKED_UP", 40)
+    monkeypatch.setattr(mask_slopes, "_TASKS_LOOKED_UP", 40)
     monkeypatch.setattr(
         task_rows, "_SMALLEST_BLOCK_BYTES", 1000
     )  # a few rows: blocks of 10, 10, 20, 40, and what is left

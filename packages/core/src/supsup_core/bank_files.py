@@ -21,8 +21,8 @@ from torch import Tensor
 
 from supsup_core.atomic_files import make_folder, replace_file
 from supsup_core.bank_manifest import MANIFEST, Header, Manifest, Shard, read_manifest
-from supsup_core.bank_shards import read_checksums, read_shard, salvage_shard, shard_bytes
-from supsup_core.checked_tasks import StoredTasks
+from supsup_core.bank_shards import read_identities, read_shard, salvage_shard, shard_bytes
+from supsup_core.checked_tasks import Names, StoredTasks
 from supsup_core.errors import CorruptBank, FolderInUse
 from supsup_core.task_rows import TaskRows
 
@@ -40,6 +40,7 @@ class Content:
     rows: TaskRows
     buffers: TaskRows
     checksums: Sequence[int]
+    names: Names
     compact: bool
 
 
@@ -48,11 +49,11 @@ class Salvaged:
     """What is left of a damaged bank.
 
     Attributes:
-        tasks: packed mask and running statistics of each task that is as it was written, by its number.
+        tasks: packed mask and running statistics of each task that is as it was written, by its number, and its name if that is.
         lost: the numbers of the others, as far as the files tell.
     """
 
-    tasks: dict[int, tuple[Tensor, Tensor]]
+    tasks: dict[int, tuple[Tensor, Tensor, str | None]]
     lost: tuple[int, ...]
 
 
@@ -160,7 +161,7 @@ def salvage(folder: str | os.PathLike[str], header: Header) -> Salvaged:
         named = [path / shard.file for shard in manifest.shards]
         files, expected = [*named, *(file for file in files if file not in named)], manifest.tasks
         most = manifest.tasks  # a save that was cut off before its manifest has written more
-    found: dict[int, tuple[Tensor, Tensor]] = {}
+    found: dict[int, tuple[Tensor, Tensor, str | None]] = {}
     for file in files:
         try:
             first, (stored, intact) = _first_task(file), salvage_shard(file, header)
@@ -169,13 +170,15 @@ def salvage(folder: str | os.PathLike[str], header: Header) -> Salvaged:
         expected = max(expected, min(most, first + len(stored.checksums)))
         for task in intact:
             if first + task < most:
-                found.setdefault(first + task, (stored.rows[task], stored.buffers[task]))
+                name = stored.names[task] if stored.names else None
+                found.setdefault(first + task, (stored.rows[task], stored.buffers[task], name))
     return Salvaged(dict(sorted(found.items())), tuple(task for task in range(expected) if task not in found))
 
 
 def _write_shard(path: Path, content: Content, first: int, last: int) -> Shard:
     rows, buffers = content.rows.between(first, last), content.buffers.between(first, last)
-    data = shard_bytes(content.header, rows, buffers, content.checksums[first:last], compact=content.compact)
+    checksums, names = content.checksums[first:last], content.names[first:last]
+    data = shard_bytes(content.header, rows, buffers, checksums, names, compact=content.compact)
     shard = Shard(f"masks-{first:08d}-{last - first:06d}.safetensors", last - first, len(data))
     replace_file(path / shard.file, data)
     return shard
@@ -218,8 +221,8 @@ def _existing_shards(path: Path, content: Content) -> tuple[Shard, ...]:
         raise FolderInUse(
             f"folder={path}: it holds a bank with compact={manifest.compact}; save it so, or choose another folder"
         )
-    stored = [value for shard in manifest.shards for value in read_checksums(path / shard.file, shard)]
-    if stored != list(content.checksums[: len(stored)]):
+    stored = [task for shard in manifest.shards for task in read_identities(path / shard.file, shard)]
+    if stored != list(zip(content.checksums, content.names, strict=True))[: len(stored)]:
         raise FolderInUse(
             f"folder={path}: it holds a bank of {len(stored)} tasks that this one of {len(content.checksums)} does not "
             "continue; choose another folder"

@@ -8,6 +8,7 @@
 | `ones`, `common` | | int64 (sections, 2), uint8 | what the codec needs to know |
 | `buffers` | float (tasks, values) | the same | running statistics |
 | `crc32` | int64 (tasks,) | the same | of each task's row of bits and its statistics |
+| `names`, `name_ends`, `names_crc32` | uint8, int64 (tasks,), uint32 (1,) | the same | in UTF-8, where each ends; if there are |
 
 The file's metadata names the bank that it belongs to (`Header.digest`).
 """
@@ -27,18 +28,22 @@ from torch import Tensor
 
 from supsup_core.bank_manifest import Header, Shard
 from supsup_core.bit_vectors import UndecodableStream
-from supsup_core.checked_tasks import StoredTasks
+from supsup_core.checked_tasks import Names, StoredTasks
 from supsup_core.errors import CorruptBank
 from supsup_core.mask_codec import MaskCodec
 from supsup_core.packed_bits import checksum, count_ones, row_bytes
+from supsup_core.task_names import from_bytes as names_of
+from supsup_core.task_names import to_bytes as text_of
 
 _TASKS_WORTH_COUNTING = 1024  # the counts take as much room as 16 tasks
 _LARGEST_COUNT = 2**16 - 1
 _METADATA_KEY = "bank"
 
 
-def shard_bytes(header: Header, rows: Tensor, buffers: Tensor, checksums: Sequence[int], *, compact: bool) -> bytes:
-    """Return the content of a shard of these tasks: packed masks, statistics, and a checksum each."""
+def shard_bytes(
+    header: Header, rows: Tensor, buffers: Tensor, checksums: Sequence[int], names: Names, *, compact: bool
+) -> bytes:
+    """Return the content of a shard of these tasks: packed masks, statistics, a checksum each, and names if there are any."""
     tensors: dict[str, npt.NDArray[Any]] = {
         "buffers": buffers.cpu().contiguous().numpy(),
         "crc32": np.array(checksums, dtype=np.int64),  # of the widest type, which lie first in the file
@@ -58,6 +63,11 @@ def shard_bytes(header: Header, rows: Tensor, buffers: Tensor, checksums: Sequen
             counts = count_ones(packed, _num_bits(header)).numpy().astype(np.uint16)
             tensors["counts"] = counts
             tensors["counts_crc32"] = np.array([checksum(torch.from_numpy(counts))], dtype=np.uint32)
+    if any(names):
+        text, ends = text_of(names)
+        tensors["names"], tensors["name_ends"] = np.frombuffer(text, dtype=np.uint8), np.array(ends, dtype=np.int64)
+        both = (torch.from_numpy(tensors[name].copy()) for name in ("names", "name_ends"))
+        tensors["names_crc32"] = np.array([checksum(*both)], dtype=np.uint32)
     return to_bytes(tensors, metadata={_METADATA_KEY: header.digest})
 
 
@@ -85,16 +95,19 @@ def read_shard(path: Path, shard: Shard, header: Header) -> StoredTasks:
     return stored
 
 
-def read_checksums(path: Path, shard: Shard) -> list[int]:
-    """Return the checksums of a shard's tasks, and nothing else of it.
+def read_identities(path: Path, shard: Shard) -> list[tuple[int, str | None]]:
+    """Return the checksum and the name of each of a shard's tasks, and nothing else of it.
 
     Raises:
         CorruptBank: the file is missing or not readable.
     """
     tensors = _mapped(path, shard)
-    if "crc32" not in tensors:
-        raise CorruptBank(f"{path}: not a shard of a mask bank; restore it from a copy")
-    return [int(value) for value in tensors["crc32"].tolist()]
+    try:
+        checksums = [int(value) for value in tensors["crc32"].tolist()]
+        names = _names(tensors, len(checksums)) or (None,) * len(checksums)
+    except (KeyError, ValueError) as error:
+        raise CorruptBank(f"{path}: not a shard of a mask bank ({error}); restore it from a copy") from None
+    return list(zip(checksums, names, strict=True))
 
 
 def salvage_shard(path: Path, header: Header) -> tuple[StoredTasks, tuple[int, ...]]:
@@ -113,7 +126,9 @@ def salvage_shard(path: Path, header: Header) -> tuple[StoredTasks, tuple[int, .
             name: torch.from_numpy(array.copy()) for name, array in from_bytes(content.ljust(size, b"\0")).items()
         }
         rows, undecodable = _rows(tensors, header)
-        stored = _stored(path, {name: tensors[name] for name in tensors if "counts" not in name}, rows, header)
+        named = _names_left(tensors)
+        kept = {name: tensors[name] for name in tensors if "counts" not in name and (named or "name" not in name)}
+        stored = _stored(path, kept, rows, header)
     except (OSError, SafetensorError, LookupError, AttributeError, TypeError, ValueError) as error:
         raise CorruptBank(f"{path}: nothing in it can be read ({type(error).__name__}: {error})") from None
     intact = (
@@ -168,8 +183,34 @@ def _stored(path: Path, tensors: Mapping[str, Tensor], rows: Tensor, header: Hea
     if counts is not None and checksum(counts) != int(tensors["counts_crc32"].tolist()[0]):
         raise ValueError("its counts do not match their checksum")
     return StoredTasks(
-        path, rows, buffers, tuple(int(value) for value in checksums.tolist()), None if counts is None else counts.int()
+        path,
+        rows,
+        buffers,
+        tuple(int(value) for value in checksums.tolist()),
+        None if counts is None else counts.int(),
+        _names(tensors, len(checksums)),
     )
+
+
+def _names(tensors: Mapping[str, Tensor], tasks: int) -> Names:
+    """Return the names of a shard's tasks, none where no task has one; what is not as it was written raises a ValueError."""
+    if not {"names", "name_ends", "names_crc32"} & set(tensors):
+        return ()
+    text, ends = tensors["names"], tensors["name_ends"]
+    if checksum(text, ends) != int(tensors["names_crc32"].tolist()[0]):
+        raise ValueError("its names do not match their checksum")
+    if len(ends) != tasks:
+        raise ValueError(f"{len(ends)} names for {tasks} tasks")
+    return names_of(text.numpy().tobytes(), ends.tolist())
+
+
+def _names_left(tensors: Mapping[str, Tensor]) -> bool:
+    """Tell whether a damaged shard's names are as they were written."""
+    try:
+        _names(tensors, len(tensors["crc32"]))
+    except (KeyError, ValueError):
+        return False
+    return True
 
 
 def _rows(tensors: Mapping[str, Tensor], header: Header) -> tuple[Tensor, set[int]]:

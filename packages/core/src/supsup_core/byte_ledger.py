@@ -17,7 +17,7 @@ class ByteLedger:
     Attributes:
         contexts: the masks, packed or entropy-coded.
         buffers: the running statistics of all tasks.
-        bookkeeping: checksums, counts, places of streams, and the headers of the shards.
+        bookkeeping: checksums, names, counts, places of streams, and the headers of the shards.
         manifest: the manifest.
         order_0: sum over tasks and layers of n H₂(k / n) / 8: the least that masks of n bits with k ones take where only
             their density is known.

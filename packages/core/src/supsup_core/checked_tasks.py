@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -10,6 +11,9 @@ from torch import Tensor
 from supsup_core.errors import CorruptBank
 from supsup_core.packed_bits import checksum
 from supsup_core.task_rows import TaskRows
+
+Names: TypeAlias = tuple[str | None, ...]
+"""What tasks are called; None where one has no name."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,8 @@ class StoredTasks:
     checksums: tuple[int, ...]
     counts: Tensor | None = None
     """How many of the tasks have each bit set, int32, where the file says so."""
+    names: Names = ()
+    """One for each task, None where it has none; empty where no task of the file has one, or where they are damaged."""
 
 
 class CheckedTasks:

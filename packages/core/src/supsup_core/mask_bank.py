@@ -15,10 +15,11 @@ from supsup_core.errors import NetworkMismatch
 from supsup_core.frozen_network import FrozenNetwork
 from supsup_core.inference_mode import outside_inference_mode
 from supsup_core.mask_counts import MaskCounts
-from supsup_core.mask_coverage import coverages, partial_coverage
-from supsup_core.outer_slopes import by_lookups, by_matrix_products
-from supsup_core.packed_bits import inner_products, pack, row_bytes, unpack, unpack_into, unpack_to
+from supsup_core.mask_coverage import coverage
+from supsup_core.mask_slopes import by_lookups, by_matrix_products, by_rows
+from supsup_core.packed_bits import pack, row_bytes, unpack, unpack_into, unpack_to
 from supsup_core.shapes import Masks, OuterProducts, Weights
+from supsup_core.task_names import TaskNames
 from supsup_core.task_rows import (
     TaskRows,
     TaskStatistics,
@@ -28,7 +29,7 @@ from supsup_core.task_rows import (
     refuse_other_rows,
 )
 
-_TASKS_AT_ONCE = 256  # rows of one matrix product
+_TASKS_AT_ONCE = 256
 
 
 class MaskBank:
@@ -60,6 +61,7 @@ class MaskBank:
         self._rows = TaskRows(self.row_bytes, torch.uint8, net.device)
         self._statistics = TaskStatistics(net, buffer_dtype)
         self._tasks = CheckedTasks(self._rows, self._statistics.table)
+        self._names = TaskNames()
         self._written: object = None  # what the last save knew of its files, so that the next need not read them
         self._counts = MaskCounts(self._tasks, net.num_bits, net.device)
 
@@ -99,6 +101,15 @@ class MaskBank:
         """CRC-32 of each task's row and running statistics."""
         return tuple(self._tasks.checksums)
 
+    @property
+    def names(self) -> tuple[str | None, ...]:
+        """What each task is called, None where it has no name."""
+        return self._names.all
+
+    def task(self, name: str) -> int:
+        """Return the index that the task of this name has now; InvalidArgument where none has it."""
+        return self._names.task(name)
+
     def check(self) -> None:
         """Compare every task that came from a file with its checksum now, and not at its first use.
 
@@ -115,42 +126,48 @@ class MaskBank:
         """
         return self._tasks.blocks(0, tasks_a_block)
 
-    def append(self, masks: Mapping[str, Tensor], buffers: Mapping[str, Tensor] | None = None) -> int:
+    def append(
+        self, masks: Mapping[str, Tensor], buffers: Mapping[str, Tensor] | None = None, name: str | None = None
+    ) -> int:
         """Store a new task and return its index.
 
         Args:
             masks: a boolean tensor for each maskable parameter.
             buffers: the running statistics of a network that has them (`net.task_buffers`), by name.
+            name: what the task is called (`task`), whichever index it has when others are removed.
 
         Raises:
-            InvalidArgument: a maskable parameter has no mask, or one of another shape or dtype, or a name is unknown; the
-                same for buffers.
+            InvalidArgument: a parameter has no mask, or one of another shape or dtype, or is unknown; the same for buffers;
+                another task has the name.
         """
-        return self.append_rows(
-            pack(flatten_masks(self._net, masks)).unsqueeze(0), self._statistics.flatten(buffers or {}).unsqueeze(0)
-        )
+        row, kept = pack(flatten_masks(self._net, masks)), self._statistics.flatten(buffers or {})
+        return self.append_rows(row[None], kept[None], [name])
 
-    def append_rows(self, rows: Tensor, buffers: Tensor | None = None) -> int:
+    def append_rows(
+        self, rows: Tensor, buffers: Tensor | None = None, names: Sequence[str | None] | None = None
+    ) -> int:
         """Store tasks that are packed already and return the index of the first.
 
         Args:
             rows: uint8 of shape (new, bytes).
             buffers: running statistics of shape (new, values), for a network that has them.
+            names: of each task; None where it has none.
 
         Raises:
-            InvalidArgument: the rows have another length than `row_bytes`, or bits set in the padding; the buffers have
-                another shape.
+            InvalidArgument: rows of another length than `row_bytes`, or with bits set in the padding; buffers of another
+                shape; a name that is taken.
         """
         refuse_other_rows(self._net, rows)
         rows = rows.to(self._rows.device)
-        kept = self._statistics.checked(buffers, len(rows))
+        kept, called = self._statistics.checked(buffers, len(rows)), self._names.checked(names, len(rows))
         self._tasks.append(rows, kept)
+        self._names.append(called)
         return len(self) - len(rows)
 
     def replace(
         self, task: SupportsIndex, masks: Mapping[str, Tensor], buffers: Mapping[str, Tensor] | None = None
     ) -> None:
-        """Store another mask, and running statistics, for a task. Files are not written to: `save` to a new folder.
+        """Store another mask, and running statistics, under a task's name. Files are not written to: `save` to a new folder.
 
         Raises:
             InvalidArgument: there is no such task, or as `append`.
@@ -170,6 +187,7 @@ class MaskBank:
         task = known_task(task, len(self))
         self._counts.change(task, None)
         self._tasks.remove(task)
+        self._names.remove(task)
         self._written = None
 
     def masks(self, task: SupportsIndex) -> Masks:
@@ -205,16 +223,8 @@ class MaskBank:
             InvalidArgument: there is not one belief for each task, or no task, or beliefs are no floating-point numbers.
         """
         refuse_other_beliefs(beliefs, len(self))
-        if beliefs.ndim > 1:
-            flat = coverages(self._tasks, self._net.num_bits, beliefs.flatten(0, -2))
-            coverage = flat.unflatten(0, beliefs.shape[:-1])
-        elif beliefs.requires_grad and torch.is_grad_enabled():
-            coverage = coverages(self._tasks, self._net.num_bits, beliefs.unsqueeze(0)).squeeze(0)
-        elif bool((beliefs == beliefs[0]).all()):
-            coverage = self._counts.all().to(beliefs.dtype) * beliefs[0]
-        else:
-            coverage = partial_coverage(self._tasks, self._net.num_bits, beliefs)
-        return self._net.unflatten(coverage.mul_(self._frozen))
+        covered = coverage(self._tasks, self._counts, self._net.num_bits, beliefs)
+        return self._net.unflatten(covered.mul_(self._frozen))
 
     def mean_mask(self) -> Float[Tensor, " bits"]:
         """Return the share of all tasks whose mask has each weight, in the order of `FrozenNetwork.flatten`; 0 without a task."""
@@ -228,13 +238,7 @@ class MaskBank:
         """
         parts = [gradients[entry.name].flatten(-len(entry.shape)) for entry in self._net.maskable]
         per_bit = torch.cat(parts, dim=-1).mul_(self._frozen)
-        vectors = per_bit.reshape(-1, self._net.num_bits)
-        slopes = vectors.new_empty((len(vectors), len(self)))
-        multiply = packed_kernels.inner_products if packed_kernels.suits(vectors, len(self)) else inner_products
-        start = 0
-        for block in self.blocks(_TASKS_AT_ONCE):
-            slopes[:, start : start + len(block)] = multiply(block, vectors)
-            start += len(block)
+        slopes = by_rows(per_bit.reshape(-1, self._net.num_bits), len(self), self.blocks)
         return slopes.view(*per_bit.shape[:-1], len(self))
 
     def outer_slopes(self, gradients: Mapping[str, OuterProducts]) -> Float[Tensor, "images tasks"]:
@@ -271,7 +275,9 @@ class MaskBank:
         from supsup_core import bank_files, bank_manifest
 
         header = bank_manifest.Header.of(self._net, self._statistics.table.dtype)
-        content = bank_files.Content(header, self._rows, self._statistics.table, self._tasks.checksums, compact)
+        content = bank_files.Content(
+            header, self._rows, self._statistics.table, self._tasks.checksums, self.names, compact
+        )
         self._written = bank_files.write(folder, content, self._written)
 
     def to(self, net: FrozenNetwork) -> "MaskBank":
@@ -289,6 +295,7 @@ class MaskBank:
         moved = MaskBank(net, self._statistics.table.dtype)
         for rows in self.blocks(_TASKS_AT_ONCE):
             moved.append_rows(rows, self._statistics.table.between(len(moved), len(moved) + len(rows)))
+        moved._names = self._names.copy()
         return moved
 
     @classmethod
@@ -309,4 +316,5 @@ class MaskBank:
             if stored.counts is not None:
                 bank._counts.take_over(stored.counts, len(bank), len(stored.checksums))
             bank._tasks.adopt(stored)
+            bank._names.adopt(stored)
         return bank

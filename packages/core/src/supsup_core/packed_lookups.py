@@ -3,7 +3,7 @@
 What the masks say of an image is a sum of the numbers W ⊙ g aᵀ where their bits are set. Of four numbers there are sixteen such
 sums; they fill one register, and four bits of each of sixteen masks look theirs up in one instruction, where a matrix product
 takes four (the method of the four Russians). Masks lie side by side for that, turned some words at a time; four images share
-the turning; and neurons that are at rest in all four, whose g is 0, are passed over. `outer_slopes.by_matrix_products` is the
+the turning; and neurons that are at rest in all four, whose g is 0, are passed over. `mask_slopes.by_matrix_products` is the
 oracle.
 """
 

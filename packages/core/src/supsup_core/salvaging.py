@@ -41,8 +41,9 @@ def salvage(folder: str | os.PathLike[str], net: FrozenNetwork) -> Salvage:
         found = bank_files.salvage(folder, bank_manifest.Header.of(net, dtype))
         if not found.tasks:
             continue
-        bank = MaskBank(net, dtype)
-        for row, buffers in found.tasks.values():
-            bank.append_rows(row.unsqueeze(0), buffers.unsqueeze(0))
+        bank, names = MaskBank(net, dtype), set()
+        for row, buffers, name in found.tasks.values():
+            bank.append_rows(row.unsqueeze(0), buffers.unsqueeze(0), [None if name in names else name])
+            names.add(name)
         return Salvage(bank, tuple(found.tasks), found.lost)
     raise CorruptBank(f"{folder}: no task of this network's masks is intact in it; restore it from a copy")

@@ -1,4 +1,7 @@
-"""Slopes of gradients g aᵀ, one for each image, which are never formed: dO/dα_i = sum over layers of gᵀ ((W ⊙ M^i) a)."""
+"""Slopes along every task's mask: of gradients as they are, and of gradients g aᵀ, one for each image, which are never formed.
+
+Of the latter dO/dα_i = sum over layers of gᵀ ((W ⊙ M^i) a).
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -6,16 +9,34 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from supsup_core import packed_lookups
+from supsup_core import packed_kernels, packed_lookups
 from supsup_core.frozen_network import FrozenNetwork
-from supsup_core.packed_bits import unpack_to
+from supsup_core.packed_bits import inner_products, unpack_to
 from supsup_core.packed_lookups import MaskedLayer
 from supsup_core.shapes import OuterProducts
 
 _Blocks = Callable[[int], Iterator[UInt8[Tensor, "some bytes"]]]
 _FLOATS_OF_PRODUCTS = 2**21
+_TASKS_MULTIPLIED = 256  # rows of one matrix product
 _TASKS_UNPACKED = 8  # a few masked copies of W are in memory at once
 _TASKS_LOOKED_UP = 1024  # as many as stay, some words of each, in the processor's cache
+
+
+def by_rows(vectors: Float[Tensor, "vectors bits"], tasks: int, blocks: _Blocks) -> Float[Tensor, "vectors tasks"]:
+    """Return the inner product of each vector with every task's mask.
+
+    Args:
+        vectors: a number for each bit.
+        tasks: how many there are.
+        blocks: the packed masks in order, in blocks of at most so many tasks.
+    """
+    slopes = vectors.new_empty((len(vectors), tasks))
+    multiply = packed_kernels.inner_products if packed_kernels.suits(vectors, tasks) else inner_products
+    start = 0
+    for block in blocks(_TASKS_MULTIPLIED):
+        slopes[:, start : start + len(block)] = multiply(block, vectors)
+        start += len(block)
+    return slopes
 
 
 def by_lookups(
