@@ -40,7 +40,7 @@ class Outer:
     name: str = "outer"
     flag: bool = True
     """Whether."""
-    word: Annotated[str, Pattern("[a-z]+")] = "a"
+    word: Annotated[str, Pattern("[a-z]+", "small letters")] = "a"
     """Which word."""
     inner: Extended = field(default_factory=Extended)
 

@@ -35,7 +35,7 @@ def recipe(**changes):
         (recipe(tasks=0), "--tasks 0: it should be greater than or equal to 1; choose another value"),
         (recipe(tasks=10**9), "--tasks 1000000000: it should be less than or equal to 1000000"),
         (recipe(seed=-1), "--seed -1"),
-        (recipe(name="../elsewhere"), "--name ../elsewhere: String should match pattern"),
+        (recipe(name="../elsewhere"), "--name ../elsewhere: it should be of letters, digits, "),
         (recipe(name="two\nlines"), "--name"),
         (recipe(name=""), "--name"),
         (recipe(backbone=FullyConnected(outputs=0)), "--backbone.outputs 0"),

@@ -36,10 +36,16 @@ class ByKind:
 
 @dataclass(frozen=True)
 class Pattern:
-    """A regular expression that a text must match as a whole."""
+    """A regular expression that a text must match as a whole, and what that comes to, as the end of "it should be ..."."""
 
     regex: str
+    words: str
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        """Add the pattern to pydantic's schema of the text."""
-        return {**handler(source), "pattern": f"^(?:{self.regex})$"}
+        """Add the pattern to pydantic's schema of the text, and the words to its error."""
+        return {
+            "type": "custom-error",
+            "schema": {**handler(source), "pattern": f"^(?:{self.regex})$"},
+            "custom_error_type": "pattern",
+            "custom_error_message": f"it should be {self.words}",
+        }

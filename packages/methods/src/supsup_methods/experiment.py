@@ -7,6 +7,8 @@ from supsup_methods.bounds import Bounds, ByKind, Pattern
 from supsup_methods.registry import MethodSettings
 from supsup_methods.supsup import SupSupSettings
 
+_PLAIN_NAME = "of letters, digits, '.', '_' and '-', a letter or digit first"
+
 
 @dataclass(frozen=True)
 class PermutedMnist:
@@ -56,7 +58,7 @@ class SplitImageNet:
 
     kind: Literal["split-imagenet"] = "split-imagenet"
     """Which stream of tasks."""
-    partition: Annotated[str, Pattern(r"[^/\\]+")] | None = None
+    partition: Annotated[str, Pattern(r"[^/\\]+", "the name of a file, without a folder")] | None = None
     """Name of a file beside the data with the classes of each task, a line each; without it, classes go by their names."""
 
 
@@ -66,7 +68,7 @@ class SplitImageFolder:
 
     kind: Literal["split-image-folder"] = "split-image-folder"
     """Which stream of tasks."""
-    folder: Annotated[str, Pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")] = "images"
+    folder: Annotated[str, Pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", _PLAIN_NAME)] = "images"
     """Name of the folder under the data root; in it train/ and val/ with a folder for each class."""
     classes_per_task: Annotated[int, Bounds(ge=1, le=100_000)] = 5
     """Classes of a task."""
@@ -155,7 +157,9 @@ class TorchvisionModel:
 
     kind: Literal["torchvision"] = "torchvision"
     """Which backbone."""
-    model: Annotated[str, Pattern(r"[a-z0-9_]+")] = "resnet50"
+    model: Annotated[str, Pattern(r"[a-z0-9_]+", "a name of torchvision's, of small letters, digits and _")] = (
+        "resnet50"
+    )
     """As torchvision calls it: resnet50 is that of SplitImageNet."""
     outputs: Annotated[int, Bounds(ge=1, le=100_000)] = 10
     """Width of the last layer."""
@@ -167,7 +171,7 @@ class OwnModel:
 
     kind: Literal["own"] = "own"
     """Which backbone."""
-    factory: Annotated[str, Pattern(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")] = "networks:build"
+    factory: Annotated[str, Pattern(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", "module:function")] = "networks:build"
     """module:function; the function takes the number of outputs and returns an nn.Module of images. The module is looked for
     where Python looks, and in the folder one works in."""
     weights: Literal["signed-constant", "own"] = "signed-constant"
@@ -199,7 +203,7 @@ class Evaluation:
 class Recipe:
     """An experiment that supsup-train can run."""
 
-    name: Annotated[str, Pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")]
+    name: Annotated[str, Pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", f"{_PLAIN_NAME}, at most 80 of them")]
     """Name under which runs are listed; it begins the names of their folders."""
     tasks: Annotated[int, Bounds(ge=1, le=1_000_000)]
     """Number of tasks to learn."""
