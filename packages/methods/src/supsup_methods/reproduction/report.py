@@ -170,9 +170,10 @@ def _ours(entry: Entry) -> str:
     """Return the mean and its spread; with the unit, but for accuracies that the paper has as well."""
     if entry.mean is None:
         return ""
-    spread = "" if entry.std is None else f" ± {entry.std:.2f}"
+    form = ",.0f" if entry.unit == "bytes" else ".2f"
+    spread = "" if entry.std is None else f" ± {entry.std:{form}}"
     unit = "" if entry.paper_value is not None and entry.unit == "%" else f" {entry.unit}"
-    return f"{entry.mean:.2f}{spread}{unit} ({entry.seeds})"
+    return f"{entry.mean:{form}}{spread}{unit} ({entry.seeds})"
 
 
 def _verdict(entry: Entry) -> str:
