@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from supsup_methods.recipes import RECIPES as OURS
 
 from .processes import environment, train
 
@@ -92,7 +93,7 @@ def test_processes_share_its_tasks_to_the_same_bits(tmp_path, installed):
             "[supsup.methods]\nx = supsup_methods.psp:KIND\n",
             "there is a method psp; choose another kind for its settings",
         ),
-        (METHODS + "[supsup.recipes]\nx = nearest_mean:KIND\n", "it is a MethodKind; name a tuple of recipes"),
+        (METHODS + "[supsup.recipes]\nx = nearest_mean:KIND\n", "there is a MethodKind in it; name a tuple of recipes"),
         (
             METHODS + RECIPES + "x = nearest_mean_recipes:RECIPES\n",
             "there is a recipe nearest-mean; choose another name",
@@ -100,12 +101,110 @@ def test_processes_share_its_tasks_to_the_same_bits(tmp_path, installed):
         (RECIPES, "nearest-mean has the method NearestMeanSettings, which no entry point of supsup.methods names; "),
     ],
 )
-def test_what_does_not_fit_is_told_in_a_line_that_names_the_package(tmp_path, installed, entry_points, message):
+def test_what_is_no_method_or_recipe_is_told_in_a_line_that_names_the_package(
+    tmp_path, installed, entry_points, message
+):
     refused = train("nearest-mean", "--out", "run", cwd=tmp_path, env=installed(entry_points))
     assert refused.returncode == 2
     (line,) = refused.stderr.splitlines()
     assert message in line
     assert not (tmp_path / "run").exists()
+
+
+CHANGED = [
+    (
+        'kind: Literal["nearest-mean"] = "nearest-mean"',
+        'kind: str = "nearest-mean"',
+        "its settings have no name; give them a field",
+    ),
+    (
+        'kind: Literal["nearest-mean"] = "nearest-mean"',
+        "kind: Nowhere = 1",
+        "its settings have types that mean nothing (NameError: ",
+    ),
+    (
+        "    training: EpochsATask = field(default_factory=EpochsATask)\n",
+        "",
+        "its settings do not say how long a task is trained; ",
+    ),
+    (
+        "field(default_factory=EpochsATask)",
+        "field(kw_only=True)",
+        "its settings have no default for training; give it one",
+    ),
+    (
+        "    inference: EveryTask",
+        "    dtype: torch.Tensor | None = None\n    inference: EveryTask",
+        "their-methods: NearestMeanSettings has a field that no recipe's file holds (",
+    ),
+    ("@dataclass(frozen=True)\nclass", "class", "its settings are no dataclass; make them one"),
+    (
+        "from supsup_methods.state_files",
+        "from supsup_methods.experiment import Recipe\nfrom supsup_methods.state_files",
+        "has to leave all that knows recipes, supsup_methods.experiment for example, to another module",
+    ),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "message"), CHANGED)
+def test_what_is_wrong_with_a_method_is_told_in_a_line(tmp_path, installed, before, after, message):
+    env = installed()
+    module = tmp_path / "site" / "nearest_mean.py"
+    source = "from __future__ import annotations\n" + module.read_text()
+    assert before in source
+    module.write_text(source.replace(before, after))
+    refused = train("demo", "--out", "run", cwd=tmp_path, env=env)
+    assert refused.returncode == 2
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith("error: their-methods")
+    assert message in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_that_breaks_its_bounds_is_told_as_it_came(tmp_path, installed):
+    env = installed()
+    recipes = tmp_path / "site" / "nearest_mean_recipes.py"
+    recipes.write_text(recipes.read_text().replace("tasks=10", "tasks=-10"))
+    refused = train("nearest-mean", cwd=tmp_path, env=env)
+    assert refused.stderr.startswith("error: recipe nearest-mean, as it came: --tasks -10: ")
+
+
+def test_its_recipes_may_change_ours_and_be_imported_first(tmp_path, installed):
+    env = installed()
+    recipes = tmp_path / "site" / "nearest_mean_recipes.py"
+    changed = 'replace(RECIPES["demo"], name="nearest-mean", method=NearestMeanSettings())'
+    recipes.write_text(
+        "from dataclasses import replace\nfrom nearest_mean import NearestMeanSettings\n"
+        f"from supsup_methods.recipes import RECIPES\nRECIPES = ({changed},)\n"
+    )
+    for first in ("nearest_mean_recipes", "nearest_mean", "supsup_methods.recipes", "supsup_methods.experiment"):
+        code = f"import {first}; from supsup_methods.recipes import RECIPES; print(RECIPES['nearest-mean'].tasks, len(RECIPES))"
+        tasks, recipes_there = python(code, tmp_path, env).split()
+        assert (tasks, recipes_there) == ("10", str(len(OURS) + 1))
+
+
+def test_a_run_is_resumed_by_the_version_that_began_it_and_by_no_other(tmp_path, installed):
+    env = installed()
+    assert train("nearest-mean", "--tasks", "2", "--out", "run", cwd=tmp_path, env=env).returncode == 0
+    about = tmp_path / "site" / "their_methods-2.5.dist-info" / "METADATA"
+    about.write_text(about.read_text().replace("2.5", "3.0"))
+    refused = train("--resume", "--out", "run", cwd=tmp_path, env=env)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "--resume: their-methods is 3.0 here, and the run in run was started with 2.5" in refused.stderr
+    gone = train("--resume", "--out", "run", cwd=tmp_path)
+    assert (gone.returncode, gone.stderr.count("\n")) == (2, 1)
+    assert "run/recipe.json: method nearest-mean: it is not known here; install the package that has it" in gone.stderr
+
+
+def test_processes_need_a_method_that_can_learn_apart(tmp_path, installed):
+    env = installed()
+    module = tmp_path / "site" / "nearest_mean.py"
+    module.write_text(
+        module.read_text().replace("def learn_apart(", "def learn_alone(").replace(".learn_apart(", ".learn_alone(")
+    )
+    refused = train("nearest-mean", "--tasks", "2", "--device", "cpu,cpu", "--out", "run", cwd=tmp_path, env=env)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
+    assert "--device: nearest-mean offers no learn_apart, though its kind says so; name one device" in refused.stderr
 
 
 PAGES = """

@@ -1,6 +1,7 @@
 """A run begun from Python: refused, carried out, stopped and resumed as by the command."""
 
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from supsup_methods.run_folder import RunFolder
 from supsup_methods.runs import open_run
 from supsup_methods.training import train
 
-from .test_running import RECIPE, Stop, Watcher, results
+from .test_running import CPU, RECIPE, Stop, Watcher, results
 
 
 def test_it_leaves_what_the_command_leaves(tmp_path):
@@ -111,3 +112,36 @@ def test_a_shorter_recipe_leaves_out_the_checkpoints_that_it_does_not_come_to():
     short = recipe.shortened(100)
     assert (short.tasks, short.evaluation.checkpoints) == (100, (10, 50))
     assert dataclasses.replace(short, tasks=recipe.tasks, evaluation=recipe.evaluation) == recipe
+
+
+def test_it_takes_no_threads_from_its_caller(tmp_path):
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        recorded = [
+            train(RECIPE.shortened(2), tmp_path / str(run), device="cpu,cpu").path / "environment.json"
+            for run in range(2)
+        ]
+        assert torch.get_num_threads() == 4
+        assert [json.loads(path.read_bytes())["threads"] for path in recorded] == [2, 2]
+        torch.set_num_threads(1)
+        train(RECIPE.shortened(2), tmp_path / "0", resume=True)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_what_is_no_recipe_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"^recipe='demo': it is no Recipe; pass one, RECIPES\['demo'\] for example$"):
+        train("demo", tmp_path / "run")
+    mine = dataclasses.make_dataclass("Mine", [("kind", str, "supsup"), ("training", object, None)], frozen=True)
+    with pytest.raises(
+        UsageError, match=r"^method Mine: not one of SupSupSettings, .* name its MethodKind as an entry point"
+    ):
+        train(dataclasses.replace(RECIPE, method=mine()), tmp_path / "run")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_run_is_shown_in_a_line(tmp_path):
+    run = train(RECIPE.shortened(1), tmp_path / "run", device=CPU)
+    assert len(repr(run)) < 1500

@@ -87,4 +87,9 @@ def test_every_option_that_is_named_exists(option, tmp_path, monkeypatch, capsys
         with pytest.raises(SystemExit):
             parse([*recipe, "--help"])
     assert re.search(rf"{re.escape(option)}\b", capsys.readouterr().out)
-    assert "demo" in RECIPES
+
+
+def test_every_recipe_that_is_named_exists():
+    started = re.findall(r"supsup-train ((?!-)[a-z0-9-]+)", ALL)
+    assert {"table3-psp", "table2-supsup-c4-transfer"} <= set(started)
+    assert set(started) <= set(RECIPES)

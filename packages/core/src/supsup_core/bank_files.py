@@ -63,6 +63,7 @@ class _Written:
 
     manifest: tuple[int, int, int] | None
     shards: tuple[Shard, ...]
+    names: Names
 
 
 def write(folder: str | os.PathLike[str], content: Content, known: object = None) -> object:
@@ -91,7 +92,8 @@ def write(folder: str | os.PathLike[str], content: Content, known: object = None
 
 
 def _write(path: Path, content: Content, known: object) -> _Written:
-    if isinstance(known, _Written) and known.manifest == _identity(path / MANIFEST):
+    is_known = isinstance(known, _Written) and known.names == content.names[: len(known.names)]
+    if isinstance(known, _Written) and is_known and known.manifest == _identity(path / MANIFEST):
         shards = known.shards
     else:
         shards = _existing_shards(path, content)
@@ -106,7 +108,7 @@ def _write(path: Path, content: Content, known: object) -> _Written:
         shards = (*kept, *new)
         replace_file(path / MANIFEST, Manifest(content.header, content.compact, shards).to_text().encode())
         _remove_leftovers(path, shards)
-    return _Written(_identity(path / MANIFEST), shards)
+    return _Written(_identity(path / MANIFEST), shards, content.names)
 
 
 def stored_tasks(folder: str | os.PathLike[str]) -> int:
@@ -223,6 +225,8 @@ def _existing_shards(path: Path, content: Content) -> tuple[Shard, ...]:
         )
     stored = [task for shard in manifest.shards for task in read_identities(path / shard.file, shard)]
     if stored != list(zip(content.checksums, content.names, strict=True))[: len(stored)]:
+        if [checksum for checksum, _ in stored] == list(content.checksums[: len(stored)]):
+            raise FolderInUse(f"folder={path}: it holds these tasks under other names; choose another folder")
         raise FolderInUse(
             f"folder={path}: it holds a bank of {len(stored)} tasks that this one of {len(content.checksums)} does not "
             "continue; choose another folder"

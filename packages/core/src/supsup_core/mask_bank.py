@@ -11,7 +11,7 @@ from torch import Tensor
 
 from supsup_core import packed_kernels, packed_lookups
 from supsup_core.checked_tasks import CheckedTasks
-from supsup_core.errors import NetworkMismatch
+from supsup_core.errors import InvalidArgument, NetworkMismatch
 from supsup_core.frozen_network import FrozenNetwork
 from supsup_core.inference_mode import outside_inference_mode
 from supsup_core.mask_counts import MaskCounts
@@ -45,6 +45,10 @@ class MaskBank:
         buffer_dtype: how running statistics are kept. What `append` is given is rounded to it at once, so that a task
             answers alike before and after it was in a file; float16 halves their bytes.
 
+    Attributes:
+        names: what each task is called, None where it has no name: a sequence whose `index` finds a task, and whose items may be
+            set to others.
+
     >>> import torch
     >>> net = FrozenNetwork(torch.nn.Linear(4, 3), seed=0)
     >>> bank = MaskBank(net)
@@ -61,7 +65,7 @@ class MaskBank:
         self._rows = TaskRows(self.row_bytes, torch.uint8, net.device)
         self._statistics = TaskStatistics(net, buffer_dtype)
         self._tasks = CheckedTasks(self._rows, self._statistics.table)
-        self._names = TaskNames()
+        self.names = TaskNames()
         self._written: object = None  # what the last save knew of its files, so that the next need not read them
         self._counts = MaskCounts(self._tasks, net.num_bits, net.device)
 
@@ -101,15 +105,6 @@ class MaskBank:
         """CRC-32 of each task's row and running statistics."""
         return tuple(self._tasks.checksums)
 
-    @property
-    def names(self) -> tuple[str | None, ...]:
-        """What each task is called, None where it has no name."""
-        return self._names.all
-
-    def task(self, name: str) -> int:
-        """Return the index that the task of this name has now; InvalidArgument where none has it."""
-        return self._names.task(name)
-
     def check(self) -> None:
         """Compare every task that came from a file with its checksum now, and not at its first use.
 
@@ -134,7 +129,7 @@ class MaskBank:
         Args:
             masks: a boolean tensor for each maskable parameter.
             buffers: the running statistics of a network that has them (`net.task_buffers`), by name.
-            name: what the task is called (`task`), whichever index it has when others are removed.
+            name: what the task is called (`names`), whichever index it has when others are removed.
 
         Raises:
             InvalidArgument: a parameter has no mask, or one of another shape or dtype, or is unknown; the same for buffers;
@@ -159,15 +154,18 @@ class MaskBank:
         """
         refuse_other_rows(self._net, rows)
         rows = rows.to(self._rows.device)
-        kept, called = self._statistics.checked(buffers, len(rows)), self._names.checked(names, len(rows))
+        kept = self._statistics.checked(buffers, len(rows))
+        called = self.names.checked((None,) * len(rows) if names is None else names)
+        if len(called) != len(rows):
+            raise InvalidArgument(f"names: {len(called)} for {len(rows)} tasks; pass a name, or None, for each of them")
         self._tasks.append(rows, kept)
-        self._names.append(called)
+        self.names.append(called)
         return len(self) - len(rows)
 
     def replace(
         self, task: SupportsIndex, masks: Mapping[str, Tensor], buffers: Mapping[str, Tensor] | None = None
     ) -> None:
-        """Store another mask, and running statistics, under a task's name. Files are not written to: `save` to a new folder.
+        """Store another mask, and running statistics, in a task's place. Files are not written to: `save` to a new folder.
 
         Raises:
             InvalidArgument: there is no such task, or as `append`.
@@ -187,7 +185,7 @@ class MaskBank:
         task = known_task(task, len(self))
         self._counts.change(task, None)
         self._tasks.remove(task)
-        self._names.remove(task)
+        self.names.remove(task)
         self._written = None
 
     def masks(self, task: SupportsIndex) -> Masks:
@@ -276,7 +274,7 @@ class MaskBank:
 
         header = bank_manifest.Header.of(self._net, self._statistics.table.dtype)
         content = bank_files.Content(
-            header, self._rows, self._statistics.table, self._tasks.checksums, self.names, compact
+            header, self._rows, self._statistics.table, self._tasks.checksums, self.names[:], compact
         )
         self._written = bank_files.write(folder, content, self._written)
 
@@ -295,7 +293,7 @@ class MaskBank:
         moved = MaskBank(net, self._statistics.table.dtype)
         for rows in self.blocks(_TASKS_AT_ONCE):
             moved.append_rows(rows, self._statistics.table.between(len(moved), len(moved) + len(rows)))
-        moved._names = self._names.copy()
+        moved.names = TaskNames(self.names)
         return moved
 
     @classmethod
@@ -316,5 +314,5 @@ class MaskBank:
             if stored.counts is not None:
                 bank._counts.take_over(stored.counts, len(bank), len(stored.checksums))
             bank._tasks.adopt(stored)
-            bank._names.adopt(stored)
+            bank.names.adopt(stored)
         return bank

@@ -14,7 +14,7 @@ class Salvage:
     """The intact tasks of a damaged bank.
 
     Attributes:
-        bank: the intact tasks, in order, in memory.
+        bank: the intact tasks, in order, in memory; one whose name is damaged has none.
         tasks: the number that each task of `bank` had.
         lost: the numbers of the tasks that are lost, as far as the files tell.
     """
@@ -41,9 +41,10 @@ def salvage(folder: str | os.PathLike[str], net: FrozenNetwork) -> Salvage:
         found = bank_files.salvage(folder, bank_manifest.Header.of(net, dtype))
         if not found.tasks:
             continue
-        bank, names = MaskBank(net, dtype), set()
+        bank = MaskBank(net, dtype)
         for row, buffers, name in found.tasks.values():
-            bank.append_rows(row.unsqueeze(0), buffers.unsqueeze(0), [None if name in names else name])
-            names.add(name)
+            bank.append_rows(row.unsqueeze(0), buffers.unsqueeze(0))
+            if name is not None and name not in bank.names:
+                bank.names[len(bank) - 1] = name
         return Salvage(bank, tuple(found.tasks), found.lost)
     raise CorruptBank(f"{folder}: no task of this network's masks is intact in it; restore it from a copy")

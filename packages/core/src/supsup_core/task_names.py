@@ -1,44 +1,94 @@
 """Names of tasks: what a task is called by whoever routes to it, which stays when tasks before it are removed."""
 
 import difflib
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any, SupportsIndex, overload
 
 from supsup_core.checked_tasks import Names, StoredTasks
 from supsup_core.errors import CorruptBank, InvalidArgument
+from supsup_core.task_rows import known_task
+
+_NO_TEXT = ("Cc", "Cs", "Zl", "Zp")  # control signs, halves of signs, ends of lines: of the same signs in every Unicode
 
 
-class TaskNames:
-    """The names of a bank's tasks, in order; None where a task has none. No two tasks share one."""
+class TaskNames(Sequence[str | None]):
+    """The names of a bank's tasks, in order; None where a task has none. No two tasks share one.
 
-    def __init__(self) -> None:
+    >>> names = TaskNames(["alma", None])
+    >>> names.index("alma")
+    0
+    >>> names[1] = "zoë"
+    >>> list(names)
+    ['alma', 'zoë']
+    """
+
+    def __init__(self, names: Iterable[str | None] = ()) -> None:
         self._names: list[str | None] = []
         self._tasks: dict[str, int] = {}
+        self.append(self.checked(names))
 
-    @property
-    def all(self) -> Names:
-        """Of each task."""
-        return tuple(self._names)
+    def __len__(self) -> int:
+        """Return the number of tasks."""
+        return len(self._names)
 
-    def checked(self, names: Sequence[str | None] | None, new: int) -> Names:
-        """Return names for so many new tasks.
+    def __contains__(self, name: object) -> bool:
+        """Tell whether a task has this name, or for None, no name."""
+        return name in self._tasks if isinstance(name, str) else name in self._names
+
+    @overload
+    def __getitem__(self, task: SupportsIndex) -> str | None: ...
+    @overload
+    def __getitem__(self, task: slice) -> Names: ...
+    def __getitem__(self, task: Any) -> Any:
+        """Return what a task is called, or what several are."""
+        return tuple(self._names[task]) if isinstance(task, slice) else self._names[task]
+
+    def __setitem__(self, task: SupportsIndex, name: str | None) -> None:
+        """Call a task by another name, or by none. A folder it was saved to is not written to: `save` to a new one.
 
         Raises:
-            InvalidArgument: there are more or fewer, one is empty or no text, or it is taken.
+            InvalidArgument: there is no such task, the name is no text, or another task has it.
         """
-        if names is None:
-            return (None,) * new
-        if isinstance(names, str) or len(names) != new:
-            raise InvalidArgument(f"names={names!r}: {new} tasks are appended; pass a name, or None, for each of them")
-        seen: set[str] = set()
-        for name in names:
+        place = known_task(task, len(self))
+        old = self._names[place]
+        checked = old if name == old else self.checked([name])[0]
+        if old is not None:
+            del self._tasks[old]
+        if checked is not None:
+            self._tasks[checked] = place
+        self._names[place] = checked
+
+    def index(self, name: str, start: int = 0, stop: int | None = None) -> int:
+        """Return the task of a name.
+
+        Raises:
+            InvalidArgument: no task has it.
+        """
+        known = isinstance(name, str) and name in self._tasks
+        if known and self._tasks[name] in range(start, len(self) if stop is None else stop):
+            return self._tasks[name]
+        near = difflib.get_close_matches(name, self._tasks, n=1) if isinstance(name, str) else []
+        hint = f"did you mean {near[0]!r}?" if near else "append names a task"
+        raise InvalidArgument(f"name={name!r}: no task of this bank has it; {hint}")
+
+    def checked(self, names: Iterable[str | None]) -> Names:
+        """Return names for new tasks.
+
+        Raises:
+            InvalidArgument: one is empty, no text or of several lines, or it is taken.
+        """
+        new: dict[str, None] = {}
+        listed = tuple(name if name is None or not isinstance(name, str) else str(name) for name in names)
+        for name in listed:
             if name is None:
                 continue
-            if not isinstance(name, str) or not name or not name.isprintable():
-                raise InvalidArgument(f"name={name!r}: a name is printable text; pass such a text, or None")
-            if name in self._tasks or name in seen:
+            if not isinstance(name, str) or not name or any(unicodedata.category(sign) in _NO_TEXT for sign in name):
+                raise InvalidArgument(f"name={name!r}: a name is a line of text; pass one, or None")
+            if name in self._tasks or name in new:
                 raise InvalidArgument(f"name={name!r}: another task has it; choose another, or remove that task")
-            seen.add(name)
-        return tuple(names)
+            new[name] = None
+        return listed
 
     def append(self, names: Names) -> None:
         """Name tasks behind the last, as `checked` returned them."""
@@ -53,33 +103,16 @@ class TaskNames:
         Raises:
             CorruptBank: a name is that of another task.
         """
-        try:
-            self.append(self.checked(stored.names or None, len(stored.checksums)))
-        except InvalidArgument as error:
-            raise CorruptBank(f"{stored.file}: {error}; restore the file from a copy") from None
-
-    def copy(self) -> "TaskNames":
-        """Return the same names, to be changed apart."""
-        other = TaskNames()
-        other.append(self.all)
-        return other
+        names = stored.names or (None,) * len(stored.checksums)
+        before = len(self._tasks)
+        self.append(names)
+        if len(self._tasks) - before != len(names) - names.count(None):
+            raise CorruptBank(f"{stored.file}: it gives several tasks one name; restore it from a copy")
 
     def remove(self, task: int) -> None:
         """Drop a task; those behind it move up by one."""
         del self._names[task]
         self._tasks = {name: place for place, name in enumerate(self._names) if name is not None}
-
-    def task(self, name: str) -> int:
-        """Return the task of a name.
-
-        Raises:
-            InvalidArgument: no task has it.
-        """
-        if name in self._tasks:
-            return self._tasks[name]
-        near = difflib.get_close_matches(name, self._tasks, n=1) if isinstance(name, str) else []
-        hint = f"did you mean {near[0]!r}?" if near else "append names a task"
-        raise InvalidArgument(f"name={name!r}: no task of this bank has it; {hint}")
 
 
 def to_bytes(names: Names) -> tuple[bytes, list[int]]:

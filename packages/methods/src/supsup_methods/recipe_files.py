@@ -6,12 +6,30 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from supsup_methods.errors import UsageError
 from supsup_methods.experiment import Recipe
+from supsup_methods.registry import PACKAGES
 
-_ADAPTER = TypeAdapter(Recipe)
+
+def _adapter() -> TypeAdapter[Recipe]:
+    try:
+        return TypeAdapter(Recipe)
+    except PydanticUserError:
+        for settings, package in PACKAGES.items():
+            try:
+                TypeAdapter(settings)
+            except PydanticUserError as error:
+                why = error.message.splitlines()[0]
+                raise UsageError(
+                    f"{package}: {settings.__name__} has a field that no recipe's file holds ({why}); give it numbers, texts or "
+                    "dataclasses of them"
+                ) from error
+        raise
+
+
+_ADAPTER = _adapter()
 
 
 def checked(recipe: Recipe) -> Recipe:
@@ -64,6 +82,11 @@ def _validate(content: Any, prefix: str) -> Recipe:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(_named(content, first["loc"])).replace("_", "-")
+        if first["type"] == "union_tag_invalid" and place == "method":
+            raise UsageError(
+                f"{prefix}method {first['ctx']['tag']}: it is not known here; install the package that has it "
+                "(supsup_methods.plugins)"
+            ) from None
         if first["type"] in ("missing", "dataclass_type"):
             raise UsageError(f"{prefix}{place}: {first['msg']}; restore it from a copy, or start a new run") from None
         raise UsageError(f"{prefix}{place} {first['input']}: {_rule(first)}; choose another value") from None

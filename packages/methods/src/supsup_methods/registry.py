@@ -3,12 +3,12 @@
 Methods of other packages come by their entry points (`plugins`).
 """
 
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields, is_dataclass
 from functools import reduce
 from operator import or_
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args, get_type_hints
 
 from supsup_methods import (
     batch_ensemble,
@@ -26,7 +26,7 @@ from supsup_methods.continual_method import MethodKind
 from supsup_methods.errors import UsageError
 from supsup_methods.hopsupsup import HopSupSupSettings
 from supsup_methods.lower_bound import LowerBoundSettings
-from supsup_methods.plugins import METHODS, plugged_in
+from supsup_methods.plugins import METHODS, PluggedIn, plugged_in
 from supsup_methods.psp import PspSettings
 from supsup_methods.separate_heads import SeparateHeadsSettings
 from supsup_methods.supsup import SupSupSettings
@@ -46,36 +46,50 @@ _OURS: tuple[MethodKind[Any], ...] = (
 )
 
 
-def _kinds() -> tuple[MethodKind[Any], ...]:
-    """Return what is known of our methods, and of those of other packages.
+def _plugged_in() -> Iterator[tuple[PluggedIn, MethodKind[Any]]]:
+    """Yield the methods of other packages.
 
     Raises:
-        UsageError: an entry point names no method, or one by a name that is taken.
+        UsageError: an entry point names no method, one whose settings cannot be part of a recipe, or one whose name is taken.
     """
-    kinds = {_name(kind): kind for kind in _OURS}
+    names = {kind.settings().kind for kind in _OURS}
     for plugin in plugged_in(METHODS):
         if not isinstance(plugin.value, MethodKind):
             raise UsageError(f"{plugin.origin}: it is a {type(plugin.value).__name__}; name a MethodKind")
-        name = _name(plugin.value)
-        if name is None:
-            raise UsageError(
-                f'{plugin.origin}: its settings have no name; give them a field kind: Literal["..."] = "..." in a dataclass'
-            )
-        if name in kinds:
+        fault = _fault(plugin.value.settings)
+        if fault is not None:
+            raise UsageError(f"{plugin.origin}: its settings {fault}")
+        name = plugin.value.settings().kind
+        if name in names:
             raise UsageError(f"{plugin.origin}: there is a method {name}; choose another kind for its settings")
-        kinds[name] = plugin.value
-    return tuple(kinds.values())
+        names.add(name)
+        yield plugin, plugin.value
 
 
-def _name(kind: MethodKind[Any]) -> str | None:
-    """Return what tells a method's settings apart in a recipe; None where nothing does."""
-    named = (
-        [each.default for each in fields(kind.settings) if each.name == "kind"] if is_dataclass(kind.settings) else []
-    )
-    return named[0] if named and isinstance(named[0], str) else None
+def _fault(settings: type[Any]) -> str | None:
+    """Return why a type cannot be a method's settings, as the end of a sentence, and the way out; None if it can."""
+    if not is_dataclass(settings):
+        return "are no dataclass; make them one"
+    required = [each.name for each in fields(settings) if each.default is MISSING and each.default_factory is MISSING]
+    if required:
+        return f"have no default for {required[0]}; give it one"
+    example = settings()
+    try:
+        kind = get_type_hints(settings).get("kind")
+    except Exception as error:
+        return f"have types that mean nothing ({type(error).__name__}: {error}); import what they name"
+    if get_args(kind) != (getattr(example, "kind", None),):
+        return 'have no name; give them a field kind: Literal["..."] = "..."'
+    training = getattr(example, "training", None)
+    if not hasattr(training, "batch_size") or not callable(getattr(training, "steps", None)):
+        return "do not say how long a task is trained; give them a field training, a training_length.TrainingLength for example"
+    return None
 
 
-_KINDS = _kinds()
+_THEIRS = tuple(_plugged_in())
+_KINDS = (*_OURS, *(kind for _, kind in _THEIRS))
+PACKAGES: Mapping[type[Any], str] = MappingProxyType({kind.settings: plugin.package for plugin, kind in _THEIRS})
+"""The package of each method that is not ours, by the type of its settings."""
 
 if TYPE_CHECKING:
     MethodSettings: TypeAlias = (

@@ -10,9 +10,10 @@ from supsup_datasets import AnyDataset, Scenario, Task, TaskStream
 
 from supsup_methods import recipe_files
 from supsup_methods.assembly import build_problem, open_method
-from supsup_methods.continual_method import AllocatesMasks, AnyMethod, Problem
+from supsup_methods.continual_method import AllocatesMasks, AnyMethod, LearnsApart, Problem
 from supsup_methods.data_assembly import build_stream
 from supsup_methods.devices import make_repeatable
+from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import Checkpoint, evaluate_task
 from supsup_methods.experiment import Recipe
 from supsup_methods.mask_bookkeeping import Stretch, keep_books, mask_owners, stretches
@@ -115,7 +116,11 @@ def _opened(run: _Run, problem: Problem) -> tuple[AnyMethod, list[str]]:
 
 
 def _learn_all(method: AnyMethod, run: _Run) -> None:
-    """Learn the tasks that are left: all here, or on each of several devices a process that shares those that are apart."""
+    """Learn the tasks that are left: all here, or on each of several devices a process that shares those that are apart.
+
+    Raises:
+        UsageError: a method that says that its tasks are apart cannot learn them so.
+    """
     groups = list(run.order.groups(method.tasks_learned))
     shared_from = kind_of(run.recipe.method).apart_from(run.recipe.method)
     if shared_from is None or len(run.folder.environment().devices) == 1:
@@ -124,6 +129,9 @@ def _learn_all(method: AnyMethod, run: _Run) -> None:
     _learn_groups(method, run, here, InThisProcess(run.snapshots))
     shared = groups[len(here) :]
     if shared:
+        if not isinstance(method, LearnsApart):  # of another package
+            kind = run.recipe.method.kind
+            raise UsageError(f"--device: {kind} offers no learn_apart, though its kind says so; name one device")
         with _pool(run, shared, shared_from) as pool:
             _learn_groups(method, run, shared, pool)
 

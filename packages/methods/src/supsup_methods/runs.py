@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -33,11 +33,11 @@ class Run:
 
     path: Path
     recipe: Recipe
-    method: AnyMethod
-    stream: TaskStream
-    dataset: AnyDataset
-    checkpoints: tuple[Checkpoint, ...]
-    summary: Summary | None
+    method: AnyMethod = field(repr=False)
+    stream: TaskStream = field(repr=False)
+    dataset: AnyDataset = field(repr=False)
+    checkpoints: tuple[Checkpoint, ...] = field(repr=False)
+    summary: Summary | None = field(repr=False)
 
     @property
     def network(self) -> FrozenNetwork:

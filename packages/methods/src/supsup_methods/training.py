@@ -20,6 +20,8 @@ from supsup_methods.devices import resolve_devices
 from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import Checkpoint
 from supsup_methods.experiment import Recipe
+from supsup_methods.plugins import versions
+from supsup_methods.registry import PACKAGES, kind_of
 from supsup_methods.run_environment import adopt_environment, describe_environment
 from supsup_methods.run_folder import RUNS, Environment, RunFolder, claim_run_path
 from supsup_methods.running import RunObserver, execute
@@ -31,7 +33,7 @@ def train(
     recipe: Recipe,
     out: str | os.PathLike[str] | None = None,
     *,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     data_root: str | os.PathLike[str] | None = None,
     tasks_at_once: int | None = None,
     snapshot_seconds: float = SNAPSHOT_SECONDS,
@@ -40,7 +42,7 @@ def train(
 ) -> Run:
     """Learn a recipe's tasks, test them, keep everything in a folder, and return the run, as `supsup-train` does.
 
-    Only a tracking store knows nothing of it, and a resumed run sets torch's number of threads to that which it began with.
+    Only a tracking store knows nothing of it.
 
     Args:
         recipe: what to learn, one of `recipes.RECIPES` for example, or that with other fields (`dataclasses.replace`).
@@ -60,10 +62,13 @@ def train(
         DataUnavailable: the data is not there.
         WorkerLost: one of several processes ended; what is finished is kept.
     """
+    if not isinstance(recipe, Recipe):
+        raise UsageError(f"recipe={recipe!r}: it is no Recipe; pass one, RECIPES['demo'] for example")
+    kind_of(recipe.method)
     plan = plan_run(
         recipe_files.checked(recipe),
         None if out is None else Path(out),
-        device=device,
+        device=str(device),
         data_root=None if data_root is None else Path(data_root),
         tasks_at_once=tasks_at_once,
         snapshot_seconds=snapshot_seconds,
@@ -106,7 +111,7 @@ class RunPlan:
         Raises:
             UsageError: another process works on it, or it began with something else.
         """
-        with folder.locked():
+        with folder.locked(), _own_threads():
             if self.resume:
                 adopt_environment(folder.environment(), self.environment)
             else:
@@ -180,7 +185,24 @@ def _resumed(recipe: Recipe, out: Path | None) -> Environment:
     difference = recipe_files.first_difference(RunFolder(out).recipe(), recipe)
     if difference is not None:
         raise UsageError(f"--resume: the run in {out} was started with {difference}; start a new run")
-    return RunFolder(out).environment()
+    environment, package = RunFolder(out).environment(), PACKAGES.get(type(recipe.method))
+    then, now = (environment.versions.get(package), versions()[package]) if package else (None, None)
+    if then != now:
+        raise UsageError(
+            f"--resume: {package} is {now} here, and the run in {out} was started with {then}, which decides its bits; install "
+            "that, or start a new run"
+        )
+    return environment
+
+
+@contextmanager
+def _own_threads() -> Iterator[None]:
+    """Give the caller back as many threads as it had."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _refuse_too_large(recipe: Recipe, dataset: AnyDataset, out: Path) -> None:

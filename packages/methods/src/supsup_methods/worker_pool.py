@@ -79,7 +79,7 @@ class WorkerPool:
             Exception: what a process raised.
         """
         if not isinstance(method, LearnsApart):
-            raise AssertionError("unreachable: assembly.refuse_impossible")
+            raise AssertionError("unreachable: running._learn_all")
         first = tasks[0].index
         while first not in self._learned:
             self._wait(on_batch)

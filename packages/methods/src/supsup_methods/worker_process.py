@@ -100,7 +100,7 @@ def _learner(place: Workplace, on_batch: Callable[[], None]) -> Callable[[range]
     learned = Path(place.run) / "nothing" if place.start is None else Path(place.start)
     method = open_method(recipe, problem, learned, None).method
     if not isinstance(method, LearnsApart):
-        raise AssertionError("unreachable: assembly.refuse_impossible")
+        raise AssertionError("unreachable: running._learn_all")
 
     def learn(tasks: range) -> Learned:
         start = time.perf_counter()

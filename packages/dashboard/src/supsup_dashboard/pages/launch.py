@@ -76,7 +76,7 @@ def _why_not(recipe: Recipe, data: "_Data") -> str | None:
     return None
 
 
-@st.cache_resource(show_spinner=False)
+@st.cache_resource(max_entries=1, show_spinner=False)
 def _digits(stream: Stream) -> AnyDataset:
     return load_dataset(stream, None)
 

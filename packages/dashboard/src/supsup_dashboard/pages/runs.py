@@ -30,16 +30,17 @@ def show() -> None:
     rows = run_rows(jobs)
     is_live = _goes_on(rows, jobs)
     seconds = None if question else _LIVE_SECONDS if is_live else _IDLE_SECONDS
-    st.fragment(_show_all, run_every=seconds)(is_live)
+    st.fragment(_show_all, run_every=seconds)(None if question else is_live)
     show_elsewhere([row.line for row in rows])
     if question:
         ask_to_delete(question)
 
 
-def _show_all(was_live: bool) -> None:
+def _show_all(was_live: bool | None) -> None:
+    """Show them; None where the page has to stay as it is."""
     jobs = queue().jobs()
     rows = run_rows(jobs)
-    if was_live != _goes_on(rows, jobs):
+    if was_live is not None and was_live != _goes_on(rows, jobs):
         st.rerun()  # to look more often from now on, or less
     show_jobs(jobs_to_show(jobs))
     begins = [run for job in jobs if job.is_open and (run := run_of(job)) is not None]

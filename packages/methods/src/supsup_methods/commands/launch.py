@@ -42,7 +42,7 @@ class Launch:
 
 
 def parse_launch(argv: list[str]) -> Launch:
-    """Return what the command line asks for, checked as far as it can be without touching data or device.
+    """Return what the command line asks for, its recipe within bounds; whether it can be carried out, `training.plan_run` tells.
 
     Raises:
         UsageError: an option or value is not understood or breaks a rule.
@@ -55,6 +55,10 @@ def parse_launch(argv: list[str]) -> Launch:
         hint = f"did you mean {near[0]}? " if near else ""
         raise UsageError(f"recipe {name}: not known; {hint}there are: {', '.join(RECIPES)}")
     default = RECIPES[name or _DEFAULT_RECIPE]
+    try:
+        recipe_files.checked(default)
+    except UsageError as error:  # of another package
+        raise UsageError(f"recipe {name}, as it came: {error}") from None
     launch = parse_options(Launch, options, prog="supsup-train", usage="supsup-train [RECIPE]", default=Launch(default))
     if launch.resume:
         launch = _parse_resumed(options, launch, name)

@@ -1,6 +1,7 @@
 """Named experiments, one file for each table or figure they reproduce; those of other packages come behind (`plugins`)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 
 from supsup_methods import plugins
 from supsup_methods.errors import UsageError
@@ -47,27 +48,50 @@ _OURS = {
 }
 
 
-def _plugged_in() -> Iterator[tuple[str, Recipe]]:
-    """Yield the recipes of other packages under their names.
+class _Recipes(Mapping[str, Recipe]):
+    """Ours, and behind them those of other packages, whose modules are imported when one that is not ours is looked for."""
+
+    def __getitem__(self, name: str) -> Recipe:
+        return _OURS[name] if name in _OURS else _theirs()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*_OURS, *_theirs()))
+
+    def __len__(self) -> int:
+        return len(_OURS) + len(_theirs())
+
+
+@cache
+def _theirs() -> dict[str, Recipe]:
+    """Return the recipes of other packages.
 
     Raises:
         UsageError: an entry point names something else, a name is taken, or a recipe's method is not known.
     """
-    names = set(_OURS)
+    theirs: dict[str, Recipe] = {}
     for plugin in plugins.plugged_in(plugins.RECIPES):
-        if not isinstance(plugin.value, tuple) or not all(isinstance(recipe, Recipe) for recipe in plugin.value):
-            raise UsageError(f"{plugin.origin}: it is a {type(plugin.value).__name__}; name a tuple of recipes")
-        for recipe in plugin.value:
-            if recipe.name in names:
-                raise UsageError(f"{plugin.origin}: there is a recipe {recipe.name}; choose another name")
-            if type(recipe.method) not in KINDS:
-                raise UsageError(
-                    f"{plugin.origin}: {recipe.name} has the method {type(recipe.method).__name__}, which no entry point of "
-                    f"{plugins.METHODS} names; name its MethodKind there"
-                )
-            names.add(recipe.name)
-            yield recipe.name, recipe
+        recipes = plugin.value if isinstance(plugin.value, tuple) else (plugin.value,)
+        for recipe in recipes:
+            fault = _fault(recipe, theirs)
+            if fault is not None:
+                raise UsageError(f"{plugin.origin}: {fault}")
+            theirs[recipe.name] = recipe
+    return theirs
 
 
-RECIPES: dict[str, Recipe] = _OURS | dict(_plugged_in())
+def _fault(recipe: object, theirs: Mapping[str, Recipe]) -> str | None:
+    """Return why something cannot be one more recipe, and the way out; None if it can."""
+    if not isinstance(recipe, Recipe):
+        return f"there is a {type(recipe).__name__} in it; name a tuple of recipes"
+    if recipe.name in _OURS or recipe.name in theirs:
+        return f"there is a recipe {recipe.name}; choose another name"
+    if type(recipe.method) not in KINDS:
+        return (
+            f"{recipe.name} has the method {type(recipe.method).__name__}, which no entry point of {plugins.METHODS} names; name "
+            "its MethodKind there"
+        )
+    return None
+
+
+RECIPES: Mapping[str, Recipe] = _Recipes()
 """By name."""
