@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 import torch
 from supsup_datasets import embedded_mnist
+from supsup_methods import recipes
 from supsup_methods.batch_ensemble import BatchESettings
 from supsup_methods.errors import UsageError
 from supsup_methods.experiment import Evaluation, FullyConnected, Recipe
@@ -104,7 +105,7 @@ def test_a_method_that_is_given_its_tasks_cannot_be_asked_in_another_way(bench, 
 
 def test_a_table_sets_ours_beside_the_papers_and_runs_rows_of_the_same_masks_once(bench, monkeypatch):
     bench, carried, _ = bench
-    monkeypatch.setitem(tables.RECIPES, TINY.name, TINY)
+    monkeypatch.setitem(recipes._OURS, TINY.name, TINY)
     paper = {3: replace(paper_numbers()[0], tasks=3, accuracy_percent=50.0)}
     rows = (
         tables.TableRow("by H", TINY.name, paper, points=0.5),
@@ -123,7 +124,7 @@ def test_a_table_sets_ours_beside_the_papers_and_runs_rows_of_the_same_masks_onc
 
 def test_a_row_that_is_asked_for_is_measured_alone(bench, monkeypatch):
     bench, carried, _ = bench
-    monkeypatch.setitem(tables.RECIPES, TINY.name, TINY)
+    monkeypatch.setitem(recipes._OURS, TINY.name, TINY)
     rows = (tables.TableRow("PSP, GG", "table3-psp", {}), tables.TableRow("BatchE, GG", TINY.name, {}))
     assert bench.chosen(rows) == list(rows)
     monkeypatch.setitem(tables.ROWS, "3", rows)
@@ -134,7 +135,7 @@ def test_a_row_that_is_asked_for_is_measured_alone(bench, monkeypatch):
 
 def test_fewer_tasks_are_another_run_with_a_name_that_says_so(bench, monkeypatch):
     bench, carried, _ = bench
-    monkeypatch.setitem(tables.RECIPES, TINY.name, TINY)
+    monkeypatch.setitem(recipes._OURS, TINY.name, TINY)
     monkeypatch.setitem(tables.ROWS, "3", (tables.TableRow("by H", TINY.name, {}),))
     tables.measure_table("3", replace(bench, tasks=2, seeds=1))
     tables.measure_table("3", replace(bench, tasks=10, seeds=1))
@@ -144,7 +145,7 @@ def test_fewer_tasks_are_another_run_with_a_name_that_says_so(bench, monkeypatch
 def test_figure_10_asks_one_run_for_every_number_of_images_and_both_objectives(bench, monkeypatch):
     bench, carried, _ = bench
     batche = replace(TINY, method=BatchESettings(training=TaskTraining(batches=40, batch_size=64)))
-    monkeypatch.setitem(searches.RECIPES, TINY.name, batche)
+    monkeypatch.setitem(recipes._OURS, TINY.name, batche)
     monkeypatch.setattr(searches, "_ABATCHE", {"LeNet": TINY.name})
     found = searches.figure10(replace(bench, seeds=1))
     assert carried == [(TINY.name, 0)]
@@ -162,7 +163,7 @@ def test_figure_10_asks_one_run_for_every_number_of_images_and_both_objectives(b
 
 def test_figure_11_goes_from_one_shot_to_binary(bench, monkeypatch):
     bench, carried, _ = bench
-    monkeypatch.setitem(searches.RECIPES, TINY.name, TINY)
+    monkeypatch.setitem(recipes._OURS, TINY.name, TINY)
     monkeypatch.setattr(searches, "_ROTATED", TINY.name)
     found = searches.figure11_left(replace(bench, seeds=1))
     assert carried == [(TINY.name, 0)]
