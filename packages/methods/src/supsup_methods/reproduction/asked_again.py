@@ -171,9 +171,13 @@ def asked_scenario(recipe: Recipe) -> Scenario:
 def accuracies_under(bench: Bench, run: RunFolder, inference: TaskInference) -> list[Accuracies]:
     """Return the tests of a run at its checkpoints, had it inferred tasks so; kept beside the run, and made once.
 
+    Where it did infer them so, they are its own.
+
     Raises:
         UsageError: the run's method infers no task, or the file of the answers is damaged.
     """
+    if _asks_so_itself(run, inference):
+        return [as_accuracies(each.tasks_learned, list(each.scores)) for each in run.progress().checkpoints]
     asked, found = Asked(run, inference), []
     dataset: AnyDataset | None = None
     for checkpoint in run.progress().checkpoints:
@@ -186,6 +190,16 @@ def accuracies_under(bench: Bench, run: RunFolder, inference: TaskInference) -> 
             bench.say(f"{run.path.name}, {learned} tasks, {inference.kind}: accuracy {known['accuracy']:.2%}")
         found.append(known)
     return found
+
+
+def _asks_so_itself(run: RunFolder, inference: TaskInference) -> bool:
+    """Tell whether a run's own tests are those that another search would make: the same search, scenario and order."""
+    recipe = run.recipe()
+    return (
+        inference_of(recipe.method) == inference
+        and asked_scenario(recipe) == Scenario(recipe.evaluation.scenario)
+        and run.environment().test_order == TEST_ORDER
+    )
 
 
 def _searching(
