@@ -18,8 +18,8 @@ EXPLANATIONS: Mapping[tuple[str, str], str] = {
         "(--backbone.outputs 100), Adam in place of RMSprop 75.6 and 37.4 % (--method.training.optimizer adam); MNIST, one seed."
     ),
     ("table9", "Lower Bound, GG"): (
-        "One seed, and lower than the paper's as in Table 8, whose row says what the paper leaves open and what was tried there; on "
-        "this network nothing else was."
+        "One seed, and lower than the paper's as in Table 8, whose row says what the paper leaves open and what was tried there; "
+        "on this network nothing else was."
     ),
     ("table9", "SupSup, GNu, H, s = 25"): (
         "With so few outputs H takes one batch in five for another task's, already among ten tasks: 75.0, 74.6 and 78.2 % with "
