@@ -8,7 +8,7 @@
 | `ones`, `common` | | int64 (sections, 2), uint8 | what the codec needs to know |
 | `buffers` | float (tasks, values) | the same | running statistics |
 | `crc32` | int64 (tasks,) | the same | of each task's row of bits and its statistics |
-| `names`, `name_ends`, `names_crc32` | uint8, int64 (tasks,), uint32 (1,) | the same | in UTF-8, where each ends; if there are |
+| `names`, `name_ends`, `names_crc32` | uint8, int64 (tasks,), uint32 (1,) | the same | UTF-8, and ends; where tasks are named |
 
 The file's metadata names the bank that it belongs to (`Header.digest`).
 """

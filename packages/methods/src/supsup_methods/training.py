@@ -186,7 +186,7 @@ def _resumed(recipe: Recipe, out: Path | None) -> Environment:
     if difference is not None:
         raise UsageError(f"--resume: the run in {out} was started with {difference}; start a new run")
     environment, package = RunFolder(out).environment(), PACKAGES.get(type(recipe.method))
-    then, now = (environment.versions.get(package), versions()[package]) if package else (None, None)
+    then, now = (environment.versions.get(package), versions().get(package)) if package else (None, None)
     if then != now:
         raise UsageError(
             f"--resume: {package} is {now} here, and the run in {out} was started with {then}, which decides its bits; install "
