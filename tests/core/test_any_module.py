@@ -17,6 +17,8 @@ from supsup_core import (
     binary,
     binary_each,
     entropy,
+    every_task,
+    every_task_each,
     keep_weights,
 )
 from torch import nn
@@ -325,3 +327,97 @@ assert torch.equal(compiled(x, weights), net(x, weights))
 """
     process = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert process.returncode == 0, process.stderr
+
+
+class Mixed(nn.Module):
+    """Half-precision layers around a batch norm in float32, as mixed precision has it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, 3).half()
+        self.norm = nn.BatchNorm2d(4)
+        self.last = nn.Linear(144, 6).half()
+
+    def forward(self, x):
+        return self.last(self.norm(self.first(x).float()).relu().flatten(1).half())
+
+
+def test_running_statistics_have_the_dtype_of_their_layer():
+    net = FrozenNetwork(Mixed(), seed=0)
+    bank, x = bank_of(net, 2), torch.ones(2, 1, 8, 8, dtype=torch.float16)
+    weights = bank.weights(1)
+    assert weights["norm.running_var"].dtype == torch.float32
+    assert torch.equal(weights["norm.running_var"], own_statistics(net, 1)["norm.running_var"])
+    assert net(x, weights).dtype == torch.float16
+
+
+def test_a_statistic_beyond_the_networks_dtype_is_refused():
+    net = FrozenNetwork(nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)), seed=0)
+    bank = MaskBank(net)
+    bank.append(random_masks(net, 0), {**net.fresh_buffers(), "1.running_var": torch.tensor([1.0, 1e5, 1.0])})
+    narrow = net.to(dtype=torch.float16)
+    message = r"buffers\['1.running_var'\]: 100000, and the network's torch.float16 holds numbers up to 65504; keep"
+    with pytest.raises(InvalidArgument, match=message):
+        bank.to(narrow).weights(0)
+    assert torch.equal(
+        bank.to(net.to(dtype=torch.bfloat16)).weights(0)["1.running_var"].float(), torch.tensor([1.0, 99840.0, 1.0])
+    )
+
+
+class Recurrent(nn.Module):
+    """A recurrent layer, whose steps cannot be batched over images of several guesses."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.GRU(5, 16, batch_first=True)
+        self.head = nn.Linear(16, 6)
+
+    def forward(self, x):
+        return self.head(self.layer(x)[0][:, -1])
+
+
+class Deciding(nn.Module):
+    """A forward pass that depends on a value."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(15, 6))
+
+    def forward(self, x):
+        return self.layers(x if float(x.mean()) > 0 else -x)
+
+
+@pytest.mark.parametrize("module", [Recurrent, Deciding])
+@pytest.mark.parametrize("shown", [1, 2])
+def test_forward_passes_that_cannot_be_batched_go_one_by_one(module, shown):
+    torch.manual_seed(0)
+    net = FrozenNetwork(module(), seed=0).to(dtype=torch.float64)
+    bank = bank_of(net, 4)
+    x = torch.randn(6, 3, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    guesses, tried = binary_each(entropy, net, bank, x, shown), every_task_each(entropy, net, bank, x, shown)
+    for group in range(6 // shown):
+        images = x[group * shown : (group + 1) * shown]
+        alone = binary(entropy, net, bank, images)
+        assert guesses.tasks[group] == alone.task
+        for found, expected in zip(guesses.slopes, alone.slopes, strict=True):
+            assert torch.allclose(found[group], expected, rtol=0, atol=ROUNDING)
+        assert torch.allclose(tried.values[group], every_task(entropy, net, bank, images).values, rtol=0, atol=ROUNDING)
+
+
+def test_what_fails_alone_fails_in_groups_with_its_own_message():
+    net, x = network("convolution")
+    with pytest.raises(RuntimeError, match="expected input"):
+        binary_each(entropy, net, bank_of(net, 2), x[:, :1])
+
+
+@pytest.mark.parametrize("layers", [(nn.Linear(5, 6),), (nn.Conv1d(3, 3, 1), nn.Linear(5, 6))])
+def test_a_network_with_an_output_for_each_position_is_asked_for_their_mean(layers):
+    net = FrozenNetwork(nn.Sequential(*layers), seed=0).to(dtype=torch.float64)
+    bank = bank_of(net, 4)
+    x = torch.randn(6, 3, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for shown in (1, 3):
+        expected = [
+            [float(entropy(net(images, bank.weights(task))).mean()) for task in range(4)] for images in x.split(shown)
+        ]
+        tried = every_task_each(entropy, net, bank, x, shown).values
+        assert torch.allclose(tried, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=ROUNDING)

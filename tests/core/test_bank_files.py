@@ -310,3 +310,90 @@ def test_files_hold_no_pickle(tmp_path):
     saved(tmp_path)
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}
     json.loads((tmp_path / bank_manifest.MANIFEST).read_text())
+
+
+class Classified(nn.Module):
+    """A layer, and a parameter of its own that no seed decides."""
+
+    def __init__(self):
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(8))
+        self.layer = nn.Linear(8, 6)
+
+    def forward(self, x):
+        return self.layer(x + self.token)
+
+
+def test_a_bank_says_which_parameters_that_no_seed_decides_had_other_values(tmp_path):
+    torch.manual_seed(0)
+    module = Classified()
+    filled_bank(FrozenNetwork(module, seed=0), 2).save(tmp_path)
+    another = Classified()
+    with pytest.raises(NetworkMismatch, match=r"a network where 'token' had other values, .*; load the state_dict"):
+        MaskBank.open(tmp_path, FrozenNetwork(another, seed=0))
+    with pytest.raises(NetworkMismatch, match=r"\(seed 0\), this one has .* \(seed 1\); build the network"):
+        MaskBank.open(tmp_path, FrozenNetwork(another, seed=1))
+    another.load_state_dict(module.state_dict())
+    assert len(MaskBank.open(tmp_path, FrozenNetwork(another, seed=0))) == 2
+    # The manifest of a bank that was written before it named them.
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert [name for name, _ in manifest.pop("unseeded")] == ["token", "layer.bias"]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert len(MaskBank.open(tmp_path, FrozenNetwork(module, seed=0))) == 2
+    with pytest.raises(NetworkMismatch, match="build the network with the same module"):
+        MaskBank.open(tmp_path, FrozenNetwork(Classified(), seed=0))
+
+
+@both_forms
+def test_the_bank_that_wrote_a_folder_cannot_change_its_form_either(tmp_path, compact):
+    net, bank = saved(tmp_path, compact=compact)
+    for _ in range(2):
+        with pytest.raises(FolderInUse, match=f"it holds a bank with compact={compact}; save it so"):
+            bank.save(tmp_path, compact=not compact)
+        bank.append(random_masks(net, 9))
+    bank.save(tmp_path, compact=compact)
+    assert len(MaskBank.open(tmp_path, net)) == 5
+
+
+@pytest.mark.parametrize("fails_at", [0, 1, 2, 3])
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_save_without_space_leaves_nothing_in_its_way(tmp_path, monkeypatch, fails_at, begun):
+    net, bank = saved(tmp_path) if begun else (small_network(), filled_bank(small_network(), 3))
+    before = sorted(tmp_path.iterdir())
+    for task in range(6):
+        bank.append(random_masks(net, 10 + task))
+    monkeypatch.setattr(bank_files, "_SHARD_BYTES", 3 * bank.row_bytes)
+    write, written = bank_files.replace_file, []
+
+    def on_a_full_disk(path, content):
+        if len(written) == fails_at:
+            raise OSError(28, "No space left on device", str(path))
+        written.append(path)
+        write(path, content)
+
+    monkeypatch.setattr(bank_files, "replace_file", on_a_full_disk)
+    files = 3 if begun else 4  # shards of three tasks, and the manifest
+    if fails_at < files:
+        with pytest.raises(OSError, match="No space left"):
+            bank.save(tmp_path)
+        assert sorted(tmp_path.iterdir()) == before
+        assert len(written) == fails_at
+    monkeypatch.setattr(bank_files, "replace_file", write)
+    bank.save(tmp_path)
+    assert len(MaskBank.open(tmp_path, net)) == 9
+
+
+def test_a_manifest_that_was_written_keeps_its_shards_whatever_fails_then(tmp_path, monkeypatch):
+    net, bank = saved(tmp_path)
+    bank.append(random_masks(net, 9))
+    write = bank_files.replace_file
+
+    def and_then_fails(path, content):
+        write(path, content)
+        if path.name == "manifest.json":
+            raise OSError(5, "Input/output error", str(path))
+
+    monkeypatch.setattr(bank_files, "replace_file", and_then_fails)
+    with pytest.raises(OSError, match="Input/output error"):
+        bank.save(tmp_path)
+    assert len(MaskBank.open(tmp_path, net)) == 4

@@ -5,10 +5,10 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from supsup_core import FrozenNetwork, InvalidArgument, MaskBank, keep_weights
+from supsup_core import FrozenNetwork, InvalidArgument, MaskBank, belief_slopes, entropy, keep_weights
 from torch import nn
 
-from .networks import inputs, small_network
+from .networks import filled_bank, inputs, small_network
 
 
 def lenet() -> nn.Sequential:
@@ -230,3 +230,66 @@ def test_too_few_images_for_a_mean_and_a_variance_are_refused():
         net.on_batch_statistics(torch.randn(1, 4), {})
     with pytest.raises(InvalidArgument, match="show two or more"):
         net.in_training(torch.randn(1, 4), net.fresh_buffers())
+
+
+class Remembering(nn.Module):
+    """Adds the mean of the batch before to a batch, as a cache or a stream does."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(8, 6)
+        self.register_buffer("last", torch.zeros(8))
+
+    def forward(self, x):
+        output = self.layer(x + self.last)
+        self.last.copy_(x.mean(0).detach())
+        return output
+
+
+def test_a_call_leaves_nothing_behind():
+    net = FrozenNetwork(Remembering(), seed=0)
+    x = torch.ones(2, 8)
+    first = net(x)
+    assert torch.equal(net(x), first)
+    assert torch.equal(net.on_batch_statistics(x, {}), first)
+    assert not net.module.last.any()
+    assert net.fingerprint == FrozenNetwork(Remembering(), seed=0).fingerprint
+
+
+def test_weights_that_move_when_they_are_used_are_refused():
+    with pytest.raises(
+        InvalidArgument, match=r"module: '0' has max_norm=1.0, and scales its weights .*; set max_norm=None"
+    ):
+        FrozenNetwork(nn.Sequential(nn.Embedding(10, 4, max_norm=1.0), nn.Linear(4, 3)), seed=0)
+
+
+class Words(nn.Module):
+    """The sum of some words' rows, through two layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = nn.Embedding(20, 16, padding_idx=2)
+        self.layers = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 6))
+
+    def forward(self, words):
+        return self.layers(self.rows(words).sum(dim=1))
+
+
+def test_padding_adds_nothing_and_its_slopes_are_those_of_the_function():
+    net = FrozenNetwork(Words(), seed=0).to(dtype=torch.float64)
+    short, padded = torch.tensor([[3, 4, 5]]), torch.tensor([[3, 2, 4, 5, 2]])
+    assert torch.equal(net(short), net(padded))
+    bank = filled_bank(net, 3)
+    alpha = torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64)
+
+    def value(beliefs):
+        return float(entropy(net(padded, bank.blend(beliefs))).mean())
+
+    step = 1e-6 * torch.eye(3, dtype=torch.float64)
+    differences = torch.tensor([(value(alpha + each) - value(alpha - each)) / 2e-6 for each in step])
+    assert (belief_slopes(entropy, net, bank, padded, alpha) - differences).abs().max() < 1e-6
+    kept = FrozenNetwork(Words(), seed=0, init=keep_weights, select=lambda _, name: 1.0 if name == "weight" else None)
+    assert not kept.frozen["rows.weight"][2].any()
+    others = FrozenNetwork(Words(), seed=0, select=lambda layer, _: 16.0 if isinstance(layer, nn.Linear) else None)
+    assert set(others.frozen) == {"layers.0.weight", "layers.0.bias", "layers.2.weight", "layers.2.bias"}
+    assert "rows.weight" in others.unseeded

@@ -88,3 +88,20 @@ def test_a_mask_is_recovered_alike_in_inference_mode():
     expected = recovered()
     with torch.inference_mode():
         assert recovered() == expected
+
+
+def test_copies_and_banks_that_are_made_in_inference_mode_serve_outside(tmp_path):
+    net = convolutional()
+    filled(net, 3).save(tmp_path)
+    x = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = one_shot(entropy, net, filled(net, 3), x).slopes[0]
+    with torch.inference_mode():
+        copied, opened = net.to("cpu"), MaskBank.open(tmp_path, net)
+        one_shot(entropy, copied, opened, x)
+        moved = opened.to(copied)
+    for bank in (opened, moved):
+        assert torch.equal(one_shot(entropy, copied, bank, x).slopes[0], expected)
+        assert copied.in_training(x, bank.weights(0)).shape == (6, 5)
+        bank.replace(0, bank.masks(1), net.fresh_buffers())
+        bank.remove(1)
+        assert torch.equal(bank.rows, filled(net, 3).rows[[1, 2]])

@@ -6,7 +6,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from supsup_core import FrozenNetwork, MaskBank, RankOneBank, entropy, group_slopes, keep_weights, superfluous_logsumexp
+from supsup_core import (
+    FrozenNetwork,
+    MaskBank,
+    RankOneBank,
+    entropy,
+    every_task_each,
+    group_slopes,
+    keep_weights,
+    superfluous_logsumexp,
+)
 from supsup_core.context_stores import OuterProductStore
 from supsup_core.linear_chain import LinearChain
 from torch import nn
@@ -192,3 +201,21 @@ def test_layers_that_share_a_weight_or_do_more_than_their_class_says_are_no_chai
     found = group_slopes(entropy, net, bank, x.unsqueeze(1), beliefs)
     # Some 300 products of numbers of order 1 after three layers.
     assert (found - torch.stack(expected)).abs().max() <= 3000 * EPS64
+
+
+@pytest.mark.parametrize("store", [masked, rank_one])
+@pytest.mark.parametrize("shown", [1, 4])
+def test_layers_that_work_in_place_are_those_that_do_not(store, shown):
+    def net(inplace):
+        return chain(
+            *(nn.ReLU(inplace), nn.Linear(12, 9), nn.LeakyReLU(0.1, inplace), nn.Linear(9, 7), nn.SiLU(inplace)),
+            nn.Linear(7, 5),
+        )
+
+    x = torch.randn(6, shown, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    before, beliefs = x.clone(), torch.full((6, 5), 0.2, dtype=torch.float64)
+    expected = group_slopes(entropy, net(False), store(net(False), 5), x, beliefs)
+    assert torch.equal(group_slopes(entropy, net(True), store(net(True), 5), x, beliefs), expected)
+    tried = every_task_each(entropy, net(True), store(net(True), 5), x.flatten(0, 1)).values
+    assert torch.equal(x, before)
+    assert torch.equal(every_task_each(entropy, net(False), store(net(False), 5), x.flatten(0, 1)).values, tried)

@@ -60,3 +60,13 @@ def test_confidence_and_largest_logit_are_the_largest_of_their_kind(scale, outpu
     y = logits(scale, outputs, seed)
     assert torch.equal(max_confidence(y), -torch.softmax(y, dim=-1).max(dim=-1).values)
     assert torch.equal(max_logit(y), -y.max(dim=-1).values)
+
+
+def test_outputs_that_are_ruled_out_add_nothing_to_the_entropy():
+    y = logits(1.0, 6, 0).requires_grad_()
+    ruled_out = torch.tensor([False, True, False, False, True, False])
+    value = entropy(y.masked_fill(ruled_out, -torch.inf))
+    assert torch.allclose(value, entropy(y[:, ~ruled_out]), rtol=0, atol=1e-14)
+    (gradient,) = torch.autograd.grad(value.sum(), y)
+    (expected,) = torch.autograd.grad(entropy(y[:, ~ruled_out]).sum(), y)
+    assert torch.allclose(gradient, expected, rtol=0, atol=1e-14)

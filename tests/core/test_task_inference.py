@@ -138,3 +138,14 @@ def test_what_goes_through_at_once_is_bounded_by_the_images_too(monkeypatch):
     found = one_shot_each(entropy, net, bank, x).slopes[0]
     assert seen == [2, 2, 2, 2, 1]
     assert (found - expected).abs().max() <= 100 * torch.finfo(torch.float64).eps
+
+
+@pytest.mark.parametrize("tasks", [0, 3])
+def test_slopes_without_a_task_or_an_image_are_refused(tasks):
+    net = small_network()
+    bank, none = filled_bank(net, tasks), inputs(2)[: 2 if tasks == 0 else 0]
+    beliefs = torch.full((tasks,), 1 / 3, dtype=torch.float64)
+    with pytest.raises(InvalidArgument, match="no task to choose from" if tasks == 0 else "holds no image"):
+        belief_slopes(entropy, net, bank, none, beliefs)
+    with pytest.raises(InvalidArgument, match="no task to choose from" if tasks == 0 else "holds no image"):
+        group_slopes(entropy, net, bank, none.unsqueeze(1), beliefs.expand(len(none), tasks))

@@ -171,7 +171,7 @@ def test_no_flip_anywhere_changes_a_name_without_notice(tmp_path, compact):
 
 def test_two_tasks_of_one_name_are_a_damaged_bank(tmp_path, monkeypatch):
     net, bank = named_bank(("a", "b"))
-    monkeypatch.setattr(bank.names, "_names", ["a", "a"])
+    monkeypatch.setattr(bank._names, "_names", ["a", "a"])
     bank.save(tmp_path)
     with pytest.raises(CorruptBank, match="it gives several tasks one name"):
         MaskBank.open(tmp_path, net)
@@ -207,3 +207,11 @@ def test_a_name_is_any_line_of_text_and_a_file_that_was_written_is_read(tmp_path
     bank.save(tmp_path)
     monkeypatch.setattr("unicodedata.category", lambda sign: "Cc")  # of a Python that knows none of these signs
     assert MaskBank.open(tmp_path, net).names.index(name) == 0
+
+
+def test_names_can_be_changed_and_not_moved(tmp_path):
+    bank = named_bank()[1]
+    assert not {"append", "remove", "pop", "insert"} & set(dir(bank.names))
+    with pytest.raises(InvalidArgument, match="names='xyz': that is one name; pass a list with one for each task"):
+        bank.append_rows(bank.rows[:3], names="xyz")
+    assert tuple(bank.names) == NAMES

@@ -70,6 +70,7 @@ class BlocksAreAMatrix(RuleBasedStateMachine):
 def small_blocks(monkeypatch):
     monkeypatch.setattr(task_rows, "_SMALLEST_BLOCK_BYTES", 4 * 8 * WIDTH)
     monkeypatch.setattr(task_rows, "_LARGEST_BLOCK_BYTES", 7 * 8 * WIDTH)
+    monkeypatch.setattr(task_rows, "_SMALL_PIECE_BYTES", 3 * 8 * WIDTH)
 
 
 def test_blocks_are_a_matrix():
@@ -131,3 +132,26 @@ def test_a_statistic_that_is_no_finite_number_is_refused(value):
         InvalidArgument, match=rf"'3.running_var'\]: {value}, where a running statistic is a finite number"
     ):
         kept.flatten(buffers)
+
+
+@pytest.mark.parametrize("width", [0, 10])
+def test_many_removals_leave_few_blocks(width, monkeypatch):
+    monkeypatch.setattr(task_rows, "_SMALL_PIECE_BYTES", 8_000)
+    rows = torch.arange(10_000 * width).view(10_000, width)
+    table = TaskRows(width, torch.int64, torch.device("cpu"))
+    table.adopt(rows[:7_000])
+    table.adopt(rows[7_000:])
+    for place in range(2_500):
+        table.remove(3 * place)
+    left = torch.ones(10_000, dtype=torch.bool)
+    left[::4] = False
+    assert torch.equal(table.rows, rows[left])
+    assert len(table.blocks) <= 2 + 2 * table.bytes // 8_000
+
+
+def test_a_large_block_is_not_copied_when_a_row_goes():
+    rows = torch.zeros(30, WIDTH, dtype=torch.int64)
+    table = TaskRows(WIDTH, torch.int64, torch.device("cpu"))
+    table.adopt(rows)
+    table.remove(15)
+    assert [block.data_ptr() for block in table.blocks] == [rows.data_ptr(), rows[16:].data_ptr()]

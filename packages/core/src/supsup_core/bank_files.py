@@ -64,6 +64,7 @@ class _Written:
     manifest: tuple[int, int, int] | None
     shards: tuple[Shard, ...]
     names: Names
+    compact: bool
 
 
 def write(folder: str | os.PathLike[str], content: Content, known: object = None) -> object:
@@ -92,8 +93,7 @@ def write(folder: str | os.PathLike[str], content: Content, known: object = None
 
 
 def _write(path: Path, content: Content, known: object) -> _Written:
-    is_known = isinstance(known, _Written) and known.names == content.names[: len(known.names)]
-    if isinstance(known, _Written) and is_known and known.manifest == _identity(path / MANIFEST):
+    if isinstance(known, _Written) and _is_continued(known, content) and known.manifest == _identity(path / MANIFEST):
         shards = known.shards
     else:
         shards = _existing_shards(path, content)
@@ -101,14 +101,23 @@ def _write(path: Path, content: Content, known: object) -> _Written:
     if sum(shard.tasks for shard in shards) < tasks or not (path / MANIFEST).exists():
         tasks_a_shard = max(1, _SHARD_BYTES // max(1, content.rows.width))
         kept, first = _untouched(shards, tasks, content.rows.width, tasks_a_shard)
-        new = [
-            _write_shard(path, content, start, min(start + tasks_a_shard, tasks))
-            for start in range(first, tasks, tasks_a_shard)
-        ]
-        shards = (*kept, *new)
-        replace_file(path / MANIFEST, Manifest(content.header, content.compact, shards).to_text().encode())
-        _remove_leftovers(path, shards)
-    return _Written(_identity(path / MANIFEST), shards, content.names)
+        new = [(start, min(start + tasks_a_shard, tasks)) for start in range(first, tasks, tasks_a_shard)]
+        before = _identity(path / MANIFEST)
+        try:
+            written = (*kept, *(_write_shard(path, content, *ends) for ends in new))
+            replace_file(path / MANIFEST, Manifest(content.header, content.compact, written).to_text().encode())
+        except OSError:  # no space, perhaps: what no manifest names must not keep the next save from having it
+            if _identity(path / MANIFEST) == before:
+                _remove_leftovers(path, shards)
+            raise
+        _remove_leftovers(path, written)
+        shards = written
+    return _Written(_identity(path / MANIFEST), shards, content.names, content.compact)
+
+
+def _is_continued(known: _Written, content: Content) -> bool:
+    """Tell whether the content goes on from what was written, as far as names and form go."""
+    return known.compact == content.compact and known.names == content.names[: len(known.names)]
 
 
 def stored_tasks(folder: str | os.PathLike[str]) -> int:

@@ -20,13 +20,17 @@ BUFFER_DTYPES = {torch.float16: "float16", torch.float32: "float32", torch.float
 
 @dataclass(frozen=True)
 class Header:
-    """What ties tasks to a network: its fingerprint, and what a row of bits and one of running statistics cover, in order."""
+    """What ties tasks to a network: its fingerprint, and what a row of bits and one of running statistics cover, in order.
+
+    `unseeded` is there for people whose network is another one: `FrozenNetwork.unseeded`, which the fingerprint covers.
+    """
 
     fingerprint: str
     seed: int
     parameters: tuple[tuple[str, tuple[int, ...]], ...]
     buffers: tuple[tuple[str, tuple[int, ...]], ...]
     buffer_dtype: torch.dtype
+    unseeded: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, net: FrozenNetwork, buffer_dtype: torch.dtype) -> "Header":
@@ -34,12 +38,13 @@ class Header:
         parameters, buffers = (
             tuple((entry.name, entry.shape) for entry in part) for part in (net.maskable, net.task_buffers)
         )
-        return cls(net.fingerprint, net.seed, parameters, buffers, buffer_dtype)
+        return cls(net.fingerprint, net.seed, parameters, buffers, buffer_dtype, tuple(net.unseeded.items()))
 
     @property
     def digest(self) -> str:
         """A name for all of it, short enough for every shard to carry."""
-        return hashlib.sha256(json.dumps(self.to_json()).encode()).hexdigest()[:32]
+        content = {key: value for key, value in self.to_json().items() if key != "unseeded"}
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -57,6 +62,14 @@ class Header:
             NetworkMismatch: the folder's tasks are not for this network, or keep other statistics.
         """
         if found.fingerprint != self.fingerprint:
+            then = dict(found.unseeded)
+            others = [name for name, values in self.unseeded if then.get(name, values) != values]
+            if others and (found.seed, found.parameters) == (self.seed, self.parameters):
+                names = ", ".join(map(repr, others[:3])) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+                raise NetworkMismatch(
+                    f"{path}: its masks belong to a network where {names} had other values, which no seed decides; load the "
+                    "state_dict of the module that they were learned with, and build the network on that"
+                )
             raise NetworkMismatch(
                 f"{path}: its masks belong to a network with fingerprint {found.fingerprint[:12]} (seed {found.seed}), "
                 f"this one has {self.fingerprint[:12]} (seed {self.seed}); build the network with the same module, "
@@ -145,7 +158,12 @@ def _from_json(content: dict[str, Any]) -> Manifest:
     parameters, buffers = (_named_shapes(content[key]) for key in ("parameters", "buffers"))
     dtypes = {name: dtype for dtype, name in BUFFER_DTYPES.items()}
     header = Header(
-        content["fingerprint"].lower(), int(content["seed"]), parameters, buffers, dtypes[content["buffer_dtype"]]
+        content["fingerprint"].lower(),
+        int(content["seed"]),
+        parameters,
+        buffers,
+        dtypes[content["buffer_dtype"]],
+        tuple((str(name), str(values)) for name, values in content.get("unseeded", ())),
     )
     shards = tuple(Shard(str(each["file"]), int(each["tasks"]), int(each["bytes"])) for each in content["shards"])
     if any(Path(shard.file).name != shard.file or shard.tasks < 1 for shard in shards):

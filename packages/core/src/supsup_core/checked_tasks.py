@@ -42,8 +42,8 @@ class CheckedTasks:
         self._rows = rows
         self._statistics = statistics
         self._checksums: list[int] = []
-        # By task, the file that it came from, until it is checked. Of a dict, threads that read at once can take one entry out.
-        self._unchecked: dict[int, Path] = {}
+        # The file that each task came from, until it is checked; then None, which threads that read at once may all write.
+        self._unchecked: list[Path | None] = []
 
     def __len__(self) -> int:
         """Return the number of tasks."""
@@ -59,6 +59,7 @@ class CheckedTasks:
         self._rows.append(rows)
         self._statistics.append(statistics)
         self._checksums.extend(checksum(*task) for task in zip(rows, statistics, strict=True))
+        self._unchecked.extend([None] * len(rows))
 
     def adopt(self, tasks: StoredTasks) -> None:
         """Add tasks as a file holds them, mapped where the bank is on the CPU."""
@@ -68,13 +69,12 @@ class CheckedTasks:
         else:
             self._rows.append(tasks.rows.to(self._rows.device))
             self._statistics.append(tasks.buffers.to(self._rows.device))
-        first = len(self)
         self._checksums.extend(tasks.checksums)
-        self._unchecked |= dict.fromkeys(range(first, len(self)), tasks.file)
+        self._unchecked.extend([tasks.file] * len(tasks.checksums))
 
     def replace(self, task: int, row: UInt8[Tensor, " bytes"], statistics: Float[Tensor, " values"]) -> None:
         """Set a task; a file that it came from is not written to."""
-        self._unchecked.pop(task, None)
+        self._unchecked[task] = None
         self._rows[task], self._statistics[task] = row, statistics
         self._checksums[task] = checksum(row, statistics)
 
@@ -82,8 +82,7 @@ class CheckedTasks:
         """Drop a task; those behind it move up by one."""
         self._rows.remove(task)
         self._statistics.remove(task)
-        del self._checksums[task]
-        self._unchecked = {other - (other > task): file for other, file in self._unchecked.items() if other != task}
+        del self._checksums[task], self._unchecked[task]
 
     def row(self, task: int) -> UInt8[Tensor, " bytes"]:
         """Return a task's packed mask; a view.
@@ -116,10 +115,10 @@ class CheckedTasks:
         Raises:
             CorruptBank: a task is not what was written.
         """
-        if not self._unchecked:
+        files = self._unchecked[first:last]
+        if files.count(None) == len(files):
             return
-        for task in range(first, last):
-            file = self._unchecked.get(task)
+        for task, file in enumerate(files, start=first):
             if file is None:
                 continue
             if checksum(self._rows[task], self._statistics[task]) != self._checksums[task]:
@@ -127,4 +126,4 @@ class CheckedTasks:
                     f"{file}: the bits of task {task} do not match their checksum; restore the file from a copy, learn the "
                     "task again, or keep the others by salvage()"
                 )
-            self._unchecked.pop(task, None)
+            self._unchecked[task] = None

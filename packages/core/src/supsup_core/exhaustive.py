@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from supsup_core.calibration import answer_confidences
 from supsup_core.context_stores import ContextStore, RankOneStore
@@ -22,6 +21,7 @@ from supsup_core.errors import InvalidArgument
 from supsup_core.frozen_network import FrozenNetwork
 from supsup_core.image_groups import image_groups, refuse_unanswerable
 from supsup_core.linear_chain import LinearChain
+from supsup_core.over_groups import over_groups
 from supsup_core.shapes import Objective
 
 # Pixels of images that go through a network at once; its layers may be several times as wide.
@@ -132,7 +132,7 @@ def _values_of_groups(
 ) -> Float[Tensor, "groups tasks"]:
     """Return the mean objective of each group under each task, in any network: a group's images may see each other."""
     values = torch.empty((len(groups), len(store)), dtype=net.dtype, device=net.device)
-    if len(groups) == 1:  # without vmap, which not every forward pass can be written for
+    if len(groups) == 1:
         for task in range(len(store)):
             values[:, task] = objective(net(groups[0], store.weights(task))).mean()
         return values
@@ -140,9 +140,8 @@ def _values_of_groups(
     for task in range(len(store)):
         weights = store.weights(task)
         for part in rows:
-            with sdpa_kernel(SDPBackend.MATH):  # the only attention kernel with a batching rule
-                logits = torch.func.vmap(lambda images, weights=weights: net(images, weights))(groups[part])
-            values[part, task] = objective(logits.flatten(0, 1)).unflatten(0, logits.shape[:2]).mean(dim=1)
+            logits = over_groups(lambda images, weights=weights: net(images, weights), groups[part])
+            values[part, task] = objective(logits.flatten(0, 1)).unflatten(0, logits.shape[:2]).flatten(1).mean(dim=1)
     return values
 
 
@@ -158,7 +157,7 @@ def _values_by_weights(
     parts = images.split(_images_at_once(chain))
     for task in range(len(store)):
         weights = store.weights(task)
-        values[:, task] = torch.cat([objective(net(part, weights)) for part in parts])
+        values[:, task] = torch.cat([_per_image(objective(net(part, weights))) for part in parts])
     return values
 
 
@@ -174,9 +173,14 @@ def _values_by_factors(
         rows = []
         for part in images.split(at_once):
             logits = chain.rank_one_outputs(factors, part)
-            rows.append(objective(logits.flatten(0, 1)).unflatten(0, logits.shape[:2]))
+            rows.append(_per_image(objective(logits.flatten(0, 1))).unflatten(0, logits.shape[:2]))
         columns.append(torch.cat(rows, dim=1))
     return torch.cat(columns).T
+
+
+def _per_image(values: Float[Tensor, "images *positions"]) -> Float[Tensor, " images"]:
+    """Return the mean over the positions of each image, of a network with an output for each of them."""
+    return values.flatten(1).mean(dim=1) if values.ndim > 1 else values
 
 
 def _images_at_once(chain: LinearChain) -> int:

@@ -16,8 +16,15 @@ from torch.func import functional_call
 
 from supsup_core.errors import InvalidArgument
 from supsup_core.inference_mode import outside_inference_mode
-from supsup_core.maskable_weights import Selector, find_maskable, maskable_fan_in, zero_biases
-from supsup_core.packed_bits import raw_bytes
+from supsup_core.maskable_weights import (
+    Selector,
+    find_maskable,
+    maskable_fan_in,
+    refuse_moving_weights,
+    zero_biases,
+    zero_padding_rows,
+)
+from supsup_core.packed_bits import checksum, raw_bytes
 from supsup_core.shapes import Weights
 from supsup_core.weight_init import WeightInit, keep_weights, signed_kaiming_constant
 
@@ -41,8 +48,11 @@ class FrozenNetwork:
     """The function f(x, W) with frozen W.
 
     The module given is copied and never changed. In the copy every maskable weight takes its value from `init`, and the biases
-    of linear, convolution and attention layers become 0 (Section 3.1); all other parameters keep the values they have. With
-    `init=keep_weights` nothing changes.
+    of linear, convolution and attention layers become 0 (Section 3.1), and so does the row of an embedding's padding; all other
+    parameters keep the values they have. With `init=keep_weights` nothing changes. What keeps its values does not come from the
+    seed: to open a bank in another process, load the module's `state_dict` there first (`unseeded` names them).
+
+    The function has no memory: what a forward pass writes to a buffer is forgotten.
 
     Batch normalisation: running means and variances are part of a task's state (`task_buffers`). There are three ways to
     call the network: as `net(x, weights)` it uses the statistics that it is given; `on_batch_statistics` uses those of the
@@ -58,8 +68,8 @@ class FrozenNetwork:
         init: values of the maskable weights.
 
     Raises:
-        InvalidArgument: no parameter is maskable, or they are of several dtypes; the selector returns what is no fan-in; or the
-            seed is no whole number from 0 up.
+        InvalidArgument: no parameter is maskable, or they are of several dtypes; the selector returns what is no fan-in; the
+            seed is no whole number from 0 up; or a layer changes its weights when it is called.
     """
 
     @outside_inference_mode
@@ -73,6 +83,8 @@ class FrozenNetwork:
     ) -> None:
         self.seed = _checked_seed(seed)
         self._module = copy.deepcopy(module).requires_grad_(False).eval()
+        self._works_in_place = any(getattr(layer, "inplace", False) for layer in self._module.modules())
+        refuse_moving_weights(self._module)
         self.maskable = find_maskable(self._module, select)
         if not self.maskable:
             raise InvalidArgument(
@@ -90,6 +102,7 @@ class FrozenNetwork:
             parameters[entry.name].copy_(init(entry.name, parameters[entry.name], entry.fan_in, self.seed))
         if init is not keep_weights:
             zero_biases(self._module)
+            zero_padding_rows(self._module, self.maskable)
 
     @property
     def frozen(self) -> dict[str, Tensor]:
@@ -148,6 +161,18 @@ class FrozenNetwork:
             digest.update(raw_bytes(buffer.to(torch.float32)))
         return digest.hexdigest()
 
+    @cached_property
+    def unseeded(self) -> dict[str, str]:
+        """Parameters and constant buffers that no mask covers, by name, with a checksum of their values (as float32).
+
+        The seed does not decide them, and `fingerprint` covers them.
+        """
+        maskable = {entry.name for entry in self.maskable}
+        values = {**dict(self._module.named_parameters()), **self._constant_buffers()}
+        return {
+            name: f"{checksum(value.to(torch.float32)):08x}" for name, value in values.items() if name not in maskable
+        }
+
     @property
     def module(self) -> nn.Module:
         """The frozen module, in evaluation mode. It is shared: look at it, do not change it."""
@@ -170,7 +195,7 @@ class FrozenNetwork:
         Raises:
             InvalidArgument: a name is unknown or a shape differs from the module's.
         """
-        return _called(self._module, self._replaced(weights or {}), x)
+        return _called(self._module, self._replaced(weights or {}), self._as_input(x))
 
     def on_batch_statistics(self, x: Shaped[Tensor, "images *input"], weights: Weights) -> Float[Tensor, "images *out"]:
         """Return f(x, W) where batch normalisation uses the mean and variance of this batch and keeps nothing of them.
@@ -183,7 +208,7 @@ class FrozenNetwork:
         twin = self._without_statistics
         kept = {name for name, _ in twin.named_parameters()} | {name for name, _ in twin.named_buffers()}
         replaced = {name: value for name, value in self._replaced(weights).items() if name in kept}
-        return _called(twin, replaced, x)
+        return _called(twin, replaced, self._as_input(x))
 
     def in_training(self, x: Shaped[Tensor, "images *input"], weights: Weights) -> Float[Tensor, "images *out"]:
         """Return f(x, W) in training mode: batch statistics, dropout, and the running statistics in `weights` updated in place.
@@ -201,9 +226,11 @@ class FrozenNetwork:
             raise InvalidArgument(
                 "module: normalisation with momentum=None counts the batches of all tasks; give it a momentum"
             )
-        replaced = self._replaced(weights)
-        own = {name: value.clone() for name, value in self._module.named_buffers() if name not in weights}
-        return _called(self._training, replaced | own, x)
+        return _called(self._training, self._replaced(weights), self._as_input(x))
+
+    def _as_input(self, x: Shaped[Tensor, "images *input"]) -> Shaped[Tensor, "images *input"]:
+        """Return the images, or a copy where layers that work in place might write over them."""
+        return x.clone() if self._works_in_place else x
 
     @cached_property
     def _training(self) -> nn.Module:
@@ -231,13 +258,14 @@ class FrozenNetwork:
         }
         return {name: value for name, value in self._module.named_buffers() if name not in of_tasks}
 
+    @outside_inference_mode
     def _twin(self) -> nn.Module:
         """Return a copy of the module that shares its parameters."""
         shared = {id(parameter): parameter for parameter in self._module.parameters()}
         return copy.deepcopy(self._module, shared)
 
     def _replaced(self, weights: Weights) -> dict[str, Tensor]:
-        """Return all parameters and buffers, those in `weights` in place of the module's."""
+        """Return all parameters and buffers, those in `weights` in place of the module's; of buffers that are not, copies."""
         replaced = {**dict(self._module.named_parameters()), **dict(self._module.named_buffers())}
         for name, value in weights.items():
             if name not in replaced:
@@ -250,13 +278,15 @@ class FrozenNetwork:
                     f"{tuple(replaced[name].shape)}; pass one of that shape"
                 )
             replaced[name] = value
-        return replaced
+        own = {name: value.clone() for name, value in self._module.named_buffers() if name not in weights}
+        return replaced | own
 
+    @outside_inference_mode
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "FrozenNetwork":
         """Return this network on another device or in another floating-point type, with the same weights."""
         moved = copy.copy(self)
         moved._module = copy.deepcopy(self._module).to(device=device, dtype=dtype)
-        for cached in ("fingerprint", "_training", "_without_statistics"):
+        for cached in ("fingerprint", "unseeded", "_training", "_without_statistics"):
             moved.__dict__.pop(cached, None)
         return moved
 

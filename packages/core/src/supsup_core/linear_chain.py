@@ -57,7 +57,7 @@ class LinearChain:
         with torch.enable_grad():
             for name, layer in self.layers:
                 if type(layer) is not nn.Linear:
-                    x = layer(x)
+                    x = _applied(layer, x)
                     continue
                 if x.ndim != 2:
                     return None
@@ -88,7 +88,7 @@ class LinearChain:
             x = x.expand(tasks, *x.shape).flatten(0, 1)
             for name, layer in self.layers:
                 if type(layer) is not nn.Linear or f"{name}.weight" not in factors:
-                    x = layer(x)
+                    x = _applied(layer, x)
                     continue
                 r, s = factors[f"{name}.weight"]
                 x = _by_task(linear(_by_task(x, r), layer.weight), s)
@@ -99,6 +99,12 @@ class LinearChain:
     def floats_an_image(self) -> int:
         """How many numbers a pass keeps of each image, about."""
         return sum(layer.in_features + 2 * layer.out_features for _, layer in self.layers if type(layer) is nn.Linear)
+
+
+def _applied(layer: nn.Module, x: Tensor) -> Tensor:
+    """Return what a layer makes of its input, which stays as it is even if the layer works in place."""
+    output: Tensor = layer(x.clone() if getattr(layer, "inplace", False) else x)
+    return output
 
 
 def _has_hooks(layer: nn.Module) -> bool:

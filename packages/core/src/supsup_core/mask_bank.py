@@ -19,7 +19,7 @@ from supsup_core.mask_coverage import coverage
 from supsup_core.mask_slopes import by_lookups, by_matrix_products, by_rows
 from supsup_core.packed_bits import pack, row_bytes, unpack, unpack_into, unpack_to
 from supsup_core.shapes import Masks, OuterProducts, Weights
-from supsup_core.task_names import TaskNames
+from supsup_core.task_names import NameTable, TaskNames
 from supsup_core.task_rows import (
     TaskRows,
     TaskStatistics,
@@ -45,10 +45,6 @@ class MaskBank:
         buffer_dtype: how running statistics are kept. What `append` is given is rounded to it at once, so that a task
             answers alike before and after it was in a file; float16 halves their bytes.
 
-    Attributes:
-        names: what each task is called, None where it has no name: a sequence whose `index` finds a task, and whose items may be
-            set to others.
-
     >>> import torch
     >>> net = FrozenNetwork(torch.nn.Linear(4, 3), seed=0)
     >>> bank = MaskBank(net)
@@ -65,13 +61,18 @@ class MaskBank:
         self._rows = TaskRows(self.row_bytes, torch.uint8, net.device)
         self._statistics = TaskStatistics(net, buffer_dtype)
         self._tasks = CheckedTasks(self._rows, self._statistics.table)
-        self.names = TaskNames()
+        self._names = NameTable()
         self._written: object = None  # what the last save knew of its files, so that the next need not read them
         self._counts = MaskCounts(self._tasks, net.num_bits, net.device)
 
     def __len__(self) -> int:
         """Return the number of tasks stored."""
         return len(self._tasks)
+
+    @property
+    def names(self) -> TaskNames:
+        """What each task is called, None where it has no name; `index` finds a task, items may be set to others."""
+        return TaskNames(self._names)
 
     @property
     def row_bytes(self) -> int:
@@ -155,11 +156,11 @@ class MaskBank:
         refuse_other_rows(self._net, rows)
         rows = rows.to(self._rows.device)
         kept = self._statistics.checked(buffers, len(rows))
-        called = self.names.checked((None,) * len(rows) if names is None else names)
+        called = self._names.checked((None,) * len(rows) if names is None else names)
         if len(called) != len(rows):
             raise InvalidArgument(f"names: {len(called)} for {len(rows)} tasks; pass a name, or None, for each of them")
         self._tasks.append(rows, kept)
-        self.names.append(called)
+        self._names.append(called)
         return len(self) - len(rows)
 
     def replace(
@@ -170,8 +171,8 @@ class MaskBank:
         Raises:
             InvalidArgument: there is no such task, or as `append`.
         """
-        row, kept = pack(flatten_masks(self._net, masks)), self._statistics.flatten(buffers or {})
-        task = known_task(task, len(self))
+        task, row = known_task(task, len(self)), pack(flatten_masks(self._net, masks))
+        kept = self._statistics.flatten(buffers or {})
         self._counts.change(task, row)
         self._tasks.replace(task, row, kept)
         self._written = None
@@ -185,7 +186,7 @@ class MaskBank:
         task = known_task(task, len(self))
         self._counts.change(task, None)
         self._tasks.remove(task)
-        self.names.remove(task)
+        self._names.remove(task)
         self._written = None
 
     def masks(self, task: SupportsIndex) -> Masks:
@@ -214,8 +215,7 @@ class MaskBank:
 
         Leading axes of the beliefs, one α a row, stay in front; all rows share one pass over the masks. At one-hot
         beliefs these are exactly the masked weights of that task. Running statistics are not blended: use
-        `FrozenNetwork.on_batch_statistics`. Where beliefs ask for a gradient it is that of the whole sum, over all tasks;
-        `belief_slopes` takes it without unpacked masks.
+        `FrozenNetwork.on_batch_statistics`. A gradient of the beliefs is that of the whole sum; `belief_slopes` is faster.
 
         Raises:
             InvalidArgument: there is not one belief for each task, or no task, or beliefs are no floating-point numbers.
@@ -245,7 +245,7 @@ class MaskBank:
         For up to 16 images that `packed_lookups` does not suit, they are formed after all.
 
         Args:
-            gradients: a and g of each maskable parameter, of shape (out, in), by name.
+            gradients: a and g of each maskable parameter, (out, in), by name.
         """
         images = len(next(iter(gradients.values()))[0])
         if packed_lookups.suits(self._frozen, images, len(self)):
@@ -278,6 +278,7 @@ class MaskBank:
         )
         self._written = bank_files.write(folder, content, self._written)
 
+    @outside_inference_mode
     def to(self, net: FrozenNetwork) -> "MaskBank":
         """Return the same tasks over this bank's network on another device, or in another floating-point type.
 
@@ -292,11 +293,12 @@ class MaskBank:
             raise NetworkMismatch("net: another network than the bank's; pass what its FrozenNetwork.to() returns")
         moved = MaskBank(net, self._statistics.table.dtype)
         for rows in self.blocks(_TASKS_AT_ONCE):
-            moved.append_rows(rows, self._statistics.table.between(len(moved), len(moved) + len(rows)))
-        moved.names = TaskNames(self.names)
+            first, last = len(moved), len(moved) + len(rows)
+            moved.append_rows(rows, self._statistics.table.between(first, last), self.names[first:last])
         return moved
 
     @classmethod
+    @outside_inference_mode
     def open(cls, folder: str | os.PathLike[str], net: FrozenNetwork) -> "MaskBank":
         """Open a bank that `save` wrote, memory-mapped where it holds plain bits.
 
@@ -314,5 +316,5 @@ class MaskBank:
             if stored.counts is not None:
                 bank._counts.take_over(stored.counts, len(bank), len(stored.checksums))
             bank._tasks.adopt(stored)
-            bank.names.adopt(stored)
+            bank._names.adopt(stored)
         return bank

@@ -1,7 +1,7 @@
 """Which weights of a module supermasks cover, and the fan-in that their constants are drawn by (Section 3.1)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -80,6 +80,29 @@ def find_maskable(module: nn.Module, select: Selector) -> tuple[MaskableParamete
                 name = f"{prefix}.{local_name}" if prefix else local_name
                 found.append(MaskableParameter(name, tuple(parameter.shape), fan_in))
     return tuple(found)
+
+
+def refuse_moving_weights(module: nn.Module) -> None:
+    """Check that no layer changes its weights when it is called.
+
+    Raises:
+        InvalidArgument: one does.
+    """
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.max_norm is not None:
+            raise InvalidArgument(
+                f"module: {name or type(layer).__name__!r} has max_norm={layer.max_norm}, and scales its weights whenever it is "
+                "called, where they must stay frozen; set max_norm=None"
+            )
+
+
+def zero_padding_rows(module: nn.Module, maskable: Iterable[MaskableParameter]) -> None:
+    """Set the row of padding in maskable embeddings to 0, as torch has it: it gets no gradient, and adds nothing to a sum."""
+    names = {entry.name for entry in maskable}
+    of_masks = {id(parameter) for name, parameter in module.named_parameters() if name in names}
+    for layer in module.modules():
+        if isinstance(layer, nn.Embedding) and layer.padding_idx is not None and id(layer.weight) in of_masks:
+            layer.weight[layer.padding_idx] = 0.0
 
 
 def zero_biases(module: nn.Module) -> None:

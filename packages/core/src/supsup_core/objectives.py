@@ -9,7 +9,8 @@ from supsup_core.shapes import Logits, Objective, PerImage
 def entropy(logits: Logits) -> PerImage:
     """Return H(p) = -sum_v p_v log p_v in nats, for p = softmax(y)."""
     log_p = torch.log_softmax(logits, dim=-1)
-    return -(log_p.exp() * log_p).sum(dim=-1)
+    # An output that is ruled out, y_v = -inf, has p_v = 0 and adds nothing.
+    return -(log_p.exp() * log_p.clamp_min(torch.finfo(log_p.dtype).min)).sum(dim=-1)
 
 
 def max_confidence(logits: Logits) -> PerImage:

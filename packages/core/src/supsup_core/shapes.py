@@ -25,10 +25,10 @@ Weights: TypeAlias = Mapping[str, Tensor]
 Masks: TypeAlias = Mapping[str, Bool[Tensor, "..."]]
 """One supermask M: a boolean tensor for each maskable parameter, by name."""
 
-Logits: TypeAlias = Float[Tensor, "images outputs"]
-PerImage: TypeAlias = Float[Tensor, " images"]
+Logits: TypeAlias = Float[Tensor, "images *positions outputs"]
+PerImage: TypeAlias = Float[Tensor, "images *positions"]
 Objective: TypeAlias = Callable[[Logits], PerImage]
-"""Logits to one scalar per image, to be minimised over beliefs."""
+"""Logits to one scalar per image, to be minimised over beliefs; where an image has several outputs, their mean counts."""
 
 OuterProducts: TypeAlias = tuple[Float[Tensor, "images in"], Float[Tensor, "images out"]]
 """The gradients of a weight of shape (out, in) for images one by one: a and g, of the outer products g aᵀ."""

@@ -21,7 +21,6 @@ from typing import TypeAlias
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from supsup_core.context_stores import ContextStore, OuterProductStore
 from supsup_core.errors import InvalidArgument
@@ -30,6 +29,7 @@ from supsup_core.guesses import Guess, Guesses
 from supsup_core.image_groups import image_groups, refuse_unanswerable
 from supsup_core.inference_mode import as_plain, outside_inference_mode
 from supsup_core.linear_chain import LinearChain
+from supsup_core.over_groups import over_groups
 from supsup_core.shapes import Objective, Weights
 
 # Gradients of this many weights may be in memory at once when every guess has one of its own.
@@ -138,8 +138,10 @@ def belief_slopes(
     One forward and one backward pass whatever the number of tasks, then one pass over the stored contexts.
 
     Raises:
-        InvalidArgument: there is not one belief for each task; or the images are too few for their statistics.
+        InvalidArgument: there is not one belief for each task; there is no task or no image; or the images are too few for their
+            statistics.
     """
+    refuse_unanswerable(store, x)
     x, beliefs = as_plain(x), as_plain(beliefs.detach())
     if len(x) == 1 and isinstance(store, OuterProductStore) and (chain := LinearChain.of(net)) is not None:
         slopes = _chain_slopes(objective, chain, store, x.unsqueeze(0), beliefs)
@@ -164,8 +166,10 @@ def group_slopes(
     """Return `belief_slopes` of each group of images, at beliefs of its own, some groups at a time.
 
     Raises:
-        InvalidArgument: there is not one belief for each group and task; or a group has too few images for their statistics.
+        InvalidArgument: there is not one belief for each group and task; there is no task or no image; or a group has too few
+            images for their statistics.
     """
+    refuse_unanswerable(store, groups)
     if beliefs.shape != (len(groups), len(store)):
         raise InvalidArgument(
             f"beliefs: shape {tuple(beliefs.shape)} for {len(groups)} groups and {len(store)} tasks; pass one for each"
@@ -180,14 +184,14 @@ def group_slopes(
     def value(weights: Weights, images: Tensor) -> Tensor:
         return objective(net.on_batch_statistics(images, weights)).mean()
 
-    gradient = torch.func.vmap(torch.func.grad(value), in_dims=(None if same_beliefs else 0, 0))
+    gradient = torch.func.grad(value)
     shared = store.blend(beliefs[0]) if same_beliefs else None
     slopes = torch.empty_like(beliefs)
     at_once = max(1, min(_GRADIENT_FLOATS // net.num_bits, _PIXELS // max(1, groups[0].numel())))
     for rows in torch.arange(len(groups), device=groups.device).split(at_once):
         weights = shared or store.blend(beliefs[rows])
-        with sdpa_kernel(SDPBackend.MATH):  # the only attention kernel with a batching rule
-            slopes[rows] = store.slopes(gradient(weights, groups[rows]))
+        gradients = over_groups(gradient, weights, groups[rows], shared=1 if same_beliefs else 0)
+        slopes[rows] = store.slopes(gradients)
     return slopes
 
 

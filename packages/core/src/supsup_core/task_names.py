@@ -2,7 +2,7 @@
 
 import difflib
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, SupportsIndex, overload
 
 from supsup_core.checked_tasks import Names, StoredTasks
@@ -12,65 +12,40 @@ from supsup_core.task_rows import known_task
 _NO_TEXT = ("Cc", "Cs", "Zl", "Zp")  # control signs, halves of signs, ends of lines: of the same signs in every Unicode
 
 
-class TaskNames(Sequence[str | None]):
-    """The names of a bank's tasks, in order; None where a task has none. No two tasks share one.
+class NameTable:
+    """What a bank's tasks are called, kept in step with them; no two tasks share a name."""
 
-    >>> names = TaskNames(["alma", None])
-    >>> names.index("alma")
-    0
-    >>> names[1] = "zoë"
-    >>> list(names)
-    ['alma', 'zoë']
-    """
-
-    def __init__(self, names: Iterable[str | None] = ()) -> None:
+    def __init__(self) -> None:
         self._names: list[str | None] = []
         self._tasks: dict[str, int] = {}
-        self.append(self.checked(names))
 
     def __len__(self) -> int:
         """Return the number of tasks."""
         return len(self._names)
 
-    def __contains__(self, name: object) -> bool:
-        """Tell whether a task has this name, or for None, no name."""
-        return name in self._tasks if isinstance(name, str) else name in self._names
+    @property
+    def all(self) -> Sequence[str | None]:
+        """The names in order."""
+        return self._names
 
-    @overload
-    def __getitem__(self, task: SupportsIndex) -> str | None: ...
-    @overload
-    def __getitem__(self, task: slice) -> Names: ...
-    def __getitem__(self, task: Any) -> Any:
-        """Return what a task is called, or what several are."""
-        return tuple(self._names[task]) if isinstance(task, slice) else self._names[task]
+    @property
+    def tasks(self) -> Mapping[str, int]:
+        """The task of each name."""
+        return self._tasks
 
-    def __setitem__(self, task: SupportsIndex, name: str | None) -> None:
-        """Call a task by another name, or by none. A folder it was saved to is not written to: `save` to a new one.
+    def rename(self, task: int, name: str | None) -> None:
+        """Call a task by another name, or by none.
 
         Raises:
-            InvalidArgument: there is no such task, the name is no text, or another task has it.
+            InvalidArgument: the name is no text, or another task has it.
         """
-        place = known_task(task, len(self))
-        old = self._names[place]
+        old = self._names[task]
         checked = old if name == old else self.checked([name])[0]
         if old is not None:
             del self._tasks[old]
         if checked is not None:
-            self._tasks[checked] = place
-        self._names[place] = checked
-
-    def index(self, name: str, start: int = 0, stop: int | None = None) -> int:
-        """Return the task of a name.
-
-        Raises:
-            InvalidArgument: no task has it.
-        """
-        known = isinstance(name, str) and name in self._tasks
-        if known and self._tasks[name] in range(start, len(self) if stop is None else stop):
-            return self._tasks[name]
-        near = difflib.get_close_matches(name, self._tasks, n=1) if isinstance(name, str) else []
-        hint = f"did you mean {near[0]!r}?" if near else "append names a task"
-        raise InvalidArgument(f"name={name!r}: no task of this bank has it; {hint}")
+            self._tasks[checked] = task
+        self._names[task] = checked
 
     def checked(self, names: Iterable[str | None]) -> Names:
         """Return names for new tasks.
@@ -78,6 +53,8 @@ class TaskNames(Sequence[str | None]):
         Raises:
             InvalidArgument: one is empty, no text or of several lines, or it is taken.
         """
+        if isinstance(names, str):
+            raise InvalidArgument(f"names={names!r}: that is one name; pass a list with one for each task")
         new: dict[str, None] = {}
         listed = tuple(name if name is None or not isinstance(name, str) else str(name) for name in names)
         for name in listed:
@@ -112,7 +89,64 @@ class TaskNames(Sequence[str | None]):
     def remove(self, task: int) -> None:
         """Drop a task; those behind it move up by one."""
         del self._names[task]
-        self._tasks = {name: place for place, name in enumerate(self._names) if name is not None}
+        if self._tasks:
+            self._tasks = {name: place for place, name in enumerate(self._names) if name is not None}
+
+
+class TaskNames(Sequence[str | None]):
+    """The names of a bank's tasks, in order; None where a task has none. No two tasks share one.
+
+    >>> import torch
+    >>> from supsup_core import FrozenNetwork, MaskBank
+    >>> bank = MaskBank(FrozenNetwork(torch.nn.Linear(4, 3), seed=0))
+    >>> for name in ("alma", None):
+    ...     task = bank.append({"weight": torch.ones(3, 4, dtype=torch.bool)}, name=name)
+    >>> bank.names.index("alma")
+    0
+    >>> bank.names[1] = "zoë"
+    >>> list(bank.names)
+    ['alma', 'zoë']
+    """
+
+    def __init__(self, table: NameTable) -> None:
+        self._table = table
+
+    def __len__(self) -> int:
+        """Return the number of tasks."""
+        return len(self._table)
+
+    def __contains__(self, name: object) -> bool:
+        """Tell whether a task has this name, or for None, no name."""
+        return name in (self._table.tasks if isinstance(name, str) else self._table.all)
+
+    @overload
+    def __getitem__(self, task: SupportsIndex) -> str | None: ...
+    @overload
+    def __getitem__(self, task: slice) -> Names: ...
+    def __getitem__(self, task: Any) -> Any:
+        """Return what a task is called, or what several are."""
+        return tuple(self._table.all[task]) if isinstance(task, slice) else self._table.all[task]
+
+    def __setitem__(self, task: SupportsIndex, name: str | None) -> None:
+        """Call a task by another name, or by none. A folder it was saved to is not written to: `save` to a new one.
+
+        Raises:
+            InvalidArgument: there is no such task, the name is no text, or another task has it.
+        """
+        self._table.rename(known_task(task, len(self)), name)
+
+    def index(self, name: str, start: int = 0, stop: int | None = None) -> int:
+        """Return the task of a name.
+
+        Raises:
+            InvalidArgument: no task has it.
+        """
+        task = self._table.tasks.get(name) if isinstance(name, str) else None
+        if task is not None and task in range(start, len(self) if stop is None else stop):
+            return task
+        near = difflib.get_close_matches(name, self._table.tasks, n=1) if isinstance(name, str) else []
+        hint = f"did you mean {near[0]!r}?" if near else "append names a task"
+        raise InvalidArgument(f"name={name!r}: no task of this bank has it; {hint}")
 
 
 def to_bytes(names: Names) -> tuple[bytes, list[int]]:

@@ -3,7 +3,7 @@
 import math
 import operator
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from typing import SupportsIndex
 
@@ -13,18 +13,20 @@ from torch import Tensor
 
 from supsup_core.bank_manifest import BUFFER_DTYPES
 from supsup_core.errors import InvalidArgument
-from supsup_core.frozen_network import FrozenNetwork
+from supsup_core.frozen_network import FrozenNetwork, TaskBuffer
 from supsup_core.inference_mode import outside_inference_mode
 from supsup_core.packed_bits import row_bytes, unpack
 
 _SMALLEST_BLOCK_BYTES = 4 * 2**20
 _LARGEST_BLOCK_BYTES = 256 * 2**20
+_SMALL_PIECE_BYTES = 2**20
 
 
 class TaskRows:
     """A matrix with one row a task, in blocks that never move: adding a row copies that row and no other.
 
     Blocks grow with the matrix, from 4 to 256 MiB. `adopt` takes a matrix as it lies, a memory-mapped file for example.
+    Removing a row takes its block apart; pieces below 1 MiB are copied together, so that there are never many.
     """
 
     def __init__(self, width: int, dtype: torch.dtype, device: torch.device) -> None:
@@ -32,12 +34,13 @@ class TaskRows:
         self.dtype = dtype
         self.device = device
         self._closed: list[Tensor] = []
+        self._starts = [0]  # the first row of each closed block, and of the open one
         self._open = torch.empty((0, width), dtype=dtype, device=device)
         self._filled = 0  # rows of the open block that are in use
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        return sum(len(block) for block in self._closed) + self._filled
+        return self._starts[-1] + self._filled
 
     @property
     def bytes(self) -> int:
@@ -78,27 +81,30 @@ class TaskRows:
         """Add rows behind the last without copying them."""
         self._close()
         if len(rows):
-            self._closed.append(rows)
+            self._set_closed([*self._closed, rows])
 
     def __getitem__(self, task: int) -> Shaped[Tensor, " width"]:
         """Return a row; a view."""
         block, offset = self._place(task)
-        return self.blocks[block][offset]
+        return block[offset]
 
     def __setitem__(self, task: int, row: Shaped[Tensor, " width"]) -> None:
         """Set a row."""
         block, offset = self._place(task)
-        self.blocks[block][offset] = row
+        block[offset] = row
 
+    @outside_inference_mode
     def remove(self, task: int) -> None:
         """Drop a row; those behind it move up by one in number."""
         block, offset = self._place(task)
-        if block == len(self._closed):
-            self._open[offset : self._filled - 1] = self._open[offset + 1 : self._filled].clone()
+        if task >= self._starts[-1]:
+            block[offset : self._filled - 1] = block[offset + 1 : self._filled].clone()
             self._filled -= 1
-        else:
-            whole = self._closed[block]
-            self._closed[block : block + 1] = [part for part in (whole[:offset], whole[offset + 1 :]) if len(part)]
+            return
+        place = bisect_right(self._starts, task) - 1
+        first, last = max(0, place - 1), place + 2  # with its neighbours: one may be a small piece too
+        around = [*self._closed[first:place], block[:offset], block[offset + 1 :], *self._closed[place + 1 : last]]
+        self._set_closed([*self._closed[:first], *_pieces_joined(around), *self._closed[last:]])
 
     @outside_inference_mode
     def _open_next(self) -> None:
@@ -110,14 +116,27 @@ class TaskRows:
 
     def _close(self) -> None:
         """End the open block where it is filled to."""
-        self._closed = list(self.blocks)
+        self._set_closed(list(self.blocks))
         self._open, self._filled = self._open[:0], 0
 
-    def _place(self, task: int) -> tuple[int, int]:
+    def _set_closed(self, blocks: list[Tensor]) -> None:
+        self._closed, self._starts = blocks, [0, *accumulate(len(block) for block in blocks)]
+
+    def _place(self, task: int) -> tuple[Shaped[Tensor, "some width"], int]:
         """Return the block that holds a task, and the row in it."""
-        starts = [0, *accumulate(len(block) for block in self.blocks)]
-        block = bisect_right(starts, task) - 1
-        return block, task - starts[block]
+        block = bisect_right(self._starts, task) - 1
+        return self._open if block == len(self._closed) else self._closed[block], task - self._starts[block]
+
+
+def _pieces_joined(blocks: Iterable[Shaped[Tensor, "_ width"]]) -> list[Shaped[Tensor, "_ width"]]:
+    """Return blocks in order, small ones that follow each other copied into one, and none empty."""
+    joined: list[Tensor] = []
+    for block in blocks:
+        if joined and max(joined[-1].nbytes, block.nbytes) < _SMALL_PIECE_BYTES:
+            joined[-1] = torch.cat([joined[-1], block])
+        elif len(block):
+            joined.append(block)
+    return joined
 
 
 class TaskStatistics:
@@ -128,7 +147,7 @@ class TaskStatistics:
             known = ", ".join(f"torch.{name}" for name in BUFFER_DTYPES.values())
             raise InvalidArgument(f"buffer_dtype={dtype}: running statistics are kept as {known}; pass one of these")
         self._entries = net.task_buffers
-        self._net_dtype = net.dtype
+        self._dtypes = {name: buffer.dtype for name, buffer in net.module.named_buffers()}
         self.table = TaskRows(sum(entry.size for entry in self._entries), dtype, net.device)
 
     def flatten(self, buffers: Mapping[str, Tensor]) -> Float[Tensor, " values"]:
@@ -164,9 +183,24 @@ class TaskStatistics:
         return self._rounded(rows)
 
     def named(self, task: int) -> dict[str, Tensor]:
-        """Return a copy of one task's statistics by name, in the network's dtype: training on them changes nothing here."""
-        parts = self.table[task].to(self._net_dtype, copy=True).split([entry.size for entry in self._entries])
-        return {entry.name: part.view(entry.shape) for entry, part in zip(self._entries, parts, strict=True)}
+        """Return a copy of one task's statistics by name, in the module's dtypes: training on them changes nothing here.
+
+        Raises:
+            InvalidArgument: a statistic is beyond what its dtype holds.
+        """
+        parts = self.table[task].clone().split([entry.size for entry in self._entries])
+        return {entry.name: self._as_in_module(entry, part) for entry, part in zip(self._entries, parts, strict=True)}
+
+    def _as_in_module(self, entry: TaskBuffer, values: Float[Tensor, " values"]) -> Tensor:
+        dtype = self._dtypes[entry.name]
+        if torch.finfo(dtype).max < torch.finfo(values.dtype).max and bool(
+            (values.abs() > torch.finfo(dtype).max).any()
+        ):
+            raise InvalidArgument(
+                f"buffers[{entry.name!r}]: {float(values.abs().max()):.6g}, and the network's {dtype} holds numbers up to "
+                f"{torch.finfo(dtype).max:.6g}; keep normalisation layers in torch.float32"
+            )
+        return values.to(dtype).view(entry.shape)
 
     def _rounded(self, values: Float[Tensor, "*rows values"]) -> Float[Tensor, "*rows values"]:
         rounded = values.to(self.table.device, self.table.dtype)
