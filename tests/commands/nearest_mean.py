@@ -8,8 +8,15 @@ from typing import Literal
 import torch
 from supsup_methods.continual_method import MethodBytes, MethodKind, Opened, TaskGuess
 from supsup_methods.state_files import TaskFiles, open_tasks
-from supsup_methods.task_guessing import EveryTask
 from supsup_methods.training_length import EpochsATask
+
+
+@dataclass(frozen=True)
+class OfAllMeans:
+    """The task whose means are nearest."""
+
+    images_per_guess: int = 1
+    """Images of a test batch that infer the task of the whole batch."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +26,7 @@ class NearestMeanSettings:
     kind: Literal["nearest-mean"] = "nearest-mean"
     """Which method."""
     training: EpochsATask = field(default_factory=EpochsATask)
-    inference: EveryTask = field(default_factory=EveryTask)
+    inference: OfAllMeans = field(default_factory=OfAllMeans)
 
 
 class NearestMean:

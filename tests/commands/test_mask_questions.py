@@ -103,7 +103,7 @@ def test_bad_input_is_one_line(monkeypatch, capsys, run, tmp_path, options, mess
 def test_a_stream_without_further_tasks_is_refused(monkeypatch, capsys, tmp_path):
     recipe = Recipe("turned", 2, stream=RotatedMnist(), backbone=BACKBONE, method=SupSupSettings(training=TRAINING))
     folder = learned(tmp_path / "turned", replace(recipe, evaluation=Evaluation()))
-    code, _, err = evaluated(
+    code, out, err = evaluated(
         monkeypatch,
         capsys,
         folder.path,
@@ -114,5 +114,5 @@ def test_a_stream_without_further_tasks_is_refused(monkeypatch, capsys, tmp_path
         "--calibration-guesses",
         "2",
     )
-    assert code == 2
-    assert "--unknown-tasks 2: rotated-mnist has no tasks but those that are learned" in err
+    assert (code, out) == (2, ""), "before anything is searched"
+    assert "--unknown-tasks 2: rotated-mnist has only so many tasks; choose a run of permuted-mnist" in err

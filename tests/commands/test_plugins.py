@@ -133,8 +133,8 @@ CHANGED = [
         "its settings have no default for training; give it one",
     ),
     (
-        "    inference: EveryTask",
-        "    dtype: torch.Tensor | None = None\n    inference: EveryTask",
+        "    inference: OfAllMeans",
+        "    dtype: torch.Tensor | None = None\n    inference: OfAllMeans",
         "their-methods: NearestMeanSettings has a field that no recipe's file holds (",
     ),
     ("@dataclass(frozen=True)\nclass", "class", "its settings are no dataclass; make them one"),

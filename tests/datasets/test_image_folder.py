@@ -271,3 +271,14 @@ def test_a_colour_or_split_of_another_kind_is_refused(tmp_path, load):
         load(tmp_path, colour="RGB")
     with pytest.raises(DatasetError, match=r"split=0.2: pass a SeededSplit, or None"):
         load(tmp_path, split=0.2)
+
+
+def test_images_that_no_memory_holds_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
+    make_folder(tmp_path / "pets")
+    pages = {"SC_PHYS_PAGES": 2, "SC_PAGE_SIZE": 4096}
+    monkeypatch.setattr(os, "sysconf", pages.__getitem__)
+    image_folder(tmp_path / "pets", THREE, size=15)
+    with pytest.raises(
+        DatasetError, match=r"12 images take 0.0 GB decoded, and this machine has 0.0 GB .*smaller size"
+    ):
+        image_folder(tmp_path / "pets", THREE, size=16)

@@ -1,5 +1,6 @@
 import functools
 import gzip
+import hashlib
 import os
 import shutil
 import struct
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from supsup_datasets import DataUnavailable, embedded, embedded_mnist, fashion_mnist, kmnist, mnist
+from supsup_datasets import DataUnavailable, embedded, embedded_mnist, fashion_mnist, kmnist, mnist, mnist_files
 from supsup_datasets.idx_files import read_idx
 
 FULL_DATA = os.environ.get("SUPSUP_DATA_ROOT")
@@ -82,7 +83,8 @@ def test_another_sample_than_expected_is_refused(monkeypatch):
 def test_mnist_is_read_as_torchvision_reads_it(mnist_root):
     from torchvision.datasets import MNIST
 
-    data = mnist(mnist_root)
+    data = mnist(mnist_root, verify=False)
+    assert data.name == "MNIST, unverified"
     for part, train in ((data.train, True), (data.test, False)):
         theirs = MNIST(mnist_root, train=train)
         assert torch.equal(part.images[:, 0], theirs.data)
@@ -104,11 +106,26 @@ def test_the_relatives_of_mnist_are_never_read_from_its_files(tmp_path, read, na
 
 
 def test_gzipped_files_are_read_where_the_plain_ones_are_absent(mnist_root):
-    before = mnist(mnist_root).digest
+    before = mnist(mnist_root, verify=False).digest
     for file in list((mnist_root / "MNIST" / "raw").iterdir()):
         file.with_name(file.name + ".gz").write_bytes(gzip.compress(file.read_bytes()))
         file.unlink()
-    assert mnist(mnist_root).digest == before
+    assert mnist(mnist_root, verify=False).digest == before
+
+
+def test_files_that_are_not_the_originals_are_refused(mnist_root, monkeypatch):
+    with pytest.raises(
+        DataUnavailable, match=r"train-images-idx3-ubyte: unpacked, its SHA-256 sum is .*; replace it by"
+    ):
+        mnist(mnist_root)
+    raw = mnist_root / "MNIST" / "raw"
+    sums = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in raw.iterdir()}
+    monkeypatch.setattr(mnist_files, "_MNIST_SHA256", sums)
+    assert mnist(mnist_root).name == "MNIST"
+    altered = raw / "t10k-images-idx3-ubyte"
+    altered.write_bytes(altered.read_bytes()[:-1] + b"!")
+    with pytest.raises(DataUnavailable, match="t10k-images-idx3-ubyte: unpacked, its SHA-256"):
+        mnist(mnist_root)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +223,7 @@ def test_a_download_lands_whole(tmp_path, mnist_root, monkeypatch):
     monkeypatch.setattr("torchvision.datasets.MNIST", FakeMnist)
     target = tmp_path / "target"
     target.mkdir()
-    assert mnist(target, download=True).digest == mnist(mnist_root).digest
+    assert mnist(target, download=True, verify=False).digest == mnist(mnist_root, verify=False).digest
     assert [entry.name for entry in target.iterdir()] == ["MNIST"]
 
 

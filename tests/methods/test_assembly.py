@@ -24,6 +24,8 @@ from supsup_methods.psp import PspSettings
 from supsup_methods.recipes import RECIPES
 from supsup_methods.supsup import SupSupSettings
 from supsup_methods.supsup_unknown_tasks import UnknownTasksSettings
+from supsup_methods.task_guessing import OneShot
+from supsup_methods.upper_bound import UpperBoundSettings
 from torch import nn
 
 CPU = torch.device("cpu")
@@ -215,6 +217,49 @@ def test_what_does_not_go_together_is_refused_in_one_line(recipe, line, data):
     with pytest.raises(UsageError) as refused:
         refuse_impossible(recipe, data)
     assert str(refused.value) == line
+
+
+@pytest.mark.parametrize(
+    ("method", "scenario", "training", "together", "line"),
+    [
+        (SupSupSettings, "GNu", 128, 128, None),
+        (
+            SupSupSettings,
+            "GNu",
+            128,
+            999,
+            "--evaluation.batch-size 999: of task 0's 1000 images the last is a batch of its own",
+        ),
+        (SupSupSettings, "GG", 128, 999, None),
+        (
+            SupSupSettings,
+            "GG",
+            31,
+            128,
+            "--method.training.batch-size 31: of task 0's 4000 images the last is a batch of its own",
+        ),
+        (UpperBoundSettings, "GG", 31, 128, "choose another, 32 for example"),
+    ],
+)
+def test_a_last_batch_of_one_image_is_refused_where_batch_norm_needs_more(
+    method, scenario, training, together, line, data
+):
+    settings = method(training=replace(method().training, batch_size=training, batches=200))
+    if method is SupSupSettings:
+        settings = replace(settings, inference=OneShot(images_per_guess=2))
+    evaluation = Evaluation(scenario=scenario, batch_size=together)
+    recipe = replace(SUPSUP, backbone=NormalisedFullyConnected(), method=settings, evaluation=evaluation)
+    if line is None:
+        refuse_impossible(recipe, data)
+    else:
+        with pytest.raises(UsageError) as refused:
+            refuse_impossible(recipe, data)
+        assert line in str(refused.value)
+    # So few batches that none comes to the end of an epoch; and images with values enough in each channel.
+    short = replace(recipe, method=replace(settings, training=replace(settings.training, batches=20)))
+    if together == 128:
+        refuse_impossible(short, data)
+    refuse_impossible(replace(recipe, backbone=SmallConvolutional()), data)
 
 
 def test_masks_in_one_reservoir_are_not_learned_side_by_side(data):

@@ -53,6 +53,7 @@ SECOND = "bank/masks-00000001-000001.safetensors"
         ("progress.json", emptied, 0),
         ("bank/manifest.json", truncated, 0),
         ("bank/manifest.json", emptied, 0),
+        ("bank/manifest.json", removed, 0),
         (LAST, truncated, 1),
         (LAST, flipped, 1),
         (LAST, removed, 1),

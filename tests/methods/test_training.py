@@ -5,13 +5,20 @@ import json
 import os
 import subprocess
 import sys
+from collections import namedtuple
 
 import pytest
 import torch
+from PIL import Image
+from supsup_datasets import DataUnavailable
+from supsup_methods import training
 from supsup_methods.errors import UsageError
+from supsup_methods.experiment import Evaluation, FullyConnected, Recipe, SplitImageFolder
+from supsup_methods.mask_training import MaskTraining
 from supsup_methods.recipes import RECIPES
 from supsup_methods.run_folder import RunFolder
 from supsup_methods.runs import open_run
+from supsup_methods.supsup import SupSupSettings
 from supsup_methods.training import train
 
 from .test_running import CPU, RECIPE, Stop, Watcher, results
@@ -59,6 +66,52 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(tmp_path):
     assert again.calls == [("begun", 3)], "what is done is not done again"
 
 
+def test_a_run_whose_files_fill_half_of_the_disk_goes_on(tmp_path, monkeypatch):
+    with pytest.raises(Stop):
+        train(RECIPE, tmp_path / "run", device="cpu", observer=Watcher(stop_at=30))
+    held = sum(file.stat().st_size for file in (tmp_path / "run").rglob("*") if file.is_file())
+    needed = 3 * open_run(tmp_path / "run").bank.row_bytes
+    assert held < needed
+    disk = namedtuple("Disk", "total free")
+    monkeypatch.setattr(training.shutil, "disk_usage", lambda path: disk(10**9, needed - held - 1))
+    with pytest.raises(
+        UsageError, match=r"^--resume: what is left to learn takes .*kB and .* has .*kB free; free some"
+    ):
+        train(RECIPE, tmp_path / "run", resume=True)
+    monkeypatch.setattr(training.shutil, "disk_usage", lambda path: disk(10**9, needed - held))
+    assert train(RECIPE, tmp_path / "run", resume=True).summary["tasks"] == 3
+    monkeypatch.setattr(training.shutil, "disk_usage", lambda path: disk(10**9, 0))
+    train(RECIPE, tmp_path / "run", resume=True)
+
+
+def test_the_data_may_have_moved(tmp_path):
+    pictures = tmp_path / "here" / "pets"
+    for part, images in (("train", 4), ("val", 2)):
+        for name in ("ant", "bee"):
+            (pictures / part / name).mkdir(parents=True)
+            for image in range(images):
+                Image.new("RGB", (8, 8), (60 * image, 9, 200 * (name == "bee"))).save(
+                    pictures / part / name / f"{image}.png"
+                )
+    recipe = Recipe(
+        "pets",
+        1,
+        stream=SplitImageFolder(folder="pets", classes_per_task=2, side=8),
+        backbone=FullyConnected(hidden=(6,), outputs=2),
+        method=SupSupSettings(training=MaskTraining(batches=3, batch_size=4)),
+        evaluation=Evaluation(scenario="GG"),
+    )
+    run = train(recipe, tmp_path / "run", device="cpu", data_root=tmp_path / "here")
+    (tmp_path / "here").rename(tmp_path / "there")
+    with pytest.raises(DataUnavailable, match="here"):
+        open_run(run.path)
+    moved = open_run(run.path, data_root=tmp_path / "there")
+    assert moved.dataset.digest == run.dataset.digest
+    (next((tmp_path / "there/pets/val/ant").iterdir())).unlink()
+    with pytest.raises(UsageError, match=r"its data, pets of .*there, is no longer what it learned from"):
+        open_run(run.path, data_root=tmp_path / "there")
+
+
 def test_what_should_be_known_is_warned_of(tmp_path):
     path = train(RECIPE, tmp_path / "run", device="cpu").path
     (tmp_path / "run" / "progress.json").write_text("{")
@@ -74,6 +127,8 @@ def test_what_should_be_known_is_warned_of(tmp_path):
         ({"tasks": 2}, {}, "--evaluation.checkpoints 10: the run ends after --tasks 2; leave it out, or learn more"),
         ({}, {"device": "tpu"}, "--device tpu: not a device"),
         ({}, {"tasks_at_once": 0}, "--tasks-at-once 0: at least one task is trained; choose 1 or more"),
+        ({}, {"tasks_at_once": 1.5}, "--tasks-at-once 1.5: at least one task is trained; choose 1 or more"),
+        ({}, {"snapshot_seconds": "x"}, "--snapshot-seconds x: it should be 0 or more; choose another value"),
         (
             {},
             {"snapshot_seconds": float("nan")},

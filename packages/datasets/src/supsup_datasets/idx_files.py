@@ -41,6 +41,11 @@ def read_idx(path: Path, axes: int) -> npt.NDArray[np.uint8]:
     return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)
 
 
+def idx_bytes(array: npt.NDArray[np.uint8]) -> bytes:
+    """Return an array as the IDX file that holds it."""
+    return bytes([0, 0, _UNSIGNED_BYTES, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
 def _content(path: Path) -> bytes:
     try:
         content = path.read_bytes()

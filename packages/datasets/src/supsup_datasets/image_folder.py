@@ -1,5 +1,6 @@
 """Data sets from a folder with a folder for each class: small ones decoded into memory, large ones left on disk."""
 
+import math
 import os
 from pathlib import Path
 
@@ -125,6 +126,20 @@ def _check_kinds(colour: Colour, split: SeededSplit | None) -> None:
         raise DatasetError(f"split={split!r}: pass a SeededSplit, or None where the folder has train and val")
 
 
+def _refuse_too_many(files: LabelledFiles, bytes_an_image: int) -> None:
+    """Check that decoded images fit into this machine's memory.
+
+    Raises:
+        DatasetError: they do not.
+    """
+    needed, memory = len(files) * bytes_an_image, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > memory:
+        raise DatasetError(
+            f"{files.root}: {len(files)} images take {needed / 1e9:.1f} GB decoded, and this machine has {memory / 1e9:.1f} GB "
+            "of memory; scale them to a smaller size"
+        )
+
+
 def _decode_all(
     files: LabelledFiles, colour: Colour, size: int | None, shape: tuple[int, int] | None
 ) -> tuple[tuple[int, int], LabelledImages]:
@@ -142,6 +157,7 @@ def _decode_all(
                 f"{shape[0]}; pass a size to scale all to, or make them alike"
             )
         if pixels is None:
+            _refuse_too_many(files, colour.channels * math.prod(shape))
             pixels = np.empty((len(files), colour.channels, *shape), dtype=np.uint8)
         pixels[index] = pixels_of(image)
     if pixels is None or shape is None:

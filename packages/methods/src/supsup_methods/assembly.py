@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from supsup_core import FrozenNetwork
 from supsup_core.unit_masks import unit_widths
-from supsup_datasets import AnyDataset, ImageDataset, LabelSpace, Scenario, SplitStream
+from supsup_datasets import AnyDataset, ImageDataset, LabelSpace, Scenario, SplitStream, TaskStream
 from torch import nn
 
 from supsup_methods.backbone_assembly import backbone_shapes, build_backbone, refuse_other_shapes
@@ -223,18 +223,52 @@ def _refuse_small_batches(recipe: Recipe, dataset: AnyDataset, shapes: FrozenNet
             f"--method.training.batch-size {recipe.method.training.batch_size}: batch norm takes its statistics over a batch, of "
             "at least two images; choose a larger one"
         )
-    inference = inference_of(recipe.method)
-    if inference is None or Scenario(evaluation.scenario).task_given_at_test:
+    if _takes_one_image(shapes, dataset.image_shape):
         return
-    images = min(inference.images_per_guess, evaluation.batch_size)
+    shown = getattr(inference_of(recipe.method), "images_per_guess", FEWEST_IMAGES)
+    infers = inference_of(recipe.method) is not None and not Scenario(evaluation.scenario).task_given_at_test
+    if infers and min(shown, evaluation.batch_size) < FEWEST_IMAGES:
+        raise UsageError(
+            f"--method.inference.images-per-guess {shown}: under a superposition batch norm takes its statistics over the images "
+            "that infer the task, of which it needs two here; choose 2 or more"
+        )
+    _refuse_single_images(recipe, build_stream(recipe, dataset), infers=infers)
+
+
+def _takes_one_image(shapes: FrozenNetwork, image_shape: tuple[int, ...]) -> bool:
+    """Tell whether one image has values enough in each channel for a mean and a variance."""
     try:
         with torch.no_grad():
-            shapes.on_batch_statistics(torch.zeros((images, *dataset.image_shape), device=shapes.device), {})
+            shapes.on_batch_statistics(torch.zeros((1, *image_shape), device=shapes.device), {})
     except ValueError:
-        raise UsageError(
-            f"--method.inference.images-per-guess {inference.images_per_guess}: under a superposition batch norm takes its "
-            "statistics over the images that infer the task, of which it needs two here; choose 2 or more"
-        ) from None
+        return False
+    return True
+
+
+def _refuse_single_images(recipe: Recipe, stream: TaskStream, *, infers: bool) -> None:
+    """Check that no task's images leave a last batch of one, where that is too few for batch norm.
+
+    Raises:
+        UsageError: those of a task do.
+    """
+    training, together = recipe.method.training, recipe.evaluation.batch_size
+    for index in range(recipe.tasks):
+        task = stream[index]
+        for field, size, images, is_used in (
+            ("method.training", training.batch_size, len(task.train), _ends_an_epoch(recipe, index, len(task.train))),
+            ("evaluation", together, len(task.test), infers),
+        ):
+            if is_used and images % size == 1:
+                raise UsageError(
+                    f"--{field}.batch-size {size}: of task {index}'s {images} images the last is a batch of its own, too few for "
+                    f"the mean and variance that batch norm takes here; choose another, {size + 1} for example"
+                )
+
+
+def _ends_an_epoch(recipe: Recipe, index: int, images: int) -> bool:
+    """Tell whether the training of a task comes to the last batch of its images."""
+    training = recipe.method.training
+    return bool(steps_of_task(training, index, images) >= -(-images // training.batch_size))
 
 
 def _refuse_outputs(recipe: Recipe, labels: int) -> None:
@@ -243,7 +277,7 @@ def _refuse_outputs(recipe: Recipe, labels: int) -> None:
         raise UsageError(
             f"--backbone.outputs {outputs}: a task has {labels} labels, and each needs an output; ask for {labels} or more"
         )
-    if inference is not None and inference.objective == "G" and outputs == labels:
+    if getattr(inference, "objective", None) == "G" and outputs == labels:
         raise UsageError(
             f"--method.inference.objective G: with {outputs} outputs and {labels} labels no neuron is superfluous, so G has no "
             "gradient; ask for more --backbone.outputs, or for objective H"

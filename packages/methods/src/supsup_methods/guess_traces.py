@@ -35,7 +35,7 @@ from torch import Tensor
 from supsup_methods.continual_method import AllocatesMasks, AnyMethod
 from supsup_methods.errors import UsageError
 from supsup_methods.experiment import Recipe
-from supsup_methods.mask_bookkeeping import mask_owners, stretches
+from supsup_methods.mask_bookkeeping import mask_owners, stretches_of
 from supsup_methods.task_guessing import Gamma, OneShot
 
 
@@ -115,8 +115,7 @@ def owners_of_masks(method: AnyMethod, stream: TaskStream, recipe: Recipe) -> di
     """Return the true task of each mask, where masks are no tasks (NNs); None where context i is that of task i."""
     if not isinstance(method, AllocatesMasks):
         return None
-    identities = [stream.identity(index) for index in range(method.tasks_learned)]
-    return mask_owners(stretches(method.decisions, identities, recipe.method.training.steps(len(stream[0].train))))
+    return mask_owners(stretches_of(method.decisions, stream, recipe.method.training, method.tasks_learned))
 
 
 def some_images(view: TaskImages, first: int, count: int) -> Batch:

@@ -1,10 +1,15 @@
 """How masks that were allocated without being told the task go with the true tasks; the truth is used here, to score, alone."""
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+
+from supsup_datasets import TaskStream
 
 from supsup_methods.continual_method import Decision
+from supsup_methods.training_length import AnyLength, TrainingLength
 
 
 @dataclass(frozen=True)
@@ -45,21 +50,37 @@ class Bookkeeping:
     missed: int
 
 
-def stretches(decisions: Sequence[Decision], identities: Sequence[int], batches_a_stretch: int) -> list[Stretch]:
+def stretches_of(decisions: Sequence[Decision], stream: TaskStream, length: AnyLength, learned: int) -> list[Stretch]:
+    """Return the parts of a stream with the mask that each was learned by, and its true task.
+
+    Args:
+        decisions: in turn, the first before batch 0.
+        stream: the true tasks.
+        length: how long each is trained.
+        learned: how many of them were learned from.
+    """
+    if isinstance(length, TrainingLength) and length.epochs is None:
+        batches = [length.batches] * learned
+    else:
+        batches = [length.steps(len(stream[index].train)) for index in range(learned)]
+    return stretches(decisions, [stream.identity(index) for index in range(learned)], batches)
+
+
+def stretches(decisions: Sequence[Decision], identities: Sequence[int], batches: Sequence[int]) -> list[Stretch]:
     """Return the parts of the stream, cut where a decision was made and where the true task changes.
 
     Args:
         decisions: in turn, the first before batch 0.
         identities: the true task of each stretch of the stream, as far as it was learned from.
-        batches_a_stretch: training batches of each.
+        batches: how many training batches each has.
     """
-    end = len(identities) * batches_a_stretch
+    ends = list(accumulate(batches))
     parts = []
-    for decision, following in zip(decisions, [*(each.batch for each in decisions[1:]), end], strict=True):
+    for decision, following in zip(decisions, [*(each.batch for each in decisions[1:]), sum(batches)], strict=True):
         start = decision.batch
         while start < following:
-            place = start // batches_a_stretch
-            stop = min(following, (place + 1) * batches_a_stretch)
+            place = bisect_right(ends, start)
+            stop = min(following, ends[place])
             new = decision.new and start == decision.batch
             parts.append(Stretch(start, stop - start, decision.mask, identities[place], new, decision.ratio))
             start = stop

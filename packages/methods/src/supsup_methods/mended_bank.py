@@ -33,7 +33,8 @@ def mended_bank(
     if not folder.exists():
         return MaskBank(net, buffer_dtype), ()
     try:
-        bank = MaskBank.open(folder, net) if (folder / MANIFEST).exists() else MaskBank(net, buffer_dtype)
+        written = (folder / MANIFEST).exists() or any(folder.glob("masks-*.safetensors"))
+        bank = MaskBank.open(folder, net) if written else MaskBank(net, buffer_dtype)
         bank.check()
         return bank, ()
     except CorruptBank as error:

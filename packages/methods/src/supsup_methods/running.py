@@ -16,7 +16,7 @@ from supsup_methods.devices import make_repeatable
 from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import Checkpoint, evaluate_task
 from supsup_methods.experiment import Recipe
-from supsup_methods.mask_bookkeeping import Stretch, keep_books, mask_owners, stretches
+from supsup_methods.mask_bookkeeping import Stretch, keep_books, mask_owners, stretches_of
 from supsup_methods.mending import mended_progress, sweep
 from supsup_methods.registry import kind_of
 from supsup_methods.result_records import Summary
@@ -244,8 +244,7 @@ def _test(method: AnyMethod, run: _Run) -> Checkpoint:
 
 def _stretches(method: AllocatesMasks, run: _Run, learned: int) -> list[Stretch]:
     """Return the parts of the stream with the mask that each was learned by, and its true task."""
-    identities = [run.stream.identity(index) for index in range(learned)]
-    return stretches(method.decisions, identities, run.recipe.method.training.steps(len(run.stream[0].train)))
+    return stretches_of(method.decisions, run.stream, run.recipe.method.training, learned)
 
 
 def _owners(method: AnyMethod, run: _Run) -> dict[int, int] | None:

@@ -56,8 +56,15 @@ class Run:
         raise UsageError(f"{self.path}: {self.recipe.method.kind} learns no masks; use its method")
 
 
-def open_run(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Run:
+def open_run(
+    path: str | os.PathLike[str], device: torch.device | str = "cpu", data_root: str | os.PathLike[str] | None = None
+) -> Run:
     """Open a run's folder, whether it is done or not, on any device.
+
+    Args:
+        path: the folder.
+        device: where it answers.
+        data_root: folder that holds the data, where it is not where the run learned from it.
 
     Raises:
         UsageError: there is no run here, one of its files is damaged, or its data is no longer what it learned from.
@@ -66,11 +73,11 @@ def open_run(path: str | os.PathLike[str], device: torch.device | str = "cpu") -
     """
     folder = RunFolder(Path(path))
     recipe, environment = folder.recipe(), folder.environment()
-    root = None if environment.data_root is None else Path(environment.data_root)
-    loaded = load_dataset(recipe.stream, root)
+    root = data_root if data_root is not None else environment.data_root
+    loaded = load_dataset(recipe.stream, None if root is None else Path(root))
     if loaded.digest != environment.data_digest:
         raise UsageError(
-            f"{folder.path}: its data, {environment.data_name} of {environment.data_root or 'a dependency'}, is no longer what "
+            f"{folder.path}: its data, {environment.data_name} of {root or 'a dependency'}, is no longer what "
             "it learned from, and answers would mean nothing; put the data back"
         )
     dataset = loaded.to(device)

@@ -1,5 +1,6 @@
 """The public way to a new run: what is known to be impossible is refused before anything is written, the rest is carried out."""
 
+import operator
 import os
 import shutil
 import warnings
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import SupportsIndex
 
 import torch
 from rich.filesize import decimal
@@ -152,9 +154,8 @@ def plan_run(
         UsageError: it cannot.
         DataUnavailable: the data is not there.
     """
-    if tasks_at_once is not None and tasks_at_once < 1:
-        raise UsageError(f"--tasks-at-once {tasks_at_once}: at least one task is trained; choose 1 or more")
-    if not snapshot_seconds >= 0:
+    tasks_at_once = None if tasks_at_once is None else _checked_tasks_at_once(tasks_at_once)
+    if not isinstance(snapshot_seconds, int | float) or not snapshot_seconds >= 0:
         raise UsageError(f"--snapshot-seconds {snapshot_seconds}: it should be 0 or more; choose another value")
     if resume:
         recorded = _resumed(recipe, out)
@@ -169,9 +170,24 @@ def plan_run(
         devices *= default_processes(recipe, dataset)
     tasks_at_once = tasks_at_once or default_tasks_at_once(recipe, dataset, devices)
     refuse_impossible(recipe, dataset, tasks_at_once, len(devices))
-    _refuse_too_large(recipe, dataset, out or RUNS)
+    _refuse_too_large(recipe, dataset, out or RUNS, resume=resume)
     environment = describe_environment(devices[0], dataset, data_root, tasks_at_once, devices[1:])
     return RunPlan(recipe, out, dataset, devices, environment, snapshot_seconds, resume)
+
+
+def _checked_tasks_at_once(tasks: SupportsIndex) -> int:
+    """Return how many tasks are trained side by side.
+
+    Raises:
+        UsageError: it is no whole number, or below 1.
+    """
+    try:
+        number = operator.index(tasks)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise UsageError(f"--tasks-at-once {tasks}: at least one task is trained; choose 1 or more")
+    return number
 
 
 def _resumed(recipe: Recipe, out: Path | None) -> Environment:
@@ -205,17 +221,24 @@ def _own_threads() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _refuse_too_large(recipe: Recipe, dataset: AnyDataset, out: Path) -> None:
-    """Compare the bytes that all tasks will take with those that are free.
+def _refuse_too_large(recipe: Recipe, dataset: AnyDataset, out: Path, *, resume: bool) -> None:
+    """Compare the bytes that all tasks will take, and a resumed run does not hold yet, with those that are free.
 
     Raises:
         UsageError: the disk cannot hold them.
     """
     needed = stored_bytes(recipe, dataset)
+    if resume:
+        needed -= sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     wanted = out.absolute()
     place = next(parent for parent in (wanted, *wanted.parents) if parent.exists())
     disk = shutil.disk_usage(place)
     if needed > disk.free and disk.total > 0:  # file systems of the kernel, like /proc, have no size
+        if resume:
+            raise UsageError(
+                f"--resume: what is left to learn takes {decimal(needed)} and {place} has {decimal(disk.free)} free; free "
+                "some space there"
+            )
         raise UsageError(
             f"--tasks {recipe.tasks}: what they learn takes {decimal(needed)} and {place} has "
             f"{decimal(disk.free)} free; learn fewer tasks, or name an --out with more space"

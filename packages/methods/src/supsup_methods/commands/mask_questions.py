@@ -42,17 +42,21 @@ class Asked:
     images_per_guess: int
 
 
-def ask_about_unknown(console: Console, run: Run, asked: Asked, unknown: int) -> list[dict[str, Any]]:
-    """Show learned and never learned tasks, print how often they were told apart wrongly at each ε, and return it.
+def refuse_no_more_tasks(run: Run, unknown: int) -> None:
+    """Check that a run's stream goes on behind the tasks that it learned.
 
     Raises:
-        UsageError: the stream has no further tasks.
+        UsageError: it does not.
     """
     if not isinstance(run.recipe.stream, PermutedMnist | RecurringPermutedMnist):
         raise UsageError(
-            f"--unknown-tasks {unknown}: {run.recipe.stream.kind} has no tasks but those that are learned; choose a run of "
-            "permuted-mnist"
+            f"--unknown-tasks {unknown}: {run.recipe.stream.kind} has only so many tasks; choose a run of permuted-mnist, which "
+            "goes on for ever"
         )
+
+
+def ask_about_unknown(console: Console, run: Run, asked: Asked, unknown: int) -> list[dict[str, Any]]:
+    """Show learned and never learned tasks, print how often they were told apart wrongly at each ε, and return it."""
     known, more = _known(run, asked.tasks), _never_learned(run, unknown)
     rates = recognition_rates(
         run.network, run.bank, run.recipe.seed, known, more, asked.batch_size, asked.images_per_guess

@@ -15,7 +15,7 @@ from supsup_core.atomic_files import replace_file
 
 from supsup_methods.commands.byte_questions import ask_about_bytes
 from supsup_methods.commands.exits import Interrupted
-from supsup_methods.commands.mask_questions import Asked, ask_about_unknown, ask_to_merge
+from supsup_methods.commands.mask_questions import Asked, ask_about_unknown, ask_to_merge, refuse_no_more_tasks
 from supsup_methods.commands.option_parser import parse_options
 from supsup_methods.commands.watch_questions import ask_to_watch, device_to_watch_on
 from supsup_methods.continual_method import AllocatesMasks, OverContexts
@@ -71,6 +71,8 @@ class Question:
     """Whether to tell what the run stores, whatever its method: files, the paper's way of counting (Table 2), coded masks."""
     watch_task: int | None = None
     """Task whose mask is trained again, as it was, and looked at while it forms; the run keeps what was seen."""
+    data_root: Path | None = None
+    """Folder that holds the data; where the run learned from it by default."""
     device: str = "auto"
     """auto (a GPU if there is one; with --watch-task as the run), cpu, cuda, or cuda:N."""
     summary: Path | None = None
@@ -144,7 +146,7 @@ def _ask(question: Question, written: list[str]) -> None:
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that lacks a sign shows another
     console, watched = Console(highlight=False), question.watch_task
     device = resolve_device(question.device) if watched is None else device_to_watch_on(question.run, question.device)
-    run = open_run(question.run, device)
+    run = open_run(question.run, device, question.data_root)
     asked = _checked(question, run)
     answers: dict[str, Any] = {"run": str(question.run), "machine": describe_machine(device)}
     if question.bytes:
@@ -194,6 +196,8 @@ def _checked(question: Question, run: Run) -> Asked:
             "for --unknown-tasks N or --merge or --bytes, without --searches"
         )
     asked = Asked(shown, question.batch_size or run.recipe.evaluation.batch_size, question.images_per_guess)
+    if question.unknown_tasks:
+        refuse_no_more_tasks(run, question.unknown_tasks)
     if question.unknown_tasks and asked.images_per_guess > asked.batch_size:
         raise UsageError(
             f"--images-per-guess {asked.images_per_guess}: {asked.batch_size} test images belong together; choose so many or "

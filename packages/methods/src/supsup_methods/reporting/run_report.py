@@ -6,8 +6,14 @@ from rich.table import Table
 
 from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import TaskScore
-from supsup_methods.experiment import SplitCifar100, SplitImageFolder, SplitImageNet, SplitMnist
-from supsup_methods.registry import inference_of
+from supsup_methods.experiment import (
+    PermutedMnist,
+    RecurringPermutedMnist,
+    SplitCifar100,
+    SplitImageFolder,
+    SplitImageNet,
+)
+from supsup_methods.registry import PACKAGES, inference_of
 from supsup_methods.result_records import Summary
 from supsup_methods.run_folder import RunFolder
 
@@ -21,14 +27,14 @@ def print_results(console: Console, folder: RunFolder, summary: Summary) -> None
     path = escape(str(folder.path))
     console.print(f"Saved in [bold]{path}[/]: recipe, what was learned (bank/), summary.json", soft_wrap=True)
     recipe = folder.recipe()
-    more = "--seed 1" if isinstance(recipe.stream, SplitMnist) else "--tasks 50"
+    more = "--tasks 50" if isinstance(recipe.stream, PermutedMnist | RecurringPermutedMnist) else "--seed 1"
     if isinstance(recipe.stream, SplitCifar100 | SplitImageNet | SplitImageFolder):
         hints = [f"supsup-eval {path} --bytes for what it stores"]
     else:
         hints = [f"supsup-train {summary['recipe']} {more}", "--data-root DIR for full MNIST"]
     if summary["method"] == "supsup-unknown-tasks":
         hints.append(f"supsup-eval {path} --unknown-tasks 10 --merge")
-    elif inference_of(recipe.method) is not None:
+    elif inference_of(recipe.method) is not None and type(recipe.method) not in PACKAGES:
         hints.append(f"supsup-eval {path} for other ways to find the task")
     hints.append("streamlit run apps/dashboard.py to look at all runs")
     console.print(f"Next: {' · '.join(hints)}", soft_wrap=True)
