@@ -16,6 +16,7 @@ from supsup_core import (
     every_task,
     every_task_each,
     exhaustive,
+    image_values,
     keep_weights,
     max_confidence,
     max_logit,
@@ -132,6 +133,36 @@ def test_vectors_of_rank_one_form_no_weights(monkeypatch):
     bank = rank_one(net, 3)
     monkeypatch.setattr(RankOneBank, "weights", None)
     assert every_task_each(entropy, net, bank, inputs(4)).values.shape == (4, 3)
+
+
+@pytest.mark.parametrize("fill", [filled_bank, rank_one])
+@settings(max_examples=15)
+@given(tasks=st.integers(1, 9), images=st.integers(1, 6), seed=st.integers(0, 1000))
+def test_objectives_share_their_forward_passes(fill, tasks, images, seed):
+    net = small_network(seed=3)
+    bank, x = fill(net, tasks, seed), inputs(images, seed=seed)
+    values = image_values(OBJECTIVES, net, bank, x)
+    assert values.shape == (len(OBJECTIVES), images, tasks)
+    for objective, of_objective in zip(OBJECTIVES, values, strict=True):
+        assert torch.equal(of_objective, every_task_each(objective, net, bank, x).values)
+        alone = textbook(objective, net, bank, x.split(1))
+        assert (of_objective - alone).abs().max() <= 1e3 * ROUNDING
+        # A guess from several images is the mean of what each of them says.
+        first = every_task_each(objective, net, bank, x[: images // 2 + 1], images // 2 + 1).values[0]
+        assert (of_objective[: images // 2 + 1].mean(dim=0) - first).abs().max() <= 1e3 * ROUNDING
+
+
+def test_forward_passes_are_made_once_for_all_objectives(monkeypatch):
+    net = small_network()
+    passed, forward = [], FrozenNetwork.__call__
+    monkeypatch.setattr(FrozenNetwork, "__call__", lambda net, *args: passed.append(1) or forward(net, *args))
+    image_values(OBJECTIVES, net, filled_bank(net, 5), inputs(4))
+    assert len(passed) == 5
+
+
+def test_images_that_may_see_each_other_have_no_values_of_their_own():
+    net = FrozenNetwork(Centred(), 0).to(dtype=torch.float64)
+    assert image_values(OBJECTIVES, net, filled_bank(net, 3), inputs(4)) is None
 
 
 @pytest.mark.parametrize("floats", [1, 60, 10**7])
@@ -301,6 +332,8 @@ def test_what_cannot_be_answered_is_refused(tasks, x, images_per_guess, message)
     with pytest.raises(InvalidArgument, match=message):
         every_task_each(entropy, net, filled_bank(net, tasks), x, images_per_guess)
     if images_per_guess == 1:
+        with pytest.raises(InvalidArgument, match=message):
+            image_values([max_logit, entropy], net, filled_bank(net, tasks), x)
         with pytest.raises(InvalidArgument, match=message):
             every_task(entropy, net, filled_bank(net, tasks), x)
 

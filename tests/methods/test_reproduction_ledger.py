@@ -224,6 +224,20 @@ def test_figure_11_and_epsilon_are_drawn_over_their_own_axes(tmp_path):
     assert masks.rows.to_dict("list") == {"epsilon": [1 / 32, 1 / 8], "masks": [1.0, 20.0], "tasks": [20, 20]}
 
 
+def test_figure_10_has_a_drawing_for_each_network(tmp_path):
+    rows = [
+        Row(f"{network}, {way}, {tasks} tasks", (value,))
+        for network, value in (("LeNet", 80.0), ("FC", 90.0))
+        for way in ("given", "H, b = 1")
+        for tasks in (10, 50)
+    ]
+    lenet, fc = drawings(section_of(recorded(tmp_path, "figure10", *rows)))
+    assert (lenet.name, fc.name) == ("lenet", "fc")
+    assert fc.rows["row"].tolist() == ["given", "given", "H, b = 1", "H, b = 1"]
+    assert fc.rows["accuracy"].tolist() == [90.0] * 4
+    assert [trace.name for trace in fc.figure.data if trace.showlegend] == ["given", "H, b = 1"]
+
+
 def test_figure_8_is_drawn_seed_by_seed(tmp_path):
     rows = (
         Row("Eq. 7 as in the paper: accuracy with the recovered masks", (90.0, 98.0)),

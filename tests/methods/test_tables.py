@@ -147,18 +147,31 @@ def test_figure_10_asks_one_run_for_every_number_of_images_and_both_objectives(b
     batche = replace(TINY, method=BatchESettings(training=TaskTraining(batches=40, batch_size=64)))
     monkeypatch.setitem(recipes._OURS, TINY.name, batche)
     monkeypatch.setattr(searches, "_ABATCHE", {"LeNet": TINY.name})
+    monkeypatch.setattr(searches, "FIGURE10", (searches.Panel("LeNet"),))
     found = searches.figure10(replace(bench, seeds=1))
     assert carried == [(TINY.name, 0)]
+    ways = [f"{objective}, b = {images}" for objective in "HM" for images in (1, 2, 4, 8, 16)]
     assert [row.what for row in found.rows] == [
-        f"LeNet, {objective}, b = {images}, {tasks} tasks"
-        for objective in "HM"
-        for images in (1, 2, 4, 8, 16)
-        for tasks in (2, 3)
+        f"LeNet, {way}, {tasks} tasks" for way in ("given", *ways) for tasks in (2, 3)
     ]
     run = RunFolder(bench.runs / f"{TINY.name}-seed-0")
+    assert run.recipe().evaluation.scenario == "GG"
     asked = accuracies_under(bench, run, EveryTask(objective="M", images_per_guess=4))
     values = {row.what: row.ours for row in found.rows}
     assert values["LeNet, M, b = 4, 3 tasks"] == (100 * asked[-1]["accuracy"],)
+    assert values["LeNet, given, 3 tasks"] == (100 * run.summary()["checkpoints"][-1]["accuracy"],)
+    assert [trace.name for trace in found.figures["lenet"].data if trace.showlegend] == ["given", *ways]
+
+
+def test_a_panel_of_figure_10_is_measured_alone(bench, monkeypatch):
+    bench, carried, _ = bench
+    batche = replace(TINY, method=BatchESettings(training=TaskTraining(batches=2, batch_size=64)))
+    monkeypatch.setitem(recipes._OURS, TINY.name, batche)
+    monkeypatch.setattr(searches, "_ABATCHE", {"FC": TINY.name})
+    found = searches.figure10(replace(bench, seeds=1, row="FC"))
+    assert carried == [(TINY.name, 0)]
+    assert list(found.figures) == ["fc"]
+    assert TARGETS["figure10"].rows == ("LeNet", "FC")
 
 
 def test_figure_11_goes_from_one_shot_to_binary(bench, monkeypatch):

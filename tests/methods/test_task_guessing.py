@@ -18,7 +18,16 @@ from supsup_core import (
     superfluous_logsumexp,
 )
 from supsup_methods import task_guessing
-from supsup_methods.task_guessing import Descent, EveryTask, Gamma, OneShot, TaskInference, infer_by, score_by
+from supsup_methods.task_guessing import (
+    Descent,
+    EveryTask,
+    Gamma,
+    OneShot,
+    TaskInference,
+    infer_by,
+    infer_by_all,
+    score_by,
+)
 
 from .learned_tasks import LABELS, learned_bank, permuted_tasks
 
@@ -42,6 +51,34 @@ def batches(size=10):
     """Test batches of all tasks in turn; the last of each task has 63 % size images."""
     stream = permuted_tasks()
     return [batch.images for index in range(len(stream)) for batch in stream[index].test.in_order(size)]
+
+
+TRIALS = [
+    EveryTask(objective=objective, images_per_guess=images)
+    for objective in ("H", "M", "max-logit")
+    for images in (1, 4, 7, 100)
+]
+
+
+@pytest.mark.parametrize("sees_alone", [True, False])
+def test_searches_that_try_every_task_answer_together_as_alone(monkeypatch, sees_alone):
+    net, bank = learned_bank()
+    if not sees_alone:  # as in networks whose images may see each other
+        monkeypatch.setattr(task_guessing, "image_values", lambda *shown: None)
+    together = infer_by_all(TRIALS, net, bank, LABELS)(batches())
+    for search, guesses in zip(TRIALS, together, strict=True):
+        alone = infer_by(search, net, bank, LABELS)(batches())
+        assert [guess.task for guess in guesses] == [guess.task for guess in alone]
+        sure = torch.tensor([guess.confidence for guess in guesses])
+        # Means of up to ten float32 objectives, summed in two orders.
+        assert (sure - torch.tensor([guess.confidence for guess in alone])).abs().max() < 1e-5
+    surest = {tuple(guess.confidence for guess in guesses) for guesses in together}
+    assert len(surest) == len(TRIALS), "each search is one of its own"
+
+
+def test_together_no_batch_gets_no_guess():
+    net, bank = learned_bank()
+    assert infer_by_all(TRIALS, net, bank, LABELS)([]) == [[]] * len(TRIALS)
 
 
 @pytest.mark.parametrize("images_per_guess", [1, 4, 100])

@@ -19,7 +19,7 @@ from supsup_core.byte_ledger import ByteLedger, byte_ledger
 from supsup_core.calibration import answer_confidences, expected_calibration_error, fit_temperature
 from supsup_core.context_stores import ContextStore, OuterProductStore, RankOneStore
 from supsup_core.errors import CorruptBank, FolderInUse, InvalidArgument, NetworkMismatch, SupsupError
-from supsup_core.exhaustive import Trial, Trials, every_task, every_task_each
+from supsup_core.exhaustive import Trial, Trials, every_task, every_task_each, image_values
 from supsup_core.frozen_network import FrozenNetwork
 from supsup_core.guesses import Guess, Guesses
 from supsup_core.mask_bank import MaskBank
@@ -96,6 +96,7 @@ __all__ = [
     "gamma",
     "gamma_each",
     "group_slopes",
+    "image_values",
     "initial_scores",
     "kaiming_normal",
     "keep_weights",

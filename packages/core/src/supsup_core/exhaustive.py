@@ -9,6 +9,7 @@ Contexts of rank one need no weights of their own: their vectors multiply a laye
 through the frozen weights in one matrix product (ABatchE, Eqs. 13 and 14).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -109,22 +110,56 @@ def every_task_each(
     """
     groups = image_groups(x, images_per_guess)
     refuse_unanswerable(store, groups)
+    of_images = image_values([objective], net, store, groups.flatten(0, 1))
+    if of_images is None:
+        with torch.no_grad():
+            values = _finite(_values_of_groups(objective, net, store, groups))
+    else:
+        values = of_images[0].unflatten(0, (len(groups), -1)).mean(dim=1)
+    return Trials(values.argmin(dim=1), values)  # argmin is the first of equals
+
+
+@torch.no_grad()
+def image_values(
+    objectives: Sequence[Objective], net: FrozenNetwork, store: ContextStore, x: Shaped[Tensor, "images *input"]
+) -> Float[Tensor, "objectives images tasks"] | None:
+    """Return each O(f(x, W_i)) of each image alone, from the same forward pass for all objectives.
+
+    The means over any images are what `every_task_each` answers by for a guess from these, so that guesses by several
+    objectives and from several numbers of images cost no more than those of one.
+
+    Args:
+        objectives: as for `every_task`.
+        net: the network.
+        store: the contexts of k tasks.
+        x: the images.
+
+    Returns:
+        the values, or None where images may see each other on their way: in all networks but chains of linear layers.
+
+    Raises:
+        InvalidArgument: as `every_task`.
+    """
+    refuse_unanswerable(store, x.unsqueeze(1))
     chain = LinearChain.of(net)
-    with torch.no_grad():
-        if chain is None:
-            values = _values_of_groups(objective, net, store, groups)
-        else:
-            images = groups.flatten(0, 1)
-            if isinstance(store, RankOneStore):
-                of_images = _values_by_factors(objective, chain, store, images)
-            else:
-                of_images = _values_by_weights(objective, net, chain, store, images)
-            values = of_images.unflatten(0, (len(groups), -1)).mean(dim=1)
+    if chain is None:
+        return None
+    if isinstance(store, RankOneStore):
+        return _finite(_values_by_factors(objectives, chain, store, x))
+    return _finite(_values_by_weights(objectives, net, chain, store, x))
+
+
+def _finite(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Return values as they are.
+
+    Raises:
+        InvalidArgument: one is not finite.
+    """
     if not bool(torch.isfinite(values).all()):
         raise InvalidArgument(
             "x: the values are not finite, so no task stands out; check the input for NaN or infinity"
         )
-    return Trials(values.argmin(dim=1), values)  # argmin is the first of equals
+    return values
 
 
 def _values_of_groups(
@@ -146,25 +181,25 @@ def _values_of_groups(
 
 
 def _values_by_weights(
-    objective: Objective,
+    objectives: Sequence[Objective],
     net: FrozenNetwork,
     chain: LinearChain,
     store: ContextStore,
     images: Shaped[Tensor, "images *input"],
-) -> Float[Tensor, "images tasks"]:
-    """Return the objective of each image under each task's weights, in a network that takes each image alone."""
-    values = torch.empty((len(images), len(store)), dtype=net.dtype, device=net.device)
+) -> Float[Tensor, "objectives images tasks"]:
+    """Return the objectives of each image under each task's weights, in a network that takes each image alone."""
+    values = torch.empty((len(objectives), len(images), len(store)), dtype=net.dtype, device=net.device)
     parts = images.split(_images_at_once(chain))
     for task in range(len(store)):
         weights = store.weights(task)
-        values[:, task] = torch.cat([_per_image(objective(net(part, weights))) for part in parts])
+        values[..., task] = torch.cat([_per_image(objectives, net(part, weights)) for part in parts], dim=1)
     return values
 
 
 def _values_by_factors(
-    objective: Objective, chain: LinearChain, store: RankOneStore, images: Shaped[Tensor, "images *input"]
-) -> Float[Tensor, "images tasks"]:
-    """Return the objective of each image under each task, several tasks in one matrix product (Eq. 14)."""
+    objectives: Sequence[Objective], chain: LinearChain, store: RankOneStore, images: Shaped[Tensor, "images *input"]
+) -> Float[Tensor, "objectives images tasks"]:
+    """Return the objectives of each image under each task, several tasks in one matrix product (Eq. 14)."""
     at_once = _images_at_once(chain)
     columns = []
     tasks_at_once = max(1, at_once // len(images))
@@ -173,14 +208,17 @@ def _values_by_factors(
         rows = []
         for part in images.split(at_once):
             logits = chain.rank_one_outputs(factors, part)
-            rows.append(_per_image(objective(logits.flatten(0, 1))).unflatten(0, logits.shape[:2]))
-        columns.append(torch.cat(rows, dim=1))
-    return torch.cat(columns).T
+            rows.append(_per_image(objectives, logits.flatten(0, 1)).unflatten(1, logits.shape[:2]))
+        columns.append(torch.cat(rows, dim=2))
+    return torch.cat(columns, dim=1).mT
 
 
-def _per_image(values: Float[Tensor, "images *positions"]) -> Float[Tensor, " images"]:
-    """Return the mean over the positions of each image, of a network with an output for each of them."""
-    return values.flatten(1).mean(dim=1) if values.ndim > 1 else values
+def _per_image(
+    objectives: Sequence[Objective], logits: Float[Tensor, "images *outputs"]
+) -> Float[Tensor, "objectives images"]:
+    """Return each objective of each image: its mean over the positions, where a network has an output for each of them."""
+    values = [objective(logits) for objective in objectives]
+    return torch.stack([each.flatten(1).mean(dim=1) if each.ndim > 1 else each for each in values])
 
 
 def _images_at_once(chain: LinearChain) -> int:

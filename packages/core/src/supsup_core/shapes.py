@@ -5,6 +5,7 @@
 | `tasks` | learned tasks, the k of the paper; index i |
 | `images` | inputs shown at once |
 | `groups`, `shown` | guesses made at once, and the images that each is made from |
+| `objectives` | objectives of the same outputs, asked for at once |
 | `outputs` | neurons of the last layer, the s of the paper, superfluous neurons included |
 | `bits` | all maskable weights of a network, flattened and joined in the order of `FrozenNetwork.maskable` |
 | `bytes` | `bits` packed eight to a byte and padded to whole 64-bit words: one row of a `MaskBank` |

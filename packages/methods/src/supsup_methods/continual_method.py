@@ -42,6 +42,9 @@ class TaskGuess:
 InferEach: TypeAlias = Callable[[Sequence[Float[Tensor, "images *input"]]], list[TaskGuess]]
 """Batches of images to the task of each, from its own images alone: labels and the true task are not arguments."""
 
+InferByAll: TypeAlias = Callable[[Sequence[Float[Tensor, "images *input"]]], list[list[TaskGuess]]]
+"""The same for several ways to infer, one list after the other."""
+
 
 @dataclass(frozen=True)
 class MethodBytes:
@@ -252,7 +255,8 @@ class MethodKind(Generic[Settings]):
     """About what training a task takes in memory. Eight floats a weight: W and its copy in the module, what is trained, two
     tensors of an optimiser, effective weights, gradients twice."""
     inference: Callable[[Settings], Any] = lambda settings: None
-    """How the settings say that tasks are told apart (`task_guessing.TaskInference`); None where the task must be given."""
+    """How the settings say that tasks are told apart; None where the task must be given. `task_guessing.TaskInference`, or a
+    dataclass of one's own: only its `images_per_guess` and `objective` are looked at, where it has them."""
     side_by_side: Callable[[Settings, FrozenNetwork], bool] = lambda settings, net: False
     """Whether several tasks can be learned in each step, of a network that may be on the meta device."""
     apart_from: Callable[[Settings], int | None] = lambda settings: None

@@ -1,15 +1,22 @@
 """Scoring a method on test batches of the tasks it has learned, under a scenario (Table 1)."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from supsup_datasets import Batch, Scenario, Task
 from supsup_datasets.seeds import generator
 from torch import Tensor
 
-from supsup_methods.continual_method import AnswersByTask, AnyMethod, InferEach, RecoversMasks
+from supsup_methods.continual_method import (
+    AnswersByTask,
+    AnyMethod,
+    InferByAll,
+    InferEach,
+    RecoversMasks,
+    TaskGuess,
+)
 from supsup_methods.errors import UsageError
 from supsup_methods.recovery_scoring import RecoveryTrace, score_recovery
 
@@ -89,26 +96,73 @@ def evaluate_task(
     """
     if isinstance(method, RecoversMasks):
         return _evaluate_recovery(method, task, scenario, batch_size, on_batch)
-    infer_each = None if scenario.task_given_at_test else _inference(method, scenario)
-    images = images_right = guesses = 0
-    guessed: Counter[int] = Counter()
+    if scenario.task_given_at_test:
+        told = [TaskGuess(task.index, 1.0)]
+        (score,) = _scores(method, task, scenario, batch_size, lambda batches: [told * len(batches)], 1, on_batch)
+        return replace(score, guesses=0, guesses_right=0, guessed={})
+    infer_each = _inference(method, scenario)
+    (score,) = _scores(method, task, scenario, batch_size, lambda batches: [infer_each(batches)], 1, on_batch, owners)
+    return score
+
+
+def evaluate_searches(
+    method: AnswersByTask,
+    task: Task,
+    scenario: Scenario,
+    batch_size: int,
+    infer_all: InferByAll,
+    searches: int,
+    owners: Mapping[int, int] | None = None,
+) -> list[TaskScore]:
+    """Score one task's test set as `evaluate_task` does, once for each of several ways to infer the task.
+
+    Args:
+        method: what was learned.
+        task: whose test set it is.
+        scenario: one in which the task is not given.
+        batch_size: images that belong together.
+        infer_all: the ways to infer.
+        searches: how many these are.
+        owners: of masks, where these are no tasks (NNs).
+    """
+    return _scores(method, task, scenario, batch_size, infer_all, searches, owners=owners)
+
+
+def _scores(
+    method: AnswersByTask,
+    task: Task,
+    scenario: Scenario,
+    batch_size: int,
+    infer_all: InferByAll,
+    searches: int,
+    on_batch: Callable[[], None] = lambda: None,
+    owners: Mapping[int, int] | None = None,
+) -> list[TaskScore]:
+    images, images_right, guessed = 0, [0] * searches, [Counter[int]() for _ in range(searches)]
     for window in _windows(evaluation_batches(task, batch_size)):
-        if infer_each is None:
-            answered = [task.index] * len(window)
-        else:
-            answered = [guess.task for guess in infer_each([batch.images for batch in window])]
-            guessed.update(answered)
-            guesses += len(answered)
-        for batch, answer, predicted in zip(window, answered, _predictions(method, window, answered), strict=True):
-            right = scenario.right(predicted, batch.labels, answered_task=answer, true_task=task.index)
+        found = infer_all([batch.images for batch in window])
+        answers = [[guess.task for guess in guesses] for guesses in found]
+        predicted = _predictions(method, window, answers)
+        for number, batch in enumerate(window):
             images += len(batch)
-            images_right += int(right.sum())
+            for search, answered in enumerate(answers):
+                answer = answered[number]
+                labels = predicted[number, answer]
+                right = scenario.right(labels, batch.labels, answered_task=answer, true_task=task.index)
+                images_right[search] += int(right.sum())
+                guessed[search][answer] += 1
             on_batch()
+    return [
+        TaskScore(task.index, images, right, counts.total(), _right(task, counts, owners), dict(sorted(counts.items())))
+        for right, counts in zip(images_right, guessed, strict=True)
+    ]
+
+
+def _right(task: Task, guessed: Counter[int], owners: Mapping[int, int] | None) -> int:
+    """Return how many guesses are right."""
     if owners is None:
-        guesses_right = guessed[task.index]
-    else:
-        guesses_right = sum(count for mask, count in guessed.items() if owners.get(mask) == task.identity)
-    return TaskScore(task.index, images, images_right, guesses, guesses_right, dict(sorted(guessed.items())))
+        return guessed[task.index]
+    return sum(count for mask, count in guessed.items() if owners.get(mask) == task.identity)
 
 
 def _evaluate_recovery(
@@ -147,12 +201,21 @@ def _windows(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
         yield window
 
 
-def _predictions(method: AnswersByTask, batches: list[Batch], tasks: list[int]) -> list[Tensor]:
-    """Return the labels of each batch's images under its task; batches of one task share a forward pass."""
-    predicted: list[Tensor] = [torch.empty(0)] * len(batches)
-    for task in sorted(set(tasks)):
-        members = [number for number, each in enumerate(tasks) if each == task]
-        labels = method.logits(torch.cat([batches[number].images for number in members]), task).argmax(dim=-1)
-        for number, part in zip(members, labels.split([len(batches[number]) for number in members]), strict=True):
-            predicted[number] = part
+def _predictions(
+    method: AnswersByTask, batches: list[Batch], answers: list[list[int]]
+) -> dict[tuple[int, int], Tensor]:
+    """Return the labels of each batch's images under each task that it was given to, by the two numbers.
+
+    Batches of one task share a forward pass.
+    """
+    members: defaultdict[int, set[int]] = defaultdict(set)
+    for answered in answers:
+        for number, task in enumerate(answered):
+            members[task].add(number)
+    predicted: dict[tuple[int, int], Tensor] = {}
+    for task, numbers in sorted(members.items()):
+        shown = sorted(numbers)
+        labels = method.logits(torch.cat([batches[number].images for number in shown]), task).argmax(dim=-1)
+        for number, part in zip(shown, labels.split([len(batches[number]) for number in shown]), strict=True):
+            predicted[number, task] = part
     return predicted

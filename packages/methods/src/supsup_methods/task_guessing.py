@@ -29,6 +29,7 @@ from supsup_core import (
     entropy,
     every_task_each,
     gamma_each,
+    image_values,
     max_confidence,
     max_logit,
     one_shot_each,
@@ -37,7 +38,7 @@ from supsup_core import (
 from torch import Tensor
 
 from supsup_methods.bounds import Bounds, ByKind
-from supsup_methods.continual_method import InferEach, TaskGuess
+from supsup_methods.continual_method import InferByAll, InferEach, TaskGuess
 
 # Values, and beliefs and slopes of every round, of the guesses that one search makes.
 _ANSWER_FLOATS = 2**24
@@ -145,11 +146,44 @@ def infer_by(
     def infer_each(batches: Sequence[Float[Tensor, "images *input"]]) -> list[TaskGuess]:
         if not batches:
             return []
-        scored = score_each(batches)
-        confidences = scored.confidences(temperature).tolist()
-        return [TaskGuess(task, sure) for task, sure in zip(scored.tasks.tolist(), confidences, strict=True)]
+        return _as_guesses(score_each(batches), temperature)
 
     return infer_each
+
+
+def infer_by_all(settings: Sequence[EveryTask], net: FrozenNetwork, store: ContextStore, num_labels: int) -> InferByAll:
+    """Return several searches over a store that try every task: they share forward passes where images cannot see each other.
+
+    Args:
+        settings: which searches.
+        net: the network.
+        store: the contexts of all tasks.
+        num_labels: labels of a task.
+    """
+    names = list(dict.fromkeys(each.objective for each in settings))
+    objectives = [_objective(name, num_labels) for name in names]
+    most = max(each.images_per_guess for each in settings)
+    alone = [infer_by(each, net, store, num_labels) for each in settings]
+
+    def infer_all(batches: Sequence[Float[Tensor, "images *input"]]) -> list[list[TaskGuess]]:
+        shown = [batch[:most] for batch in batches]
+        values = image_values(objectives, net, store, torch.cat(shown)) if shown else None
+        if values is None:
+            return [infer_each(batches) for infer_each in alone]
+        parts = values.split([len(images) for images in shown], dim=1)
+        found = []
+        for each in settings:
+            of_objective = names.index(each.objective)
+            means = torch.stack([part[of_objective, : each.images_per_guess].mean(dim=0) for part in parts])
+            found.append(_as_guesses(ScoredGuesses(means.argmin(dim=1), means)))
+        return found
+
+    return infer_all
+
+
+def _as_guesses(scored: ScoredGuesses, temperature: float = 1.0) -> list[TaskGuess]:
+    confidences = scored.confidences(temperature).tolist()
+    return [TaskGuess(task, sure) for task, sure in zip(scored.tasks.tolist(), confidences, strict=True)]
 
 
 def score_by(settings: TaskInference, net: FrozenNetwork, store: ContextStore, num_labels: int) -> ScoreEach:

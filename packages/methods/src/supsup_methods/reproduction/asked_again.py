@@ -8,7 +8,8 @@ import hashlib
 import json
 import time
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -108,24 +109,20 @@ class Asked:
         Raises:
             UsageError: the run's method infers no task, or has not learned so many, or the file of the answers is damaged.
         """
-        scores = list(self.scores(tasks_learned))
-        if len(scores) >= tasks_tested:
+        if len(self.scores(tasks_learned)) >= tasks_tested:
             return
         recipe, device = self.folder.recipe(), torch.device(device)
         dataset = dataset.to(device)
-        method = _searching(self, recipe, dataset, device, tasks_learned)
-        stream, kept = build_stream(recipe, dataset), time.monotonic()
+        method = self.method(dataset, tasks_learned, device)
+        stream, batch_size = build_stream(recipe, dataset), recipe.evaluation.batch_size
         owners, scenario = owners_of_masks(method, stream, recipe), asked_scenario(recipe)
-        try:
-            for task in range(len(scores), tasks_tested):
-                batch_size = recipe.evaluation.batch_size
-                scores.append(evaluate_task(method, stream[task], scenario, batch_size, owners=owners))
-                if time.monotonic() - kept > _KEEP_SECONDS:
-                    self._keep(tasks_learned, scores)
-                    kept = time.monotonic()
-                yield scores[-1]
-        finally:
-            self._keep(tasks_learned, scores)
+
+        def test(task: int) -> list[TaskScore]:
+            return [evaluate_task(method, stream[task], scenario, batch_size, owners=owners)]
+
+        with closing(tested_in_turn([self], test, tasks_learned, tasks_tested)) as tested:
+            for (score,) in tested:
+                yield score
 
     def _record(self) -> _Record:
         try:
@@ -136,7 +133,33 @@ class Asked:
             reason = "fields are missing or wrong" if isinstance(error, ValidationError) else f"not JSON ({error})"
             raise UsageError(f"{self.path}: {reason}; delete it, and what it held is measured again") from None
 
-    def _keep(self, tasks_learned: int, scores: list[TaskScore]) -> None:
+    def method(self, dataset: AnyDataset, tasks_learned: int, device: torch.device) -> AnyMethod:
+        """Return the run's method as it was after so many tasks, with this search in place of its own.
+
+        Raises:
+            UsageError: it infers no task, or has not learned so many.
+        """
+        recipe, path = self.folder.recipe(), self.folder.path
+        settings = recipe.method
+        if (
+            not isinstance(settings, SupSupSettings | BatchESettings | UnknownTasksSettings)
+            or inference_of(settings) is None
+        ):
+            raise UsageError(
+                f"{path}: {settings.kind} searches no contexts for tasks, so it cannot be asked in another way"
+            )
+        recipe = replace(recipe, method=replace(settings, inference=self.inference))
+        method = open_method(recipe, build_problem(recipe, dataset, device), self.folder.bank, None).method
+        if method.tasks_learned < tasks_learned:
+            raise UsageError(
+                f"{path}: {method.tasks_learned} tasks are learned, and {tasks_learned} are asked for; choose fewer"
+            )
+        then = method if tasks_learned == method.tasks_learned else method.first(tasks_learned)
+        if then is None:
+            raise AssertionError("unreachable: methods over contexts keep all of their earlier states")
+        return then
+
+    def keep(self, tasks_learned: int, scores: list[TaskScore]) -> None:
         """Write scores, unless as many are kept already: by another process, for example."""
         record = self._record()
         before = next((test for test in record.tests if test.tasks_learned == tasks_learned), _Test(tasks_learned, []))
@@ -148,6 +171,38 @@ class Asked:
                 [*record.checkpoints, as_accuracies(tasks_learned, scores)], key=lambda each: each["tasks_learned"]
             )
         replace_file(self.path, (json.dumps(asdict(record)) + "\n").encode())
+
+
+def tested_in_turn(
+    asked: Sequence[Asked], test: Callable[[int], list[TaskScore]], tasks_learned: int, tasks_tested: int
+) -> Generator[list[TaskScore]]:
+    """Test one task after another by several searches at once, and yield the scores of each; they are kept now and then.
+
+    Args:
+        asked: of one run; what one of them does not know is tested by all.
+        test: from the index of a task to its score by each of them.
+        tasks_learned: how many tasks the run had learned.
+        tasks_tested: how many of them are tested, from the first on.
+    """
+    known = [each.scores(tasks_learned) for each in asked]
+    first = min(len(scores) for scores in known)
+    found, kept = [list(scores[:first]) for scores in known], time.monotonic()
+
+    def keep() -> None:
+        for each, scores in zip(asked, found, strict=True):
+            each.keep(tasks_learned, scores)
+
+    try:
+        for task in range(first, tasks_tested):
+            scores = test(task)
+            for before, score in zip(found, scores, strict=True):
+                before.append(score)
+            if time.monotonic() - kept > _KEEP_SECONDS:
+                keep()
+                kept = time.monotonic()
+            yield scores
+    finally:
+        keep()
 
 
 def as_accuracies(tasks_learned: int, scores: list[TaskScore]) -> Accuracies:
@@ -176,7 +231,7 @@ def accuracies_under(bench: Bench, run: RunFolder, inference: TaskInference) -> 
     Raises:
         UsageError: the run's method infers no task, or the file of the answers is damaged.
     """
-    if _asks_so_itself(run, inference):
+    if asks_so_itself(run, inference):
         return [as_accuracies(each.tasks_learned, list(each.scores)) for each in run.progress().checkpoints]
     asked, found = Asked(run, inference), []
     dataset: AnyDataset | None = None
@@ -192,7 +247,7 @@ def accuracies_under(bench: Bench, run: RunFolder, inference: TaskInference) -> 
     return found
 
 
-def _asks_so_itself(run: RunFolder, inference: TaskInference) -> bool:
+def asks_so_itself(run: RunFolder, inference: TaskInference) -> bool:
     """Tell whether a run's own tests are those that another search would make: the same search, scenario and order."""
     recipe = run.recipe()
     return (
@@ -200,27 +255,3 @@ def _asks_so_itself(run: RunFolder, inference: TaskInference) -> bool:
         and asked_scenario(recipe) == Scenario(recipe.evaluation.scenario)
         and run.environment().test_order == TEST_ORDER
     )
-
-
-def _searching(
-    asked: Asked, recipe: Recipe, dataset: AnyDataset, device: torch.device, tasks_learned: int
-) -> AnyMethod:
-    """Return the run's method as it was after so many tasks, with the other search."""
-    settings, path = recipe.method, asked.folder.path
-    if (
-        not isinstance(settings, SupSupSettings | BatchESettings | UnknownTasksSettings)
-        or inference_of(settings) is None
-    ):
-        raise UsageError(
-            f"{path}: {settings.kind} searches no contexts for tasks, so it cannot be asked in another way"
-        )
-    recipe = replace(recipe, method=replace(settings, inference=asked.inference))
-    method = open_method(recipe, build_problem(recipe, dataset, device), asked.folder.bank, None).method
-    if method.tasks_learned < tasks_learned:
-        raise UsageError(
-            f"{path}: {method.tasks_learned} tasks are learned, and {tasks_learned} are asked for; choose fewer"
-        )
-    then = method if tasks_learned == method.tasks_learned else method.first(tasks_learned)
-    if then is None:
-        raise AssertionError("unreachable: methods over contexts keep all of their earlier states")
-    return then

@@ -78,6 +78,15 @@ def _curves(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]:
     yield Drawing("accuracy", about, table_figure(rows), rows)
 
 
+def _panels(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]:
+    """Draw the curves of each network, whose name each row begins with, in a figure of their own."""
+    rows = curve_rows(measured)
+    parts = rows["row"].str.split(", ", n=1, expand=True)
+    for network, lines in rows.assign(row=parts[1]).groupby(parts[0], sort=False):
+        about = f"Accuracy in percent against the number of tasks learned, {network}."
+        yield Drawing(str(network).casefold(), about, table_figure(lines), lines.reset_index(drop=True))
+
+
 def _frontier(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]:
     by_name = {entry.what: entry for entry in measured}
     lines = [
@@ -182,7 +191,7 @@ _DRAWN: Mapping[str, Callable[[Section, Sequence[Entry]], Iterator[Drawing]]] = 
         "tiny-figure11-right": _frontier,
         "figure7": _distances,
         "figure8": _recovered,
-        "figure10": _curves,
+        "figure10": _panels,
         "figure11-left": _shares,
         "forward-cost": _overheads,
         "nns-epsilon": _epsilon,

@@ -12,7 +12,7 @@ from supsup_methods.reproduction.figures_7_and_8 import figure7, figure8
 from supsup_methods.reproduction.findings import Findings
 from supsup_methods.reproduction.forward_cost import forward_cost
 from supsup_methods.reproduction.reservoir_capacity import reservoir_capacity
-from supsup_methods.reproduction.searches import figure10, figure11_left
+from supsup_methods.reproduction.searches import FIGURE10, figure10, figure11_left
 from supsup_methods.reproduction.table2 import TABLE2, measure_table2
 from supsup_methods.reproduction.tables import ROWS, measure_table
 from supsup_methods.reproduction.unknown_tasks_studies import epsilon, recurring
@@ -72,7 +72,12 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
                 ("9", "how many outputs SupSup needs, FC 1024-1024", 1),
             )
         },
-        "figure10": Target("ABatchE: accuracy by images a guess and objective", figure10, 1),
+        "figure10": Target(
+            "ABatchE: accuracy by images a guess and objective",
+            figure10,
+            1,
+            rows=tuple(panel.label for panel in FIGURE10),
+        ),
         "figure11-left": Target("RotatedMNIST: accuracy between One-Shot and Binary", figure11_left, 1),
         "figure11-right": Target(
             "SplitCIFAR100: half of the epochs with Transfer",
