@@ -48,6 +48,7 @@ def test_the_summary_holds_all_ways(benchmark, tmp_path):
     switches = ("switch alone", "switch alone, to fresh memory")
     expected |= {(what, kind) for what in switches for kind in (*kinds, *(f"{kind}, compact" for kind in kinds))}
     expected |= {(what, kind) for what in FORWARDS - {"plain forward"} for kind in kinds}
+    expected.add(("masked, ones alone", "sparse"))
     rows = {(row["what"], row["masks"]): row for row in measured["rows"]}
     assert set(rows) == expected
     assert len(measured["rows"]) == len(expected)
@@ -59,8 +60,10 @@ def test_the_summary_holds_all_ways(benchmark, tmp_path):
         assert all(seconds > 0 for seconds in row["seconds"])
         assert row["median_seconds"] == statistics.median(row["seconds"])
         assert row["min_seconds"] == min(row["seconds"])
-        assert row["overhead"] == row["median_seconds"] / plain - (what in FORWARDS)
-        moved = dict.fromkeys(switches, weights // 8 + 8 * weights).get(what, 0 if what in FORWARDS else 8 * weights)
+        assert row["overhead"] == row["median_seconds"] / plain - (what in FORWARDS or what == "masked, ones alone")
+        moved = dict.fromkeys(switches, weights // 8 + 8 * weights).get(
+            what, 8 * weights if what.startswith("copy") else 0
+        )
         assert row["bytes"] == moved
         assert row["bytes_per_second"] == moved / row["median_seconds"]
     assert 0 <= measured["largest_difference"] <= TOLERANCE["float32"]

@@ -42,6 +42,7 @@ def told(setting, kinds, repeats):
         for kind in ("",) if what == "copy of W" else kinds:
             own = milliseconds + (100.0 * (setting.batch_size - 1) if forward else 0.0)
             rows.append(timing_of(Way(what, print, kind, bytes=0 if forward else 4000), around(own), plain))
+    rows.append(timing_of(Way("masked, ones alone", print, "sparse"), around(40.0 * setting.batch_size), plain))
     return Measured("cpu", setting.precision, setting.batch_size, setting.channels_last, 1e-6, 32, (), tuple(rows))
 
 
@@ -87,7 +88,7 @@ def test_it_measures_what_the_paper_speaks_of(full):
 
 def test_rows_are_medians_and_what_they_add_to_a_plain_pass(full):
     rows = {row.what: row for row in full[0].rows}
-    assert len(rows) == len(full[0].rows) == 2 * (3 + 2 * 4 * 2)
+    assert len(rows) == len(full[0].rows) == 2 * (3 + 2 * 4 * 2 + 2)
     for what, unit, value in (
         ("1 image: plain forward pass", "ms", 100.0),
         ("1 image: W read once, half of a copy", "ms", 4.0),
@@ -97,6 +98,8 @@ def test_rows_are_medians_and_what_they_add_to_a_plain_pass(full):
         ("1 image, half masks: overhead of a masked pass, weights in place", "%", -1.0),
         ("1 image, half masks: overhead of a masked pass, a switch before each call", "%", 8.0),
         ("1 image, Erdős-Rényi masks: overhead of a masked pass, W times a float mask", "%", 12.0),
+        ("1 image, Erdős-Rényi masks: masked pass, ones alone", "ms", 40.0),
+        ("16 images, Erdős-Rényi masks: overhead of a masked pass, ones alone", "%", -60.0),
         ("16 images: plain forward pass", "ms", 1600.0),
         ("16 images, half masks: overhead of a task switch", "%", 5 / 16),
         ("16 images, Erdős-Rényi masks: masked pass, a switch before each call", "ms", 1608.0),
@@ -168,7 +171,7 @@ def test_the_small_version_is_measured_by_the_command(quick):
     (answers,) = stored["tables"]["answers"]
     assert 0 <= answers["largest difference, of the largest output"] < 1e-2
     lines = stored["tables"]["ways"]
-    assert len(lines) == 3 + len(KINDS) * (2 + 5)
+    assert len(lines) == 3 + len(KINDS) * (2 + 5) + 1
     assert all(0 < line["ms, fastest"] <= line["ms, median"] for line in lines)
     assert all(line["low, %"] <= line["overhead, %"] <= line["high, %"] for line in lines)
     record = read_record(quick / "forward-cost-quick.json")

@@ -17,15 +17,15 @@ from supsup_methods.masked_forward.measuring import timing_of
 from supsup_methods.masked_forward.ways import Way, masked_ways
 
 
-@pytest.fixture(scope="module")
-def small():
+@pytest.fixture(scope="module", params=["half", "sparse"])
+def small(request):
     """A network, the ways to call it masked, and the answers of modules that were multiplied by hand."""
     setting = Setting("resnet18", 32, 1, torch.device("cpu"))
     net = frozen_network(setting)
     images = random_images(setting)
     with torch.inference_mode():
-        tasks = draw_tasks(net, "half", setting.layout)
-        by_hand = {("half", task): multiplied_by_hand(net, tasks, task)(images) for task in range(2)}
+        tasks = draw_tasks(net, request.param, setting.layout)
+        by_hand = {(request.param, task): multiplied_by_hand(net, tasks, task)(images) for task in range(2)}
         ways = masked_ways(net, tasks, images, setting.layout)
     return net, tasks, ways, by_hand
 
@@ -38,18 +38,19 @@ def test_a_bank_that_lost_a_bit_is_found(small):
     bank = MaskBank(net)
     statistics_of_tasks = tasks.bank.buffers
     bank.append_rows(rows, statistics_of_tasks)
-    with pytest.raises(WrongAnswerError, match="half, task 1: the bank's 'layer1"):
+    with pytest.raises(WrongAnswerError, match=f"{tasks.kind}, task 1: the bank's 'layer"):
         check_weights(net, replace(tasks, bank=bank))
 
 
 def test_a_way_that_answers_for_another_task_is_found(small):
-    _, _, ways, by_hand = small
+    _, tasks, ways, by_hand = small
+    assert ("masked, ones alone" in {way.what for way in ways}) == (tasks.kind == "sparse")
     tolerance = TOLERANCE["float32"]
     with torch.inference_mode():
         assert check_answers(ways, by_hand, tolerance) <= tolerance
         for index, way in enumerate(ways):
             other = replace(way, work=lambda task, way=way: way.work(1 - task))
-            with pytest.raises(WrongAnswerError, match="half, task 0: "):
+            with pytest.raises(WrongAnswerError, match=f"{tasks.kind}, task 0: "):
                 check_answers([*ways[:index], other, *ways[index + 1 :]], by_hand, tolerance)
 
 

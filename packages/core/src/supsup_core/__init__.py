@@ -29,6 +29,7 @@ from supsup_core.objectives import entropy, max_confidence, max_logit, superfluo
 from supsup_core.rank_one_bank import RankOneBank
 from supsup_core.salvaging import Salvage, salvage
 from supsup_core.shapes import Masks, Objective, Weights
+from supsup_core.sparse_convolutions import SparseForward
 from supsup_core.supermask import (
     density_budget,
     erdos_renyi_budget,
@@ -75,6 +76,7 @@ __all__ = [
     "RankOneStore",
     "Recognitions",
     "Salvage",
+    "SparseForward",
     "SupsupError",
     "Trial",
     "Trials",

@@ -38,10 +38,15 @@ def has_wide_registers() -> bool:
 def in_threads(work: Callable[[int], None], starts: Sequence[int]) -> None:
     """Do a piece of work from each of these starts on, each in a thread of its own; machine loops let go of the interpreter."""
     if len(starts) > 1:
-        with ThreadPoolExecutor(len(starts)) as pool:
-            list(pool.map(work, starts))
+        deque(_pool(len(starts), os.getpid()).map(work, starts), maxlen=0)
     else:
         deque(map(work, starts), maxlen=0)
+
+
+@cache
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """Return threads of a process: one that was forked has none of its parent's."""
+    return ThreadPoolExecutor(threads, "machine-loop")
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,13 @@ the same, number by number; only a processor that adds and multiplies at once ma
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
 import torch
-from supsup_core.machine_code import is_installed, machine_code
+from supsup_core.machine_code import in_threads, is_installed, machine_code
 from torch import Tensor
 
 _WORTH_COMPILING = 10**8  # numbers moved in all; of fewer, compiling (a second) takes longer than what it saves
@@ -74,20 +73,8 @@ def _run(loop: Callable[..., None], tensors: Sequence[Tensor], rate: float) -> N
     vectors = [tensor.detach().view(-1).numpy() for tensor in tensors]
     size, step = len(vectors[0]), _loops()["float32"](rate)
     threads = max(1, min(torch.get_num_threads(), size // _WORTH_A_THREAD))
-    if threads == 1:
-        loop(*vectors, step)
-        return
     part = -(-size // threads)
-    starts = range(0, size, part)
-    for _ in _pool(threads).map(
-        lambda start: loop(*(vector[start : start + part] for vector in vectors), step), starts
-    ):
-        pass
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, "machine-loop")
+    in_threads(lambda start: loop(*(vector[start : start + part] for vector in vectors), step), range(0, size, part))
 
 
 @cache

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from supsup_core import FrozenNetwork, Masks, Weights
+from supsup_core import FrozenNetwork, Masks, SparseForward, Weights
 from torch import Tensor
 
 from supsup_methods.masked_forward.drawn_tasks import Tasks, laid_out
@@ -14,6 +14,7 @@ from supsup_methods.masked_forward.drawn_tasks import Tasks, laid_out
 PLAIN, SWITCH, COPY = "plain forward", "switch alone", "copy of W"
 IN_PLACE, WITH_SWITCH = "masked, weights in place", "masked, with a switch"
 FLOAT_MASK, BOOL_MASK = "masked, W × a float mask", "masked, W × a bool mask"
+ONES_ALONE = "masked, ones alone"
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,10 @@ def switch_ways(tasks: Tasks, net: FrozenNetwork) -> list[Way]:
 
 
 def masked_ways(net: FrozenNetwork, tasks: Tasks, images: Tensor, layout: torch.memory_format) -> list[Way]:
-    """Return the masked forward passes: weights in place, with a switch, and W multiplied in each call, as the paper does."""
+    """Return the masked forward passes: weights in place, with a switch, and W multiplied in each call, as the paper does.
+
+    Of masks that are sparse, on a CPU, the one over their ones alone as well.
+    """
     bank, frozen = tasks.bank, net.frozen
     placed: list[Weights] = [bank.weights(task) for task in range(len(bank))]
     used = torch.empty_like(net.flatten(frozen))
@@ -67,6 +71,9 @@ def masked_ways(net: FrozenNetwork, tasks: Tasks, images: Tensor, layout: torch.
         Way(FLOAT_MASK, partial(multiply_with, floats), tasks.kind),
         Way(BOOL_MASK, partial(multiply_with, tasks.masks), tasks.kind),
     ]
+    if tasks.kind == "sparse" and net.device.type == "cpu":  # elsewhere it is a pass with weights in place
+        by_ones = [SparseForward(net, weights) for weights in placed]
+        ways.append(Way(ONES_ALONE, lambda task: by_ones[task](images), tasks.kind))
     if layout is torch.channels_last:  # a bank's weights lie as they are numbered, and kernels turn them at each call
         turned = [laid_out(weights, layout) for weights in placed]
         ways.insert(1, Way("masked, channels last", lambda task: net(images, turned[task]), tasks.kind))

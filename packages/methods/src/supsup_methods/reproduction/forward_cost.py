@@ -21,7 +21,7 @@ import torch
 from supsup_methods.devices import describe_machine
 from supsup_methods.masked_forward.drawn_tasks import BUDGET_FACTOR, MASKS, Setting
 from supsup_methods.masked_forward.measuring import PAPER, Measured, Timing, measure
-from supsup_methods.masked_forward.ways import FLOAT_MASK, IN_PLACE, PLAIN, SWITCH, WITH_SWITCH
+from supsup_methods.masked_forward.ways import FLOAT_MASK, IN_PLACE, ONES_ALONE, PLAIN, SWITCH, WITH_SWITCH
 from supsup_methods.reporting.bytes_figures import overhead_of_masks
 from supsup_methods.reproduction.bench import Bench
 from supsup_methods.reproduction.findings import Findings, Row
@@ -36,6 +36,7 @@ _LABELS: Mapping[str, str] = MappingProxyType(
         IN_PLACE: "masked pass, weights in place",
         WITH_SWITCH: "masked pass, a switch before each call",
         FLOAT_MASK: "masked pass, W times a float mask",
+        ONES_ALONE: "masked pass, ones alone",
     }
 )
 """Ways with rows of their own, as rows call them."""
@@ -125,10 +126,13 @@ def _rows(measured: Measured) -> Iterator[Row]:
     yield Row(f"{images}: plain forward pass", (1e3 * plain,), "ms", forward)
     yield Row(f"{images}: W read once, half of a copy", (1e3 * reading,), "ms", read_once)
     yield Row(f"{images}: W read once, of a plain pass", (100 * reading / plain,), "%", overhead)
+    timings = {(row.masks, row.what): row for row in measured.rows}
     for kind, masks in _KINDS.items():
         for way, label in _LABELS.items():
-            timing = measured.of(way, kind)
-            said = "" if way == IN_PLACE else overhead  # nothing is masked in the call
+            if (kind, way) not in timings:
+                continue
+            timing = timings[kind, way]
+            said = "" if way in (IN_PLACE, ONES_ALONE) else overhead  # nothing is masked in the call
             yield Row(f"{images}, {masks}: {label}", (1e3 * timing.median_seconds,), "ms")
             yield Row(f"{images}, {masks}: overhead of a {label}", (100 * timing.overhead,), "%", said)
 
