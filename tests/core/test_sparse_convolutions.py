@@ -164,7 +164,7 @@ def test_where_the_ones_lie_is_found_once_a_size(net, by_ones, monkeypatch):
 
 @pytest.mark.parametrize("why", ["dense", "small", "no extra", "autocast"])
 def test_where_it_does_not_pay_torch_computes(net, by_ones, monkeypatch, why):
-    bank = tasks_of(net, 0.2 if why == "dense" else 0.1)
+    bank = tasks_of(net, 0.3 if why == "dense" else 0.1)
     weights, x = bank.weights(1), images()
     if why == "small":
         monkeypatch.setattr(sparse_convolutions, "_WORTH_A_LOOP", 2**30)

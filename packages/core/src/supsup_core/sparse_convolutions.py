@@ -34,7 +34,7 @@ class SparseForward:
             convolution is about as fast.
     """
 
-    def __init__(self, net: FrozenNetwork, weights: Weights, most_density: float = 0.125) -> None:
+    def __init__(self, net: FrozenNetwork, weights: Weights, most_density: float = 0.25) -> None:
         self._net, self._weights = net, weights
         self._convolutions = _Convolutions(most_density)
 

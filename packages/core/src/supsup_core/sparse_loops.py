@@ -7,6 +7,7 @@ adds a multiple of one stretch of numbers to its output's plane, and nothing is 
 """
 
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -25,6 +26,7 @@ Pair = tuple[int, int]
 
 # Multiplications of a call that are worth a second thread: some tenths of a millisecond.
 _WORTH_A_THREAD = 2**20
+_OF_THREAD = threading.local()
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class SparseKernel:
         geometry: of the convolution.
         outputs: how many channels come out.
         planes: of an image: the channel, and the row, the column and the columns to the right at which it begins, for each.
+            None where the channels of an image serve as they are.
         guard: zeros before the first plane and behind each.
         starts: of the ones of each output, in turn, and where the last ends.
         offsets: where in the planes each looks for its first number.
@@ -95,10 +98,13 @@ class SparseKernel:
         distinct, plane = np.unique(numbered, return_inverse=True)
         height, width = geometry.plane
         guard = width * int(np.abs(down).max(initial=0))
+        planes = np.stack(np.unravel_index(distinct, sides), axis=1) + np.array((0, 0, 0, leftmost))
+        if geometry.kernel == geometry.stride == (1, 1) and geometry.padding == (0, 0):
+            planes, plane = planes[:0], inputs
         return cls(
             geometry,
             len(numbers),
-            np.stack(np.unravel_index(distinct, sides), axis=1) + np.array((0, 0, 0, leftmost)),
+            planes,
             guard,
             np.searchsorted(outputs, np.arange(len(numbers) + 1)),
             guard + plane * (height * width + guard) + down * width,
@@ -120,13 +126,20 @@ class SparseKernel:
         def work(start: int) -> None:
             images = slice(start, start + part) if by_image else slice(None)
             first, last = (0, self.outputs) if by_image else (start, min(start + part, self.outputs))
-            scratch = np.zeros(self.guard + len(self.planes) * (height * width + self.guard), dtype=out.dtype)
-            total = np.empty(height * width, dtype=out.dtype)
+            planes = self.guard + len(self.planes) * (height * width + self.guard)
+            total, scratch = np.split(_numbers(height * width + planes, out.dtype), [height * width])
             ones = (self.starts, self.offsets, self.values)
             loop(numbers[images], self.planes, *ones, first, last, out[images], scratch, total, *sizes)
 
         in_threads(work, range(0, shared, part))
         return found
+
+
+def _numbers(size: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Return memory of this thread's own, whatever is in it: fresh memory would cost more than what is done with it."""
+    if len(getattr(_OF_THREAD, "memory", b"")) < size * np.dtype(dtype).itemsize:
+        _OF_THREAD.memory = bytearray(size * np.dtype(dtype).itemsize)
+    return np.frombuffer(_OF_THREAD.memory, dtype, size)
 
 
 @cache
@@ -136,7 +149,8 @@ def _loop() -> Callable[..., None]:
 
     def reach(size: int, first: int, stride: int, shift: int, wide: int) -> Any:  # pragma: no cover (machine code)
         """Return which positions c of a plane lie in the image: 0 <= (c + shift) * stride + first < size."""
-        return max(0, -shift), max(0, min(wide, (size - 1 - first) // stride + 1 - shift))
+        low = min(wide, max(0, -shift))
+        return low, max(low, min(wide, (size - 1 - first) // stride + 1 - shift))
 
     reach = compiled(reach)
 
@@ -168,33 +182,32 @@ def _loop() -> Callable[..., None]:
     def lay_out(  # pragma: no cover (machine code)
         image: Any, planes: Any, scratch: Any, guard: Any, height: Any, width: Any, stride_y: Any, stride_x: Any
     ) -> None:
-        """Write the planes of an image; what lies outside of it stays zero."""
+        """Write the planes of an image, and zeros where they lie outside of it, before them and between."""
         image_height, image_width = image.shape[1:]
         numbers = image.reshape(image.size)
+        for place in range(guard):
+            scratch[place] = 0
         for plane in range(len(planes)):
             channel, row, column, shift = planes[plane]
             begin = guard + plane * (height * width + guard)
             _, rows = reach(image_height, row, stride_y, 0, height)
             low, high = reach(image_width, column, stride_x, shift, width)
-            if stride_x == 1 and stride_y == 1 and width == image_width:
-                # All rows at once; what the shift takes from the next row is outside of the image.
-                from_, count, start = channel * image_height * image_width, rows * width, max(0, -shift)
-                stop = max(start, min(count, count - shift))
-                target = scratch[begin + start : begin + stop]
-                source = numbers[from_ + start + shift : from_ + stop + shift]
-                for q in range(len(target)):
-                    target[q] = source[q]
-                for y in range(rows):
-                    for c in range(low):
-                        scratch[begin + y * width + c] = 0
-                    for c in range(high, width):
-                        scratch[begin + y * width + c] = 0
-            else:
-                for y in range(rows):
-                    from_ = (channel * image_height + y * stride_y + row) * image_width + column + shift * stride_x
-                    target = scratch[begin + y * width : begin + (y + 1) * width]
+            for y in range(rows):
+                from_ = (channel * image_height + y * stride_y + row) * image_width + column + shift * stride_x
+                target = scratch[begin + y * width : begin + (y + 1) * width]
+                for c in range(low):
+                    target[c] = 0
+                if stride_x == 1:
+                    source = numbers[from_ + low : from_ + high]
+                    for c in range(len(source)):
+                        target[low + c] = source[c]
+                else:
                     for c in range(low, high):
                         target[c] = numbers[from_ + c * stride_x]
+                for c in range(high, width):
+                    target[c] = 0
+            for place in range(begin + rows * width, begin + height * width + guard):
+                scratch[place] = 0
 
     lay_out = compiled(lay_out)
 
@@ -204,8 +217,12 @@ def _loop() -> Callable[..., None]:
     ) -> None:  # fmt: skip
         outputs, up, across = out.shape[1:]
         count, numbers = (up - 1) * width + across, out.reshape(out.size)
+        pixels, size = x.reshape(x.size), x[0].size
         for image in range(len(x)):
-            lay_out(x[image], planes, scratch, guard, height, width, stride_y, stride_x)
+            if len(planes):
+                lay_out(x[image], planes, scratch, guard, height, width, stride_y, stride_x)
+            else:
+                scratch = pixels[image * size : (image + 1) * size]
             for output in range(first, last):
                 begin = (image * outputs + output) * up * across
                 if width == across:
