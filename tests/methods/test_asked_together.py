@@ -43,9 +43,9 @@ def tested(monkeypatch):
     """The tasks that are tested, in turn."""
     calls, real = [], asked_together.evaluate_searches
 
-    def evaluate_searches(method, task, *rest):
+    def evaluate_searches(method, task, *rest, **named):
         calls.append(task.index)
-        return real(method, task, *rest)
+        return real(method, task, *rest, **named)
 
     monkeypatch.setattr(asked_together, "evaluate_searches", evaluate_searches)
     return calls
@@ -83,10 +83,10 @@ def test_a_stop_keeps_what_was_tested_by_all(bench, copies, monkeypatch):
     together, alone = copies
     real = asked_together.evaluate_searches
 
-    def stopped(method, task, *rest):
+    def stopped(method, task, *rest, **named):
         if task.index == 2:
             raise KeyboardInterrupt
-        return real(method, task, *rest)
+        return real(method, task, *rest, **named)
 
     monkeypatch.setattr(asked_together, "evaluate_searches", stopped)
     with pytest.raises(KeyboardInterrupt):
@@ -96,7 +96,7 @@ def test_a_stop_keeps_what_was_tested_by_all(bench, copies, monkeypatch):
     monkeypatch.setattr(
         asked_together,
         "evaluate_searches",
-        lambda method, task, *rest: tested.append(task.index) or real(method, task, *rest),
+        lambda method, task, *rest, **named: tested.append(task.index) or real(method, task, *rest, **named),
     )
     found = accuracies_together(bench, together, WAYS)
     assert tested == [2, 3]

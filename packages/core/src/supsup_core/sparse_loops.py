@@ -24,8 +24,8 @@ from supsup_core.machine_code import in_threads, machine_code
 Pair = tuple[int, int]
 """Of rows and of columns."""
 
-# Multiplications for each thread, some milliseconds of work. Less is over before torch's own threads, which spin for a while after
-# each operation, leave the cores.
+# Multiplications for each thread, some milliseconds of work. Less is over before torch's own threads, which spin for a while
+# after each operation, leave the cores.
 _WORTH_A_THREAD = 2**24
 _OF_THREAD = threading.local()
 

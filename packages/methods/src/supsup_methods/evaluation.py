@@ -98,10 +98,14 @@ def evaluate_task(
         return _evaluate_recovery(method, task, scenario, batch_size, on_batch)
     if scenario.task_given_at_test:
         told = [TaskGuess(task.index, 1.0)]
-        (score,) = _scores(method, task, scenario, batch_size, lambda batches: [told * len(batches)], 1, on_batch)
+        (score,) = evaluate_searches(
+            method, task, scenario, batch_size, lambda batches: [told * len(batches)], 1, on_batch
+        )
         return replace(score, guesses=0, guesses_right=0, guessed={})
     infer_each = _inference(method, scenario)
-    (score,) = _scores(method, task, scenario, batch_size, lambda batches: [infer_each(batches)], 1, on_batch, owners)
+    (score,) = evaluate_searches(
+        method, task, scenario, batch_size, lambda batches: [infer_each(batches)], 1, on_batch, owners
+    )
     return score
 
 
@@ -112,6 +116,7 @@ def evaluate_searches(
     batch_size: int,
     infer_all: InferByAll,
     searches: int,
+    on_batch: Callable[[], None] = lambda: None,
     owners: Mapping[int, int] | None = None,
 ) -> list[TaskScore]:
     """Score one task's test set as `evaluate_task` does, once for each of several ways to infer the task.
@@ -119,25 +124,13 @@ def evaluate_searches(
     Args:
         method: what was learned.
         task: whose test set it is.
-        scenario: one in which the task is not given.
+        scenario: by which predictions are scored.
         batch_size: images that belong together.
         infer_all: the ways to infer.
         searches: how many these are.
+        on_batch: called after each batch.
         owners: of masks, where these are no tasks (NNs).
     """
-    return _scores(method, task, scenario, batch_size, infer_all, searches, owners=owners)
-
-
-def _scores(
-    method: AnswersByTask,
-    task: Task,
-    scenario: Scenario,
-    batch_size: int,
-    infer_all: InferByAll,
-    searches: int,
-    on_batch: Callable[[], None] = lambda: None,
-    owners: Mapping[int, int] | None = None,
-) -> list[TaskScore]:
     images, images_right, guessed = 0, [0] * searches, [Counter[int]() for _ in range(searches)]
     for window in _windows(evaluation_batches(task, batch_size)):
         found = infer_all([batch.images for batch in window])

@@ -69,6 +69,6 @@ def ask_together(
     owners = owners_of_masks(method, stream, recipe)
 
     def test(task: int) -> list[TaskScore]:
-        return evaluate_searches(method, stream[task], scenario, batch_size, infer_all, len(asked), owners)
+        return evaluate_searches(method, stream[task], scenario, batch_size, infer_all, len(asked), owners=owners)
 
     deque(tested_in_turn(asked, test, tasks_learned, tasks_learned), maxlen=0)
