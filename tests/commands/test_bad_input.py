@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from supsup_datasets import mnist_files
 from supsup_methods import training
 from supsup_methods.commands.exits import guarded
 from supsup_methods.commands.train import _train
@@ -43,7 +44,7 @@ def attempt(tmp_path, monkeypatch, capsys):
         (("demo", "extra"), ("extra", "--help lists all options")),
         (("--tasks",), ("--tasks", "--help")),
         (("--tasks", "0"), ("--tasks 0: it should be greater than or equal to 1", "choose another")),
-        (("--tasks-at-once", "0"), ("--tasks-at-once 0: at least one task is trained; choose 1 or more",)),
+        (("--tasks-at-once", "0"), ("--tasks-at-once 0: a whole number of tasks is trained; choose 1 or more",)),
         (
             ("--tasks-at-once", "100000", "--tasks", "100000"),
             ("--tasks-at-once: training takes about", "fewer at once"),
@@ -227,6 +228,7 @@ def damaged_mnist(root: Path, damage) -> Path:
             lambda raw: (raw / "t10k-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 9]) + bytes(9)),
             "10 test images and 9 test labels",
         ),
+        (lambda raw: None, "train-images-idx3-ubyte: unpacked, its SHA-256 sum is "),
         (lambda raw: (raw / "train-labels-idx1-ubyte").unlink(), "train-labels-idx1-ubyte: no such file"),
     ],
 )
@@ -320,8 +322,9 @@ def test_a_resumed_run_cannot_become_another(attempt, stopped_run, options, part
     assert part in line
 
 
-def test_a_resumed_run_keeps_its_data(attempt, stopped_run, tmp_path):
+def test_a_resumed_run_keeps_its_data(attempt, stopped_run, tmp_path, monkeypatch):
     root = damaged_mnist(tmp_path / "data", lambda raw: None)
+    monkeypatch.setattr(mnist_files, "_MNIST_SHA256", {})  # as if these were the originals
     status, line = attempt("--resume", f"--out={stopped_run}", "--data-root", str(root))
     assert status == 2
     assert "the run was started with MNIST-5k" in line

@@ -160,6 +160,12 @@ def test_forward_passes_are_made_once_for_all_objectives(monkeypatch):
     assert len(passed) == 5
 
 
+def test_no_objective_is_refused():
+    net = small_network()
+    with pytest.raises(InvalidArgument, match="objectives: none is given"):
+        image_values([], net, filled_bank(net, 2), inputs(1))
+
+
 def test_images_that_may_see_each_other_have_no_values_of_their_own():
     net = FrozenNetwork(Centred(), 0).to(dtype=torch.float64)
     assert image_values(OBJECTIVES, net, filled_bank(net, 3), inputs(4)) is None

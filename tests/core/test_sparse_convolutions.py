@@ -1,5 +1,10 @@
 """Convolutions by the ones of a mask alone, against `torch.conv2d` and against the whole network's forward pass."""
 
+import pickle
+import threading
+import time
+
+import numpy
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -196,3 +201,117 @@ def test_what_the_network_refuses_is_refused(net):
         SparseForward(net, tasks_of(net, 0.1).weights(0))(images()[:, :2])
     with pytest.raises(RuntimeError, match=r"[Kk]ernel size can't be greater than actual input size"):
         SparseForward(net, tasks_of(net, 0.1).weights(0))(torch.zeros(0, 3, 0, 0, dtype=torch.float64))
+
+
+def test_a_copy_through_pickle_answers_the_same(net, by_ones):
+    answer = SparseForward(net, tasks_of(net, 0.1).weights(0))
+    expected = answer(images())
+    copied = pickle.loads(pickle.dumps(answer))  # noqa: S301  # of our own making
+    del answer
+    by_ones.clear()
+    assert torch.equal(copied(images()), expected)
+    assert by_ones == [4] * 4
+
+
+def test_of_many_sizes_the_last_are_kept(net, by_ones):
+    weights = tasks_of(net, 0.1).weights(0)
+    answer = SparseForward(net, weights)
+    for side in (16, 20, 24, 28, 32, 36, 16):
+        assert close(answer(images(2, side)), net(images(2, side), weights))
+    assert {len(kept) for kept in answer._convolutions._found.values()} == {4}
+
+
+class Convolving(nn.Module):
+    """A convolution that is called in a way of its own."""
+
+    def __init__(self, call, outputs=4):
+        super().__init__()
+        self.layer, self.call = nn.Conv2d(3, outputs, 3, bias=False), call
+
+    def forward(self, x):
+        return self.call(x, self.layer.weight).flatten(1)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x, weight: conv2d(x, 2.0 * weight),  # a weight that is no task's, and another one in each call
+        lambda x, weight: torch.vmap(lambda each: conv2d(each.unsqueeze(0), weight)[0])(x),
+        lambda x, weight: conv2d(x, weight, groups=1, padding="valid"),
+        lambda x, weight: torch.stack([conv2d(image, weight) for image in x]),
+    ],
+    ids=["a weight of its own", "vmap", "padding by a word", "no axis of images"],
+)
+def test_what_a_loop_does_not_take_is_left_to_torch(by_ones, call):
+    net = FrozenNetwork(Convolving(call), 0).to(dtype=torch.float64)
+    weights = tasks_of(net, 0.1).weights(0)
+    answer = SparseForward(net, weights)
+    assert torch.equal(answer(images()), net(images(), weights))
+    assert by_ones == []
+    assert answer._convolutions._found == {}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x, weight: conv2d(input=x, weight=weight, bias=None, stride=(2, 1), padding=[1], dilation=2),
+        lambda x, weight: conv2d(x, weight, torch.ones(4, dtype=torch.float64), numpy.int64(2)),
+        lambda x, weight: conv2d(x, weight) + conv2d(x, weight, None, 1, 0, 1),
+    ],
+    ids=["by name", "a bias and NumPy's number", "a weight used twice"],
+)
+def test_what_torch_takes_is_taken(by_ones, call):
+    net = FrozenNetwork(Convolving(call), 0).to(dtype=torch.float64)
+    weights = tasks_of(net, 0.1).weights(0)
+    assert close(SparseForward(net, weights)(images()), net(images(), weights))
+    assert by_ones
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x, weight: conv2d(x, weight, torch.ones(4)),
+        lambda x, weight: conv2d(x, weight, torch.ones(1, dtype=torch.float64)),
+        lambda x, weight: conv2d(x, weight, padding=-1),
+        lambda x, weight: conv2d(x, weight, dilation=0),
+        lambda x, weight: conv2d(x, weight, stride=0),
+        lambda x, weight: conv2d(x, weight, stride=(1, 1, 1)),
+    ],
+    ids=["bias of another dtype", "short bias", "padding", "dilation", "stride", "three strides"],
+)
+def test_what_torch_refuses_is_refused(by_ones, call):
+    net = FrozenNetwork(Convolving(call), 0).to(dtype=torch.float64)
+    with pytest.raises(RuntimeError):
+        SparseForward(net, tasks_of(net, 0.1).weights(0))(images())
+    assert by_ones == []
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
+def test_a_share_that_is_none_is_refused(net, share):
+    with pytest.raises(InvalidArgument, match=f"most_density={share}: a share of the weights lies between 0 and 1"):
+        SparseForward(net, {}, most_density=share)
+
+
+def test_large_planes_are_not_kept(monkeypatch):
+    monkeypatch.setattr(sparse_loops, "_KEPT_BYTES", 64)
+    monkeypatch.setattr(sparse_loops, "_OF_THREAD", of_thread := threading.local())
+    geometry = Geometry((9, 8), (3, 3), (1, 1), (1, 1), (1, 1))
+    generator = torch.Generator().manual_seed(0)
+    weight = sparse_weight(5, 4, (3, 3), 0.4, generator)
+    x = torch.randn(2, 4, 9, 8, generator=generator, dtype=torch.float64)
+    assert close(SparseKernel.of(weight, geometry).convolved(x), convolved(x, weight, geometry))
+    assert not hasattr(of_thread, "memory")
+
+
+def test_threads_are_waited_for_where_one_fails():
+    done = []
+
+    def work(start):
+        if start == 0:
+            raise KeyError("the first")
+        time.sleep(0.2)
+        done.append(start)
+
+    with pytest.raises(KeyError, match="the first"):
+        machine_code.in_threads(work, range(4))
+    assert sorted(done) == [1, 2, 3]

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from supsup_datasets import LabelSpace, PermutedStream, RotatedStream, SplitStream, embedded_mnist
+from supsup_datasets import LabelledImages, LabelSpace, PermutedStream, RotatedStream, SplitStream, embedded_mnist
 from supsup_methods.assembly import build_problem, default_processes, refuse_impossible, stored_bytes
 from supsup_methods.data_assembly import build_stream
 from supsup_methods.errors import UsageError
@@ -24,7 +24,7 @@ from supsup_methods.psp import PspSettings
 from supsup_methods.recipes import RECIPES
 from supsup_methods.supsup import SupSupSettings
 from supsup_methods.supsup_unknown_tasks import UnknownTasksSettings
-from supsup_methods.task_guessing import OneShot
+from supsup_methods.task_guessing import EveryTask, Gamma, OneShot
 from supsup_methods.upper_bound import UpperBoundSettings
 from torch import nn
 
@@ -220,33 +220,21 @@ def test_what_does_not_go_together_is_refused_in_one_line(recipe, line, data):
 
 
 @pytest.mark.parametrize(
-    ("method", "scenario", "training", "together", "line"),
+    ("scenario", "inference", "together", "line"),
     [
-        (SupSupSettings, "GNu", 128, 128, None),
-        (
-            SupSupSettings,
-            "GNu",
-            128,
-            999,
-            "--evaluation.batch-size 999: of task 0's 1000 images the last is a batch of its own",
-        ),
-        (SupSupSettings, "GG", 128, 999, None),
-        (
-            SupSupSettings,
-            "GG",
-            31,
-            128,
-            "--method.training.batch-size 31: of task 0's 4000 images the last is a batch of its own",
-        ),
-        (UpperBoundSettings, "GG", 31, 128, "choose another, 32 for example"),
+        ("GNu", OneShot(images_per_guess=2), 128, None),
+        ("GNu", OneShot(images_per_guess=2), 999, "999: of task 0's 1000 test images the last is a batch of its own"),
+        ("GNu", OneShot(images_per_guess=2), 333, "under a superposition; choose another, 334 for example"),
+        ("GNu", OneShot(images_per_guess=8), 1, "--evaluation.batch-size 1: under a superposition batch norm takes"),
+        ("GNu", Gamma(images_per_guess=1), 128, "--method.inference.images-per-guess 1: under a superposition"),
+        ("GNu", EveryTask(images_per_guess=1), 999, None),
+        ("GG", OneShot(), 999, None),
     ],
 )
-def test_a_last_batch_of_one_image_is_refused_where_batch_norm_needs_more(
-    method, scenario, training, together, line, data
+def test_too_few_images_are_refused_where_batch_norm_looks_at_a_superposition(
+    scenario, inference, together, line, data
 ):
-    settings = method(training=replace(method().training, batch_size=training, batches=200))
-    if method is SupSupSettings:
-        settings = replace(settings, inference=OneShot(images_per_guess=2))
+    settings = replace(SupSupSettings(), inference=inference)
     evaluation = Evaluation(scenario=scenario, batch_size=together)
     recipe = replace(SUPSUP, backbone=NormalisedFullyConnected(), method=settings, evaluation=evaluation)
     if line is None:
@@ -255,11 +243,36 @@ def test_a_last_batch_of_one_image_is_refused_where_batch_norm_needs_more(
         with pytest.raises(UsageError) as refused:
             refuse_impossible(recipe, data)
         assert line in str(refused.value)
-    # So few batches that none comes to the end of an epoch; and images with values enough in each channel.
-    short = replace(recipe, method=replace(settings, training=replace(settings.training, batches=20)))
-    if together == 128:
-        refuse_impossible(short, data)
-    refuse_impossible(replace(recipe, backbone=SmallConvolutional()), data)
+    if together > 1:  # images with values enough in each channel
+        refuse_impossible(replace(recipe, backbone=SmallConvolutional()), data)
+
+
+def test_where_each_batch_size_leaves_one_image_another_is_named(data):
+    seven, single = (
+        replace(data, test=LabelledImages(data.test.images[:images], data.test.labels[:images], 10))
+        for images in (7, 1)
+    )
+    settings = replace(SupSupSettings(), inference=OneShot(images_per_guess=2))
+    recipe = replace(SUPSUP, backbone=NormalisedFullyConnected(), method=settings)
+    for size, way_out in ((2, "4 for example"), (6, "7 for example")):  # 7 is 2 · 3 + 1, and 3 · 2 + 1
+        with pytest.raises(
+            UsageError, match=f"7 test images the last is a batch of its own, .*choose another, {way_out}"
+        ):
+            refuse_impossible(replace(recipe, evaluation=Evaluation(scenario="GNu", batch_size=size)), seven)
+    with pytest.raises(UsageError, match=r"give it more, or choose --evaluation\.scenario GG"):
+        refuse_impossible(replace(recipe, evaluation=Evaluation(scenario="GNu", batch_size=128)), single)
+
+
+def test_a_last_training_batch_of_one_image_is_passed_over(data):
+    training = replace(SUPSUP.method.training, batch_size=31, batches=200)  # of 4,000 images one is left over
+    for method in (
+        SupSupSettings(training=training),
+        UpperBoundSettings(training=replace(UpperBoundSettings().training, batch_size=31)),
+    ):
+        recipe = replace(
+            SUPSUP, backbone=NormalisedFullyConnected(), method=method, evaluation=Evaluation(scenario="GG")
+        )
+        refuse_impossible(recipe, data)
 
 
 def test_masks_in_one_reservoir_are_not_learned_side_by_side(data):

@@ -149,12 +149,12 @@ def test_figure_10_asks_one_run_for_every_number_of_images_and_both_objectives(b
     monkeypatch.setattr(searches, "_ABATCHE", {"LeNet": TINY.name})
     monkeypatch.setattr(searches, "FIGURE10", (searches.Panel("LeNet"),))
     found = searches.figure10(replace(bench, seeds=1))
-    assert carried == [(TINY.name, 0)]
+    assert carried == [(f"{TINY.name}-given", 0)]
     ways = [f"{objective}, b = {images}" for objective in "HM" for images in (1, 2, 4, 8, 16)]
     assert [row.what for row in found.rows] == [
         f"LeNet, {way}, {tasks} tasks" for way in ("given", *ways) for tasks in (2, 3)
     ]
-    run = RunFolder(bench.runs / f"{TINY.name}-seed-0")
+    run = RunFolder(bench.runs / f"{TINY.name}-given-seed-0")
     assert run.recipe().evaluation.scenario == "GG"
     asked = accuracies_under(bench, run, EveryTask(objective="M", images_per_guess=4))
     values = {row.what: row.ours for row in found.rows}
@@ -169,7 +169,7 @@ def test_a_panel_of_figure_10_is_measured_alone(bench, monkeypatch):
     monkeypatch.setitem(recipes._OURS, TINY.name, batche)
     monkeypatch.setattr(searches, "_ABATCHE", {"FC": TINY.name})
     found = searches.figure10(replace(bench, seeds=1, row="FC"))
-    assert carried == [(TINY.name, 0)]
+    assert carried == [(f"{TINY.name}-given", 0)]
     assert list(found.figures) == ["fc"]
     assert TARGETS["figure10"].rows == ("LeNet", "FC")
 

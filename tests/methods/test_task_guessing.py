@@ -7,6 +7,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 from supsup_core import (
+    InvalidArgument,
     belief_descent,
     entropy,
     every_task,
@@ -76,9 +77,13 @@ def test_searches_that_try_every_task_answer_together_as_alone(monkeypatch, sees
     assert len(surest) == len(TRIALS), "each search is one of its own"
 
 
-def test_together_no_batch_gets_no_guess():
+def test_together_no_batch_gets_no_guess_and_no_image_is_refused_as_alone():
     net, bank = learned_bank()
     assert infer_by_all(TRIALS, net, bank, LABELS)([]) == [[]] * len(TRIALS)
+    assert infer_by_all([], net, bank, LABELS)(batches()) == []
+    for infer in (infer_by(TRIALS[0], net, bank, LABELS), infer_by_all(TRIALS, net, bank, LABELS)):
+        with pytest.raises(InvalidArgument, match="image"):
+            infer([batches()[0], batches()[0][:0]])
 
 
 @pytest.mark.parametrize("images_per_guess", [1, 4, 100])

@@ -69,7 +69,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(tmp_path):
 def test_a_run_whose_files_fill_half_of_the_disk_goes_on(tmp_path, monkeypatch):
     with pytest.raises(Stop):
         train(RECIPE, tmp_path / "run", device="cpu", observer=Watcher(stop_at=30))
-    held = sum(file.stat().st_size for file in (tmp_path / "run").rglob("*") if file.is_file())
+    (tmp_path / "run" / "notes.bin").write_bytes(bytes(10**6))  # what is no part of what was learned saves no space
+    held = sum(file.stat().st_size for file in (tmp_path / "run" / "bank").iterdir())
     needed = 3 * open_run(tmp_path / "run").bank.row_bytes
     assert held < needed
     disk = namedtuple("Disk", "total free")
@@ -103,13 +104,25 @@ def test_the_data_may_have_moved(tmp_path):
     )
     run = train(recipe, tmp_path / "run", device="cpu", data_root=tmp_path / "here")
     (tmp_path / "here").rename(tmp_path / "there")
-    with pytest.raises(DataUnavailable, match="here"):
+    with pytest.raises(
+        DataUnavailable, match=r"here.*; where the data has moved, pass its folder as data_root \(--data-root\)"
+    ):
         open_run(run.path)
+    with pytest.raises(DataUnavailable, match=r"nowhere(?!.*has moved)"):
+        open_run(run.path, data_root=tmp_path / "nowhere")
     moved = open_run(run.path, data_root=tmp_path / "there")
     assert moved.dataset.digest == run.dataset.digest
     (next((tmp_path / "there/pets/val/ant").iterdir())).unlink()
     with pytest.raises(UsageError, match=r"its data, pets of .*there, is no longer what it learned from"):
         open_run(run.path, data_root=tmp_path / "there")
+
+
+def test_data_that_ships_has_no_root(tmp_path):
+    run = train(RECIPE, tmp_path / "run", device="cpu")
+    with pytest.raises(
+        UsageError, match=r"^--data-root .*learned from MNIST-5k, which ships with a dependency; leave it out"
+    ):
+        open_run(run.path, data_root=tmp_path)
 
 
 def test_what_should_be_known_is_warned_of(tmp_path):
@@ -126,8 +139,8 @@ def test_what_should_be_known_is_warned_of(tmp_path):
         ({"seed": -1}, {}, "--seed -1: "),
         ({"tasks": 2}, {}, "--evaluation.checkpoints 10: the run ends after --tasks 2; leave it out, or learn more"),
         ({}, {"device": "tpu"}, "--device tpu: not a device"),
-        ({}, {"tasks_at_once": 0}, "--tasks-at-once 0: at least one task is trained; choose 1 or more"),
-        ({}, {"tasks_at_once": 1.5}, "--tasks-at-once 1.5: at least one task is trained; choose 1 or more"),
+        ({}, {"tasks_at_once": 0}, "--tasks-at-once 0: a whole number of tasks is trained; choose 1 or more"),
+        ({}, {"tasks_at_once": 1.5}, "--tasks-at-once 1.5: a whole number of tasks is trained; choose 1 or more"),
         ({}, {"snapshot_seconds": "x"}, "--snapshot-seconds x: it should be 0 or more; choose another value"),
         (
             {},

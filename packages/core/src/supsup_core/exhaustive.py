@@ -138,9 +138,11 @@ def image_values(
         the values, or None where images may see each other on their way: in all networks but chains of linear layers.
 
     Raises:
-        InvalidArgument: as `every_task`.
+        InvalidArgument: as `every_task`, or no objective is given.
     """
-    refuse_unanswerable(store, x.unsqueeze(1))
+    refuse_unanswerable(store, x)
+    if not objectives:
+        raise InvalidArgument("objectives: none is given; pass one or more")
     chain = LinearChain.of(net)
     if chain is None:
         return None

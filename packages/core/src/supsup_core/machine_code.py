@@ -6,7 +6,7 @@ numba is an extra and has no types: it is imported by name, when the first loop 
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -36,17 +36,24 @@ def has_wide_registers() -> bool:
 
 
 def in_threads(work: Callable[[int], None], starts: Sequence[int]) -> None:
-    """Do a piece of work from each of these starts on, each in a thread of its own; machine loops let go of the interpreter."""
-    if len(starts) > 1:
-        deque(_pool(len(starts), os.getpid()).map(work, starts), maxlen=0)
-    else:
+    """Do a piece of work from each of these starts on, in threads; machine loops let go of the interpreter.
+
+    All pieces are done when it returns, or raises what the first of them raised. A piece must not call it again.
+    """
+    if len(starts) <= 1:
         deque(map(work, starts), maxlen=0)
+        return
+    pieces = [_pool(os.getpid()).submit(work, start) for start in starts]
+    try:
+        deque((piece.result() for piece in pieces), maxlen=0)
+    finally:
+        wait(pieces)  # what they write to is the caller's
 
 
 @cache
-def _pool(threads: int, process: int) -> ThreadPoolExecutor:
-    """Return threads of a process: one that was forked has none of its parent's."""
-    return ThreadPoolExecutor(threads, "machine-loop")
+def _pool(process: int) -> ThreadPoolExecutor:
+    """Return the threads of a process, which are started as they are needed: one that was forked has none of its parent's."""
+    return ThreadPoolExecutor(os.cpu_count() or 1, "machine-loop")
 
 
 @dataclass(frozen=True)

@@ -151,5 +151,5 @@ def _refuse_others(
             if original not in (None, found):
                 raise DataUnavailable(
                     f"{raw / file}: unpacked, its SHA-256 sum is {found}, that of {source.name}'s own {original}; replace it "
-                    "by the original"
+                    "by the original (from Python, verify=False takes it as it is)"
                 )

@@ -19,6 +19,7 @@ from supsup_methods.errors import UsageError
 from supsup_methods.experiment import OwnModel, Recipe
 from supsup_methods.registry import inference_of, kind_of
 from supsup_methods.snapshots import Snapshots
+from supsup_methods.task_guessing import EveryTask
 from supsup_methods.training_length import steps_of_task
 
 _COPIES_OF_A_BATCH = 6  # pixels as bytes and indices, floats, activations and their gradients
@@ -223,16 +224,22 @@ def _refuse_small_batches(recipe: Recipe, dataset: AnyDataset, shapes: FrozenNet
             f"--method.training.batch-size {recipe.method.training.batch_size}: batch norm takes its statistics over a batch, of "
             "at least two images; choose a larger one"
         )
-    if _takes_one_image(shapes, dataset.image_shape):
+    inference = inference_of(recipe.method)
+    blends = inference is not None and not isinstance(
+        inference, EveryTask
+    )  # which shows each network its own statistics
+    if not blends or Scenario(evaluation.scenario).task_given_at_test or _takes_one_image(shapes, dataset.image_shape):
         return
-    shown = getattr(inference_of(recipe.method), "images_per_guess", FEWEST_IMAGES)
-    infers = inference_of(recipe.method) is not None and not Scenario(evaluation.scenario).task_given_at_test
-    if infers and min(shown, evaluation.batch_size) < FEWEST_IMAGES:
-        raise UsageError(
-            f"--method.inference.images-per-guess {shown}: under a superposition batch norm takes its statistics over the images "
-            "that infer the task, of which it needs two here; choose 2 or more"
-        )
-    _refuse_single_images(recipe, build_stream(recipe, dataset), infers=infers)
+    for field, images in (
+        ("evaluation.batch-size", evaluation.batch_size),
+        ("method.inference.images-per-guess", getattr(inference, "images_per_guess", FEWEST_IMAGES)),
+    ):
+        if images < FEWEST_IMAGES:
+            raise UsageError(
+                f"--{field} {images}: under a superposition batch norm takes its statistics over the images that infer the task, "
+                "of which it needs two here; choose 2 or more"
+            )
+    _refuse_single_images(recipe, build_stream(recipe, dataset))
 
 
 def _takes_one_image(shapes: FrozenNetwork, image_shape: tuple[int, ...]) -> bool:
@@ -245,30 +252,26 @@ def _takes_one_image(shapes: FrozenNetwork, image_shape: tuple[int, ...]) -> boo
     return True
 
 
-def _refuse_single_images(recipe: Recipe, stream: TaskStream, *, infers: bool) -> None:
-    """Check that no task's images leave a last batch of one, where that is too few for batch norm.
+def _refuse_single_images(recipe: Recipe, stream: TaskStream) -> None:
+    """Check that no task's test images leave a last batch of one, where that is too few to infer the task.
 
     Raises:
         UsageError: those of a task do.
     """
-    training, together = recipe.method.training, recipe.evaluation.batch_size
+    size = recipe.evaluation.batch_size
     for index in range(recipe.tasks):
-        task = stream[index]
-        for field, size, images, is_used in (
-            ("method.training", training.batch_size, len(task.train), _ends_an_epoch(recipe, index, len(task.train))),
-            ("evaluation", together, len(task.test), infers),
-        ):
-            if is_used and images % size == 1:
-                raise UsageError(
-                    f"--{field}.batch-size {size}: of task {index}'s {images} images the last is a batch of its own, too few for "
-                    f"the mean and variance that batch norm takes here; choose another, {size + 1} for example"
+        images = len(stream[index].test)
+        if images % size == 1:
+            other = next((more for more in range(size + 1, images + 1) if images % more != 1), None)
+            raise UsageError(
+                f"--evaluation.batch-size {size}: of task {index}'s {images} test images the last is a batch of its own, too few "
+                "for the mean and variance that batch norm takes under a superposition; "
+                + (
+                    f"choose another, {other} for example"
+                    if other
+                    else "give it more, or choose --evaluation.scenario GG"
                 )
-
-
-def _ends_an_epoch(recipe: Recipe, index: int, images: int) -> bool:
-    """Tell whether the training of a task comes to the last batch of its images."""
-    training = recipe.method.training
-    return bool(steps_of_task(training, index, images) >= -(-images // training.batch_size))
+            )
 
 
 def _refuse_outputs(recipe: Recipe, labels: int) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from supsup_core import FrozenNetwork, MaskBank
-from supsup_datasets import AnyDataset, TaskStream
+from supsup_datasets import AnyDataset, DataUnavailable, TaskStream
 
 from supsup_methods.assembly import build_problem, open_method
 from supsup_methods.continual_method import AnyMethod, OverContexts
@@ -67,14 +67,25 @@ def open_run(
         data_root: folder that holds the data, where it is not where the run learned from it.
 
     Raises:
-        UsageError: there is no run here, one of its files is damaged, or its data is no longer what it learned from.
+        UsageError: there is no run here, one of its files is damaged, or its data is no longer what it learned from;
+            or a data root is given, and the data lies in none.
         DataUnavailable: the data that it learned from is gone.
         SupsupError: its bank is damaged.
     """
     folder = RunFolder(Path(path))
     recipe, environment = folder.recipe(), folder.environment()
+    if data_root is not None and environment.data_root is None:
+        raise UsageError(
+            f"--data-root {data_root}: {folder.path} learned from {environment.data_name}, which ships with a dependency; leave "
+            "it out"
+        )
     root = data_root if data_root is not None else environment.data_root
-    loaded = load_dataset(recipe.stream, None if root is None else Path(root))
+    try:
+        loaded = load_dataset(recipe.stream, None if root is None else Path(root))
+    except DataUnavailable as gone:
+        if data_root is not None or root is None:
+            raise
+        raise DataUnavailable(f"{gone}; where the data has moved, pass its folder as data_root (--data-root)") from None
     if loaded.digest != environment.data_digest:
         raise UsageError(
             f"{folder.path}: its data, {environment.data_name} of {root or 'a dependency'}, is no longer what "

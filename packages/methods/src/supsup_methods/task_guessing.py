@@ -162,12 +162,13 @@ def infer_by_all(settings: Sequence[EveryTask], net: FrozenNetwork, store: Conte
     """
     names = list(dict.fromkeys(each.objective for each in settings))
     objectives = [_objective(name, num_labels) for name in names]
-    most = max(each.images_per_guess for each in settings)
+    most = max((each.images_per_guess for each in settings), default=1)
     alone = [infer_by(each, net, store, num_labels) for each in settings]
 
     def infer_all(batches: Sequence[Float[Tensor, "images *input"]]) -> list[list[TaskGuess]]:
         shown = [batch[:most] for batch in batches]
-        values = image_values(objectives, net, store, torch.cat(shown)) if shown else None
+        answerable = bool(settings and shown) and all(map(len, shown))  # else each says of it what it does alone
+        values = image_values(objectives, net, store, torch.cat(shown)) if answerable else None
         if values is None:
             return [infer_each(batches) for infer_each in alone]
         parts = values.split([len(images) for images in shown], dim=1)

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import SupportsIndex
 
@@ -155,7 +156,7 @@ def plan_run(
         DataUnavailable: the data is not there.
     """
     tasks_at_once = None if tasks_at_once is None else _checked_tasks_at_once(tasks_at_once)
-    if not isinstance(snapshot_seconds, int | float) or not snapshot_seconds >= 0:
+    if not isinstance(snapshot_seconds, Real) or not snapshot_seconds >= 0:
         raise UsageError(f"--snapshot-seconds {snapshot_seconds}: it should be 0 or more; choose another value")
     if resume:
         recorded = _resumed(recipe, out)
@@ -186,7 +187,7 @@ def _checked_tasks_at_once(tasks: SupportsIndex) -> int:
     except TypeError:
         number = 0
     if number < 1:
-        raise UsageError(f"--tasks-at-once {tasks}: at least one task is trained; choose 1 or more")
+        raise UsageError(f"--tasks-at-once {tasks}: a whole number of tasks is trained; choose 1 or more")
     return number
 
 
@@ -229,7 +230,7 @@ def _refuse_too_large(recipe: Recipe, dataset: AnyDataset, out: Path, *, resume:
     """
     needed = stored_bytes(recipe, dataset)
     if resume:
-        needed -= sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+        needed -= sum(file.stat().st_size for file in RunFolder(out).bank.rglob("*") if file.is_file())
     wanted = out.absolute()
     place = next(parent for parent in (wanted, *wanted.parents) if parent.exists())
     disk = shutil.disk_usage(place)

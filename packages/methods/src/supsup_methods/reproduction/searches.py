@@ -52,7 +52,8 @@ def figure10(bench: Bench) -> Findings:
     figures: dict[str, go.Figure] = {}
     for panel in bench.chosen(FIGURE10):
         recipe = shortened(RECIPES[_ABATCHE[panel.label]], bench)
-        found = list(bench.each_seed(replace(recipe, evaluation=replace(recipe.evaluation, scenario="GG"))))
+        given = replace(recipe, name=f"{recipe.name}-given", evaluation=replace(recipe.evaluation, scenario="GG"))
+        found = list(bench.each_seed(given))
         runs += found
         by_search = zip(*(accuracies_together(bench, run, list(_WAYS.values())) for run in found), strict=True)
         curves = {"given": [run.summary()["checkpoints"] for run in found], **dict(zip(_WAYS, by_search, strict=True))}
