@@ -225,9 +225,8 @@ def _refuse_small_batches(recipe: Recipe, dataset: AnyDataset, shapes: FrozenNet
             "at least two images; choose a larger one"
         )
     inference = inference_of(recipe.method)
-    blends = inference is not None and not isinstance(
-        inference, EveryTask
-    )  # which shows each network its own statistics
+    # Trying every task shows each network its own statistics; all other searches look at a superposition, which has none.
+    blends = inference is not None and not isinstance(inference, EveryTask)
     if not blends or Scenario(evaluation.scenario).task_given_at_test or _takes_one_image(shapes, dataset.image_shape):
         return
     for field, images in (
