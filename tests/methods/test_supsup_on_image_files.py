@@ -255,6 +255,6 @@ def test_two_images_a_guess_are_enough_for_a_flat_network_and_one_for_a_convolut
     pairs = replace(RECIPE.method, inference=OneShot(images_per_guess=2))
     refuse_impossible(replace(flat, method=pairs), data)
     refuse_impossible(replace(flat, evaluation=Evaluation(scenario="GG")), data)
-    with pytest.raises(UsageError, match="images-per-guess 2: under a superposition"):
+    with pytest.raises(UsageError, match=r"evaluation\.batch-size 1: under a superposition"):
         refuse_impossible(replace(flat, method=pairs, evaluation=replace(untold, batch_size=1)), data)
     refuse_impossible(replace(flat, backbone=SmallConvolutional(channels=(3,), outputs=4)), data)
