@@ -19,6 +19,7 @@ from supsup_core import (
 )
 from supsup_methods.errors import UsageError
 from supsup_methods.vision_backbones import (
+    BasicBlock,
     cifar_resnet18,
     in_channels_last,
     own_model,
@@ -306,3 +307,20 @@ def test_guesses_of_several_groups_of_images_are_those_of_each_group_alone(make)
     for group, images in enumerate((x[:3], x[3:])):
         torch.testing.assert_close(by_gradient.slopes[0][group], one_shot(entropy, net, bank, images).slopes[0])
         torch.testing.assert_close(by_trying.values[group], every_task(entropy, net, bank, images).values)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_shortcut_looks_at_every_second_pixel_as_a_stride_would(layout):
+    block = BasicBlock(2, 4, 2).double()  # so narrow that torch's own gradient of it may write beyond its memory
+    around, _ = block.shortcut
+    x = torch.randn(3, 2, 9, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = x.contiguous(memory_format=layout).requires_grad_()
+    found, expected = around(x), torch.nn.functional.conv2d(x.detach()[..., ::2, ::2], around.weight)
+    assert (found - expected).abs().max() < 1e-12
+    slopes = torch.autograd.grad(found.square().sum(), [x, around.weight])
+    # Σ y² of y = w x: its gradients are 2 wᵀ y at the pixels that count, 0 elsewhere, and 2 Σ y xᵀ.
+    of_x = torch.zeros_like(x)
+    of_x[..., ::2, ::2] = 2 * torch.einsum("oi,nohw->nihw", around.weight[..., 0, 0], expected)
+    of_weight = 2 * torch.einsum("nohw,nihw->oi", expected, x.detach()[..., ::2, ::2])
+    assert (slopes[0] - of_x).abs().max() < 1e-12
+    assert (slopes[1][..., 0, 0] - of_weight).abs().max() < 1e-12
