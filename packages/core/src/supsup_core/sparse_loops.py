@@ -3,7 +3,7 @@
 A channel of an image is laid out as a plane for each way in which the ones of a weight look at it: shifted by a column, or every
 second pixel. A row further up or down is then an offset within the plane, with zeros around it, so that each one of the weight
 adds a multiple of one stretch of numbers to its output's plane, and nothing is left to decide for a single pixel.
-`torch.conv2d` is the oracle.
+`torch.conv2d` is the oracle. NumPy, which numba needs and masks do not, is imported by name, with the first convolution.
 """
 
 import math
@@ -11,10 +11,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -81,16 +80,16 @@ class SparseKernel:
 
     geometry: Geometry
     outputs: int
-    planes: npt.NDArray[np.int64]
+    planes: Any
     guard: int
-    starts: npt.NDArray[np.int64]
-    offsets: npt.NDArray[np.int64]
-    values: npt.NDArray[Any]
+    starts: Any
+    offsets: Any
+    values: Any
 
     @classmethod
     def of(cls, weight: Float[Tensor, "out in rows columns"], geometry: Geometry) -> "SparseKernel":
         """Find the numbers of a weight that are not zero."""
-        numbers = weight.detach().contiguous().numpy()
+        np, numbers = import_module("numpy"), weight.detach().contiguous().numpy()
         ones = np.flatnonzero(numbers)
         outputs, inputs, rows, columns = np.unravel_index(ones, numbers.shape)
         (stride_y, stride_x), (pad_y, pad_x), (step_y, step_x) = geometry.stride, geometry.padding, geometry.dilation
@@ -117,7 +116,7 @@ class SparseKernel:
 
     def convolved(self, x: Float[Tensor, "images in height width"]) -> Float[Tensor, "images out up across"]:
         """Return the convolution of images; threads share them, or if these are few the outputs, as many as torch uses."""
-        found = x.new_empty((len(x), self.outputs, *self.geometry.output))
+        np, found = import_module("numpy"), x.new_empty((len(x), self.outputs, *self.geometry.output))
         numbers, out, loop = x.detach().contiguous().numpy(), found.numpy(), _loop()
         products = len(x) * len(self.values) * math.prod(self.geometry.output)
         threads = max(1, min(torch.get_num_threads(), products // _WORTH_A_THREAD))
@@ -139,8 +138,9 @@ class SparseKernel:
         return found
 
 
-def _numbers(size: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+def _numbers(size: int, dtype: Any) -> Any:
     """Return memory of this thread's own, whatever is in it: fresh memory would cost more than what is done with it."""
+    np = import_module("numpy")
     wanted = size * np.dtype(dtype).itemsize
     if wanted > _KEPT_BYTES:
         return np.empty(size, dtype)
