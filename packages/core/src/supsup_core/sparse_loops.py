@@ -26,9 +26,8 @@ Pair = tuple[int, int]
 # Multiplications for each thread, some milliseconds of work. Less is over before torch's own threads, which spin for a while
 # after each operation, leave the cores.
 _WORTH_A_THREAD = 2**24
-_KEPT_BYTES = (
-    2**24
-)  # of memory that a thread keeps from call to call; it is enough for a ResNet-50 on images of 224 × 224
+# Of memory that a thread keeps from call to call: enough for a ResNet-50 on images of 224 × 224.
+_KEPT_BYTES = 2**24
 _OF_THREAD = threading.local()
 
 
@@ -71,7 +70,7 @@ class SparseKernel:
         geometry: of the convolution.
         outputs: how many channels come out.
         planes: of an image: the channel, and the row, the column and the columns to the right at which it begins, for each.
-            None where the channels of an image serve as they are.
+            There are none where the channels of an image serve as they are.
         guard: zeros before the first plane and behind each.
         starts: of the ones of each output, in turn, and where the last ends.
         offsets: where in the planes each looks for its first number.
