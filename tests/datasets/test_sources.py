@@ -68,6 +68,17 @@ def test_embedded_digits_are_the_same_with_and_without_the_cache(tmp_path, monke
 
 
 @pytest.mark.usefixtures("parsed_once")
+def test_a_cache_damaged_anywhere_costs_time_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    digest = embedded_mnist().digest
+    (cache,) = (tmp_path / "supsup").iterdir()
+    intact = cache.read_bytes()
+    for place in range(0, len(intact), len(intact) // 30):
+        cache.write_bytes(intact[:place] + bytes(512) + intact[place + 512 :])
+        assert embedded_mnist().digest == digest
+
+
+@pytest.mark.usefixtures("parsed_once")
 def test_embedded_digits_need_no_writable_cache(tmp_path, monkeypatch):
     (tmp_path / "supsup").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

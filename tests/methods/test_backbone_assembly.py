@@ -24,10 +24,12 @@ from supsup_methods.experiment import (
     SmallConvolutional,
     TorchvisionModel,
 )
+from supsup_methods.hopsupsup import HopSupSupSettings
 from supsup_methods.mask_rules import EdgePopupMasks
 from supsup_methods.mask_training import MaskTraining
 from supsup_methods.separate_heads import SeparateHeadsSettings
 from supsup_methods.supsup import SupSupSettings
+from supsup_methods.training_length import TaskTraining
 from supsup_methods.upper_bound import UpperBoundSettings
 from torch import nn
 
@@ -115,7 +117,13 @@ def recipe(factory="build", weights="signed-constant", seed=0, **changes):
     return replace(whole, **changes)
 
 
-METHODS = [SupSupSettings(), UpperBoundSettings(), BatchESettings(), SeparateHeadsSettings(trunk="random")]
+METHODS = [
+    SupSupSettings(),
+    UpperBoundSettings(),
+    BatchESettings(),
+    SeparateHeadsSettings(trunk="random"),
+    HopSupSupSettings(),
+]
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.kind)
@@ -128,6 +136,22 @@ def test_weights_of_ones_own_stay_to_the_bit_in_every_method(method, workplace, 
     for name, value in net.module.named_parameters():
         assert torch.equal(value, dict(made.named_parameters())[name])
     assert net.module.head.bias.abs().max() > 0, "biases too"
+
+
+def test_batch_ensemble_keeps_biases_of_ones_own_behind_the_task_that_trains_the_trunk(workplace, data):
+    training = TaskTraining(batches=2, batch_size=20)
+    asked = recipe(weights="own", method=BatchESettings(training=training))
+    method = open_method(asked, build_problem(asked, data, CPU), workplace / "none", None).method
+    before = {name: value.clone() for name, value in method.net.module.named_parameters()}
+    method.learn([build_stream(asked, data)[0]], lambda: None)
+    method.save(workplace / "bank")
+    again = open_method(asked, build_problem(asked, data, CPU), workplace / "bank", None).method
+    for net in (method.net, again.net):
+        after = dict(net.module.named_parameters())
+        assert not torch.equal(after["head.weight"], before["head.weight"]), "task 0 trains the trunk"
+        for name in ("head.bias", "body.1.bias"):
+            assert before[name].abs().max() > 0
+            assert torch.equal(after[name], before[name])
 
 
 @pytest.mark.parametrize("carry_on", [False, True])

@@ -269,6 +269,18 @@ def test_what_cannot_be_recovered_is_refused_in_one_line():
         method.recover(Unlabelled(task_in_doubles(0, test_images=1).test))
 
 
+@pytest.mark.parametrize("couplings", ["within-layers", "across-layers"])
+def test_a_reservoir_belongs_to_the_same_layers_when_it_is_opened_again(couplings, tmp_path):
+    widths, settings = (8,) * 4, replace(SETTINGS, couplings=couplings)  # layers 2, 5, 8, 11: another order as text
+    method = learn(opened(settings, widths=widths).method, *(stream()[index] for index in range(3)))
+    method.save(tmp_path)
+    again = opened(settings, tmp_path, widths).method
+    assert list(again.reservoir.mean) == list(method.reservoir.mean)
+    assert same(again.reservoir.tensors(), method.reservoir.tensors())
+    images = Unlabelled(stream()[0].test)
+    assert same(again.recover(images).masks, method.recover(images).masks)
+
+
 def test_nothing_is_written_before_something_is_learned(tmp_path):
     opened().method.save(tmp_path / "files")
     assert list(tmp_path.iterdir()) == []

@@ -85,6 +85,17 @@ def test_a_long_error_is_cut_and_the_note_is_replaced_whole(folder):
         assert state_of(folder) == "running", "the note of the process before is gone"
 
 
+def test_a_long_message_in_another_script_leaves_a_note_that_can_be_read_and_written_over(folder):
+    with pytest.raises(OSError, match="数据"), folder.locked():
+        raise OSError("数据" * 200)
+    assert why_failed(folder).startswith("OSError: 数据数据")
+    size = (folder.path / LOCK).stat().st_size
+    with folder.locked():
+        assert holder_of(folder.path / LOCK).ended == ""
+    assert holder_of(folder.path / LOCK).ended == "finished"
+    assert (folder.path / LOCK).stat().st_size == size == 1024
+
+
 def test_results_count_more_than_how_the_last_process_ended(folder):
     with working(folder) as process:
         process.kill()

@@ -43,6 +43,11 @@ def flat():
     return fully_connected(40, (12,), LABELS)
 
 
+def deep():
+    """Return layers whose names have another order as text: 1, 3, ... 11."""
+    return fully_connected(40, (6,) * 5, LABELS)
+
+
 METHODS = {
     "supsup, edge-popup": (supsup.KIND, replace(EDGE_POPUP, training=MASKS), module),
     "supsup, transfer": (supsup.KIND, replace(TRANSFER, training=MASKS), module),
@@ -55,6 +60,8 @@ METHODS = {
     "lower bound": (lower_bound.KIND, LowerBoundSettings(training=DENSE), module),
     "separate heads": (separate_heads.KIND, SeparateHeadsSettings(training=HEADS), module),
     "psp": (psp.KIND, PspSettings(training=replace(DENSE, optimizer="rmsprop")), flat),
+    "psp, deep": (psp.KIND, PspSettings(training=replace(DENSE, optimizer="rmsprop")), deep),
+    "upper bound, deep": (upper_bound.KIND, UpperBoundSettings(training=DENSE, carry_on=True), deep),
     "batch-ensemble": (batch_ensemble.KIND, BatchESettings(training=VECTORS), module),
     "batch-ensemble with heads": (batch_ensemble.KIND, BatchESettings(training=VECTORS, last_layer="head"), flat),
 }
@@ -147,6 +154,15 @@ def test_a_task_stopped_behind_any_step_goes_on_from_there_to_the_same_bits(name
         assert run.told == STEPS, "but they are told, so that a bar stands where it stood"
         assert run.notes == []
         assert kept_in(run.folder) == []
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_task_goes_on_whether_the_task_before_came_from_memory_or_from_a_file(name, whole, tmp_path):
+    with pytest.raises(Stop):
+        Run(name, tmp_path).learn(2, stop_after=STEPS + 4)  # from memory
+    assert read_tensors(snapshot_path(tmp_path, 1), CPU)[1] == 3
+    run = Run(name, tmp_path).learn(2)  # from a file
+    assert (files(run.bank), run.made, run.notes) == (files(whole(name, 2) / "bank"), STEPS - 3, [])
 
 
 @pytest.mark.parametrize("name", ["supsup, edge-popup", "lower bound"])

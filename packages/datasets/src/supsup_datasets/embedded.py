@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import zlib
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -68,7 +69,7 @@ def _read_cache(path: Path) -> _Arrays | None:
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
             return stored["images"], stored["labels"]
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
         return None
 
 

@@ -41,6 +41,7 @@ from supsup_core import (
     Weights,
     kaiming_normal,
 )
+from supsup_core.weight_init import keep_weights
 from supsup_datasets import Task
 from torch import Tensor
 
@@ -201,7 +202,11 @@ class BatchE:
                 raise NetworkMismatch(
                     f"trained: shapes {shapes}; this network's are {expected}; open it with its recipe"
                 )
-            net = FrozenNetwork(net.module, net.seed, init=lambda name, value, fan_in, seed: trained.get(name, value))
+            module = copy.deepcopy(net.module)
+            with torch.no_grad():
+                for name, value in trained.items():
+                    module.get_parameter(name).copy_(value)
+            net = FrozenNetwork(module, net.seed, init=keep_weights)  # biases, too, stay as task 0 had them
         self.net = net
         self.bank = RankOneBank(self._shared_part(net))
 

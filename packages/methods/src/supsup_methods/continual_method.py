@@ -220,10 +220,8 @@ class Problem:
     def network(self, init: WeightInit = signed_kaiming_constant) -> FrozenNetwork:
         """Return the backbone as a functional network, its weights drawn from the seed."""
         chosen = keep_weights if self.keeps_weights else init
-        if self.keeps_weights:
-            return FrozenNetwork(self.backbone(), self.seed, init=chosen).to(self.device)
-        with self.device:
-            return FrozenNetwork(self.backbone(), self.seed, init=chosen)
+        # Made on the CPU: what no mask covers may be drawn at random by the module, and a GPU would draw something else.
+        return FrozenNetwork(self.backbone(), self.seed, init=chosen).to(self.device)
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,7 @@ def train_weights(
     Raises:
         InvalidArgument: the weights are not finite at the end; the learning rate is too high.
     """
+    start = _as_in(of.net, start)
     flat = torch.cat([value.flatten() for value in start.values()])
     gradient = torch.empty_like(flat)
     sizes = [value.numel() for value in start.values()]
@@ -118,6 +119,14 @@ def train_weights(
             f"{descent.rate_name}={descent.learning_rate}: the weights diverged to infinity or NaN; lower it"
         )
     return weights
+
+
+def _as_in(net: FrozenNetwork, weights: Weights) -> Weights:
+    """Return weights in the network's order, and what else there is behind: files have an order of their own.
+
+    A snapshot is one long tensor, which only that order cuts into weights again.
+    """
+    return {name: weights[name] for name in net.frozen if name in weights} | dict(weights)
 
 
 def fresh_weights(

@@ -26,6 +26,7 @@ from supsup_core import FrozenNetwork, InvalidArgument, Masks, NetworkMismatch, 
 from supsup_core.hopfield import Reservoir, StorageRule, hebb, reservoir_values, storkey, strict_storkey
 from supsup_core.hopfield_recovery import Recovery, RecoverySettings
 from supsup_core.unit_masks import unit_masked, unit_widths
+from supsup_core.weight_init import keep_weights, signed_kaiming_constant
 from supsup_datasets import Batch, Task, Unlabelled
 from supsup_datasets.seeds import generator
 from torch import Tensor
@@ -250,8 +251,8 @@ def _trainable(batches: Iterable[Batch], on_batch: OnBatch) -> Iterator[Batch]:
 
 
 def _open(folder: Path, settings: HopSupSupSettings, problem: Problem, whole_groups: WholeGroups | None) -> Opened:
-    with problem.device:
-        net = unit_masked(problem.backbone(), problem.seed)
+    init = keep_weights if problem.keeps_weights else signed_kaiming_constant
+    net = unit_masked(problem.backbone(), problem.seed, init=init).to(problem.device)
     mend = whole_groups is not None
     state, notes = open_sequence(folder, problem.device, task_files=settings.witness, mend=mend)
     reservoir = (
@@ -269,7 +270,8 @@ def _reservoir(folder: Path, tensors: Mapping[str, Tensor], stored: int, units: 
             f"{folder}: it holds {found} where a reservoir of this network has {expected}; open it with the settings it was "
             "saved with"
         )
-    return Reservoir.from_tensors(tensors, stored)
+    # A file has its tensors in an order of its own; masks are cut into strings in that of the layers.
+    return Reservoir.from_tensors({name: tensors[name] for name in expected}, stored)
 
 
 def _stored_bytes(settings: HopSupSupSettings, net: FrozenNetwork, tasks: int) -> int:

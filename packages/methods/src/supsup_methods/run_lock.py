@@ -23,6 +23,7 @@ from supsup_methods.errors import UsageError
 _ATTEMPTS = 10
 _NOTE_BYTES = 1024  # always as many, so that the last note needs no more space than the first
 _MESSAGE_CHARACTERS = 300
+_MESSAGE_BYTES = 600  # of an error as it is noted, where a character takes up to twelve
 _STOPPED = "stopped"
 
 
@@ -75,7 +76,7 @@ def is_held(path: Path) -> bool:
 def holder_of(path: Path) -> Holder | None:
     """Return who holds the lock or held it last; None where nobody did, or only a version that left no note."""
     try:
-        return Holder(**json.loads(path.read_bytes()))
+        return Holder(**json.loads(path.read_bytes()[:_NOTE_BYTES]))
     except (OSError, ValueError, TypeError):
         return None
 
@@ -101,7 +102,10 @@ def _acquire(file: BinaryIO, run: Path) -> None:
 def _described(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return _STOPPED
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:_MESSAGE_CHARACTERS]
+    message = f"{type(error).__name__}: {' '.join(str(error).split())}"[:_MESSAGE_CHARACTERS]
+    while len(json.dumps(message)) > _MESSAGE_BYTES:
+        message = message[:-1]
+    return message
 
 
 def _note(path: Path, holder: Holder) -> None:
