@@ -138,6 +138,20 @@ def test_weights_of_ones_own_stay_to_the_bit_in_every_method(method, workplace, 
     assert net.module.head.bias.abs().max() > 0, "biases too"
 
 
+@pytest.mark.parametrize("method", [SupSupSettings(), HopSupSupSettings()], ids=lambda method: method.kind)
+@pytest.mark.parametrize("weights", ["own", "signed-constant"])
+def test_networks_are_made_on_the_cpu_and_moved(weights, method, workplace, data):
+    asked, made = recipe(weights=weights, method=method), []
+
+    def backbone():
+        made.append(torch.empty(0).device)  # where a module would draw a parameter of its own
+        return build_backbone(asked, data)
+
+    problem = replace(build_problem(asked, data, CPU), backbone=backbone, device=torch.device("meta"))
+    net = open_method(asked, problem, workplace / "none", None).method.net
+    assert (made, net.device.type) == ([CPU], "meta")
+
+
 def test_batch_ensemble_keeps_biases_of_ones_own_behind_the_task_that_trains_the_trunk(workplace, data):
     training = TaskTraining(batches=2, batch_size=20)
     asked = recipe(weights="own", method=BatchESettings(training=training))

@@ -61,7 +61,6 @@ METHODS = {
     "separate heads": (separate_heads.KIND, SeparateHeadsSettings(training=HEADS), module),
     "psp": (psp.KIND, PspSettings(training=replace(DENSE, optimizer="rmsprop")), flat),
     "psp, deep": (psp.KIND, PspSettings(training=replace(DENSE, optimizer="rmsprop")), deep),
-    "upper bound, deep": (upper_bound.KIND, UpperBoundSettings(training=DENSE, carry_on=True), deep),
     "batch-ensemble": (batch_ensemble.KIND, BatchESettings(training=VECTORS), module),
     "batch-ensemble with heads": (batch_ensemble.KIND, BatchESettings(training=VECTORS, last_layer="head"), flat),
 }

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from supsup_core.machine_code import in_threads, machine_code
+from supsup_core.machine_code import MachineCode, in_threads, machine_code
 
 Pair = tuple[int, int]
 """Of rows and of columns."""
@@ -151,39 +151,44 @@ def _numbers(size: int, dtype: Any) -> Any:
 @cache
 def _loop() -> Callable[..., None]:
     """Compile, which takes some seconds."""
-    compiled = machine_code().compiled
+    code = machine_code()
+    lay_out, add_terms = _layout(code), _sums(code)
+
+    def convolve(  # pragma: no cover (machine code)
+        x: Any, planes: Any, starts: Any, offsets: Any, values: Any, first: Any, last: Any, out: Any, scratch: Any,
+        total: Any, guard: Any, height: Any, width: Any, stride_y: Any, stride_x: Any,
+    ) -> None:  # fmt: skip
+        outputs, up, across = out.shape[1:]
+        count, numbers = (up - 1) * width + across, out.reshape(out.size)
+        pixels, size = x.reshape(x.size), x[0].size
+        for image in range(len(x)):
+            if len(planes):
+                lay_out(x[image], planes, scratch, guard, height, width, stride_y, stride_x)
+            else:
+                scratch = pixels[image * size : (image + 1) * size]
+            for output in range(first, last):
+                begin = (image * outputs + output) * up * across
+                if width == across:
+                    target = numbers[begin : begin + count]
+                    add_terms(target, scratch, offsets, values, starts[output], starts[output + 1], count)
+                else:
+                    add_terms(total, scratch, offsets, values, starts[output], starts[output + 1], count)
+                    for y in range(up):
+                        for c in range(across):
+                            numbers[begin + y * across + c] = total[y * width + c]
+
+    return code.compiled(convolve)
+
+
+def _layout(code: MachineCode) -> Callable[..., None]:
+    """Return what lays the channels of an image out as planes."""
 
     def reach(size: int, first: int, stride: int, shift: int, wide: int) -> Any:  # pragma: no cover (machine code)
         """Return which positions c of a plane lie in the image: 0 <= (c + shift) * stride + first < size."""
         low = min(wide, max(0, -shift))
         return low, max(low, min(wide, (size - 1 - first) // stride + 1 - shift))
 
-    reach = compiled(reach)
-
-    def add_terms(  # pragma: no cover (machine code)
-        total: Any, scratch: Any, offsets: Any, values: Any, first: Any, last: Any, count: Any
-    ) -> None:
-        """Write the sum of some terms, four at a time."""
-        for q in range(count):
-            total[q] = 0
-        z = first
-        while z + 4 <= last:
-            v0, v1, v2, v3 = values[z], values[z + 1], values[z + 2], values[z + 3]
-            a0 = scratch[offsets[z] : offsets[z] + count]
-            a1 = scratch[offsets[z + 1] : offsets[z + 1] + count]
-            a2 = scratch[offsets[z + 2] : offsets[z + 2] + count]
-            a3 = scratch[offsets[z + 3] : offsets[z + 3] + count]
-            for q in range(count):
-                total[q] += v0 * a0[q] + v1 * a1[q] + v2 * a2[q] + v3 * a3[q]
-            z += 4
-        while z < last:
-            v0 = values[z]
-            a0 = scratch[offsets[z] : offsets[z] + count]
-            for q in range(count):
-                total[q] += v0 * a0[q]
-            z += 1
-
-    add_terms = compiled(add_terms)
+    reach = code.compiled(reach)
 
     def lay_out(  # pragma: no cover (machine code)
         image: Any, planes: Any, scratch: Any, guard: Any, height: Any, width: Any, stride_y: Any, stride_x: Any
@@ -215,29 +220,33 @@ def _loop() -> Callable[..., None]:
             for place in range(begin + rows * width, begin + height * width + guard):
                 scratch[place] = 0
 
-    lay_out = compiled(lay_out)
+    return code.compiled(lay_out)
 
-    def convolve(  # pragma: no cover (machine code)
-        x: Any, planes: Any, starts: Any, offsets: Any, values: Any, first: Any, last: Any, out: Any, scratch: Any,
-        total: Any, guard: Any, height: Any, width: Any, stride_y: Any, stride_x: Any,
-    ) -> None:  # fmt: skip
-        outputs, up, across = out.shape[1:]
-        count, numbers = (up - 1) * width + across, out.reshape(out.size)
-        pixels, size = x.reshape(x.size), x[0].size
-        for image in range(len(x)):
-            if len(planes):
-                lay_out(x[image], planes, scratch, guard, height, width, stride_y, stride_x)
-            else:
-                scratch = pixels[image * size : (image + 1) * size]
-            for output in range(first, last):
-                begin = (image * outputs + output) * up * across
-                if width == across:
-                    target = numbers[begin : begin + count]
-                    add_terms(target, scratch, offsets, values, starts[output], starts[output + 1], count)
-                else:
-                    add_terms(total, scratch, offsets, values, starts[output], starts[output + 1], count)
-                    for y in range(up):
-                        for c in range(across):
-                            numbers[begin + y * across + c] = total[y * width + c]
 
-    return compiled(convolve)
+def _sums(code: MachineCode) -> Callable[..., None]:
+    """Return what adds up the terms of an output."""
+
+    def add_terms(  # pragma: no cover (machine code)
+        total: Any, scratch: Any, offsets: Any, values: Any, first: Any, last: Any, count: Any
+    ) -> None:
+        """Write the sum of some terms, four at a time."""
+        for q in range(count):
+            total[q] = 0
+        z = first
+        while z + 4 <= last:
+            v0, v1, v2, v3 = values[z], values[z + 1], values[z + 2], values[z + 3]
+            a0 = scratch[offsets[z] : offsets[z] + count]
+            a1 = scratch[offsets[z + 1] : offsets[z + 1] + count]
+            a2 = scratch[offsets[z + 2] : offsets[z + 2] + count]
+            a3 = scratch[offsets[z + 3] : offsets[z + 3] + count]
+            for q in range(count):
+                total[q] += v0 * a0[q] + v1 * a1[q] + v2 * a2[q] + v3 * a3[q]
+            z += 4
+        while z < last:
+            v0 = values[z]
+            a0 = scratch[offsets[z] : offsets[z] + count]
+            for q in range(count):
+                total[q] += v0 * a0[q]
+            z += 1
+
+    return code.compiled(add_terms)

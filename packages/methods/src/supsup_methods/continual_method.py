@@ -217,11 +217,18 @@ class Problem:
     snapshots: Snapshots = field(default_factory=Snapshots)
     """Where tasks in training are kept now and then."""
 
-    def network(self, init: WeightInit = signed_kaiming_constant) -> FrozenNetwork:
-        """Return the backbone as a functional network, its weights drawn from the seed."""
+    def network(
+        self, init: WeightInit = signed_kaiming_constant, make: Callable[..., FrozenNetwork] = FrozenNetwork
+    ) -> FrozenNetwork:
+        """Return the backbone as a functional network, its weights drawn from the seed.
+
+        Args:
+            init: values of the weights, unless the backbone keeps its own.
+            make: `FrozenNetwork`, or what makes one of the same arguments (`unit_masked`).
+        """
         chosen = keep_weights if self.keeps_weights else init
         # Made on the CPU: what no mask covers may be drawn at random by the module, and a GPU would draw something else.
-        return FrozenNetwork(self.backbone(), self.seed, init=chosen).to(self.device)
+        return make(self.backbone(), self.seed, init=chosen).to(self.device)
 
 
 @dataclass(frozen=True)

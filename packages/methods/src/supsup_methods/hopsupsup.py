@@ -26,7 +26,6 @@ from supsup_core import FrozenNetwork, InvalidArgument, Masks, NetworkMismatch, 
 from supsup_core.hopfield import Reservoir, StorageRule, hebb, reservoir_values, storkey, strict_storkey
 from supsup_core.hopfield_recovery import Recovery, RecoverySettings
 from supsup_core.unit_masks import unit_masked, unit_widths
-from supsup_core.weight_init import keep_weights, signed_kaiming_constant
 from supsup_datasets import Batch, Task, Unlabelled
 from supsup_datasets.seeds import generator
 from torch import Tensor
@@ -251,8 +250,7 @@ def _trainable(batches: Iterable[Batch], on_batch: OnBatch) -> Iterator[Batch]:
 
 
 def _open(folder: Path, settings: HopSupSupSettings, problem: Problem, whole_groups: WholeGroups | None) -> Opened:
-    init = keep_weights if problem.keeps_weights else signed_kaiming_constant
-    net = unit_masked(problem.backbone(), problem.seed, init=init).to(problem.device)
+    net = problem.network(make=unit_masked)
     mend = whole_groups is not None
     state, notes = open_sequence(folder, problem.device, task_files=settings.witness, mend=mend)
     reservoir = (
