@@ -330,6 +330,20 @@ def test_a_resumed_run_keeps_its_data(attempt, stopped_run, tmp_path, monkeypatc
     assert "the run was started with MNIST-5k" in line
 
 
+def test_a_gpu_that_is_full_is_told_in_one_line(capsys):
+    def full(argv):
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 1 GiB."
+        )
+
+    assert guarded(full, []) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "error: CUDA out of memory; what was finished is kept; start anew with fewer --tasks-at-once"
+    )
+    assert said.count("\n") == 1
+
+
 def test_a_bug_keeps_its_traceback():
     def broken(argv):
         raise ZeroDivisionError

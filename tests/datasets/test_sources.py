@@ -2,6 +2,7 @@ import functools
 import gzip
 import hashlib
 import os
+import resource
 import shutil
 import struct
 from pathlib import Path
@@ -83,6 +84,20 @@ def test_embedded_digits_need_no_writable_cache(tmp_path, monkeypatch):
     (tmp_path / "supsup").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert len(embedded_mnist().train) == 4000
+
+
+@pytest.mark.usefixtures("parsed_once")
+def test_a_home_that_is_full_keeps_no_half_of_a_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (10_000, limits[1])
+    )  # the system refuses what comes behind, as a full disk does
+    try:
+        assert len(embedded_mnist().train) == 4000
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list((tmp_path / "supsup").iterdir()) == []
 
 
 def test_another_sample_than_expected_is_refused(monkeypatch):

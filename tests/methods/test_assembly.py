@@ -6,7 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 from supsup_datasets import LabelledImages, LabelSpace, PermutedStream, RotatedStream, SplitStream, embedded_mnist
+from supsup_methods import assembly
 from supsup_methods.assembly import build_problem, default_processes, refuse_impossible, stored_bytes
+from supsup_methods.backbone_assembly import backbone_shapes
 from supsup_methods.data_assembly import build_stream
 from supsup_methods.errors import UsageError
 from supsup_methods.experiment import (
@@ -22,6 +24,7 @@ from supsup_methods.experiment import (
 from supsup_methods.hopsupsup import HopSupSupSettings
 from supsup_methods.psp import PspSettings
 from supsup_methods.recipes import RECIPES
+from supsup_methods.registry import kind_of
 from supsup_methods.supsup import SupSupSettings
 from supsup_methods.supsup_unknown_tasks import UnknownTasksSettings
 from supsup_methods.task_guessing import EveryTask, Gamma, OneShot
@@ -288,6 +291,20 @@ def test_a_reservoir_that_no_memory_holds_is_refused_and_not_made(data):
     ) as refused:
         refuse_impossible(wide, data)
     assert "\n" not in str(refused.value)
+
+
+def test_tasks_side_by_side_must_fit_where_they_are_trained(data, monkeypatch):
+    recipe = RECIPES["demo"]
+    working = kind_of(recipe.method).working_bytes(backbone_shapes(recipe, data))
+    stored = stored_bytes(recipe, data)
+    monkeypatch.setattr(assembly, "memory_bytes", lambda device: 4 * working + stored)
+    gpus = [torch.device("cuda:0"), torch.device("cuda:1")]
+    refuse_impossible(recipe, data, tasks_at_once=4, devices=gpus)  # four on each
+    with pytest.raises(UsageError, match=r"training takes about .* and cuda:0 has .*; choose .* or fewer at once"):
+        refuse_impossible(recipe, data, tasks_at_once=5, devices=gpus)
+    refuse_impossible(recipe, data, tasks_at_once=2, devices=[CPU, CPU])
+    with pytest.raises(UsageError, match="and this machine has"):
+        refuse_impossible(recipe, data, tasks_at_once=3, devices=[CPU, CPU])
 
 
 def test_what_a_reservoir_takes_is_told_before_it_is_made_and_is_the_same_for_any_number_of_tasks(data):

@@ -1,6 +1,8 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
-from supsup_methods.devices import describe_device, resolve_device, resolve_devices
+from supsup_methods.devices import describe_device, memory_bytes, prepare_device, resolve_device, resolve_devices
 from supsup_methods.errors import UsageError
 
 
@@ -60,3 +62,29 @@ def test_a_list_of_names_is_a_device_for_each(gpus, monkeypatch):
         resolve_devices("cpu,cuda")
     with pytest.raises(UsageError, match="--device cuda:2: this machine has 2 GPUs"):
         resolve_devices("cuda:1,cuda:2")
+
+
+def test_a_gpu_is_the_one_that_its_process_uses_and_takes_float32_for_float32(monkeypatch):
+    used = []
+    monkeypatch.setattr(torch.cuda, "set_device", used.append)
+    for flag in ("deterministic", "allow_tf32"):
+        monkeypatch.setattr(
+            torch.backends.cudnn, flag, flag == "allow_tf32"
+        )  # as torch has them, and again after the test
+    prepare_device(torch.device("cpu"))
+    assert (used, torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32) == ([], False, True)
+    prepare_device(torch.device("cuda:1"))
+    assert (used, torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32) == (
+        [torch.device("cuda:1")],
+        True,
+        False,
+    )
+    assert not torch.backends.cuda.matmul.allow_tf32, "torch's default, which matrix products need for the same"
+
+
+def test_memory_is_that_of_the_device(monkeypatch):
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=80 + device.index)
+    )
+    assert memory_bytes(torch.device("cuda:1")) == 81
+    assert memory_bytes(torch.device("cpu")) > 2**30

@@ -230,10 +230,10 @@ def test_methods_whose_tasks_need_each_other_are_refused(name):
     scenario = {"supsup-unknown-tasks": "NNs", "supsup": "GNu"}.get(settings.kind, "GG")
     recipe = dataclasses.replace(SUPSUP, method=settings, evaluation=Evaluation(scenario=scenario))
     if name != "supsup, transfer" and kind_of(settings).apart_from(settings) is not None:
-        refuse_impossible(recipe, embedded_mnist(), processes=2)
+        refuse_impossible(recipe, embedded_mnist(), devices=[CPU, CPU])
     elif settings.kind != "hopsupsup":  # which is refused already: it needs another network
         refuse_impossible(recipe, embedded_mnist())
         with pytest.raises(
             UsageError, match=f"--device: 2 devices, and {settings.kind} learns a task from .* name one device"
         ):
-            refuse_impossible(recipe, embedded_mnist(), processes=2)
+            refuse_impossible(recipe, embedded_mnist(), devices=[CPU, CPU])

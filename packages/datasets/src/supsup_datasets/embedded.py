@@ -1,5 +1,6 @@
 """Real digits that ship with a dependency: 5,000 of MNIST, without a download."""
 
+import contextlib
 import os
 import tempfile
 import zlib
@@ -83,10 +84,13 @@ def _cache_folder() -> Path | None:
 
 def _write_cache(path: Path, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> None:
     """Write atomically; a home that cannot be written costs the next start 3 s and nothing else."""
-    try:
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as file:
-            np.savez_compressed(file, images=images, labels=labels)
-        os.replace(file.name, path)
-    except OSError:
-        return
+            try:
+                np.savez_compressed(file, images=images, labels=labels)
+                file.flush()
+                os.replace(file.name, path)
+            except BaseException:
+                Path(file.name).unlink()
+                raise

@@ -1,7 +1,6 @@
 """From a recipe's words to the objects it means: data, stream, network, method."""
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import nn
 from supsup_methods.backbone_assembly import backbone_shapes, build_backbone, refuse_other_shapes
 from supsup_methods.continual_method import FEWEST_IMAGES, MethodKind, Opened, Problem, WholeGroups
 from supsup_methods.data_assembly import build_stream
+from supsup_methods.devices import memory_bytes
 from supsup_methods.errors import UsageError
 from supsup_methods.experiment import OwnModel, Recipe
 from supsup_methods.registry import inference_of, kind_of
@@ -22,6 +22,7 @@ from supsup_methods.snapshots import Snapshots
 from supsup_methods.task_guessing import EveryTask
 from supsup_methods.training_length import steps_of_task
 
+_CPU = torch.device("cpu")
 _COPIES_OF_A_BATCH = 6  # pixels as bytes and indices, floats, activations and their gradients
 _MOST_TASKS_AT_ONCE = 256  # a stop loses the tasks in flight, and more than this gain nothing
 _OPERATIONS_WORTH_PROCESSES = 1.5e12  # of training: some 15 s, of which processes take 4 to start
@@ -59,14 +60,16 @@ def stored_bytes(recipe: Recipe, dataset: AnyDataset) -> int:
     return kind_of(recipe.method).stored_bytes(recipe.method, backbone_shapes(recipe, dataset), recipe.tasks)
 
 
-def refuse_impossible(recipe: Recipe, dataset: AnyDataset, tasks_at_once: int = 1, processes: int = 1) -> None:
+def refuse_impossible(
+    recipe: Recipe, dataset: AnyDataset, tasks_at_once: int = 1, devices: Sequence[torch.device] = (_CPU,)
+) -> None:
     """Check what no single field can tell: whether the parts of a recipe go together, with this data, on this machine.
 
     Args:
         recipe: to be carried out.
         dataset: of its stream.
         tasks_at_once: that each process trains side by side.
-        processes: that train.
+        devices: one for each process that trains; alike.
 
     Raises:
         UsageError: they do not.
@@ -83,18 +86,18 @@ def refuse_impossible(recipe: Recipe, dataset: AnyDataset, tasks_at_once: int = 
         raise UsageError(
             f"--tasks-at-once {tasks_at_once}: {recipe.method.kind} learns one task after the other here; choose 1"
         )
-    if processes > 1 and kind_of(recipe.method).apart_from(recipe.method) is None:
+    if len(devices) > 1 and kind_of(recipe.method).apart_from(recipe.method) is None:
         raise UsageError(
-            f"--device: {processes} devices, and {recipe.method.kind} learns a task from what earlier ones left, with these "
+            f"--device: {len(devices)} devices, and {recipe.method.kind} learns a task from what earlier ones left, with these "
             "settings, so that processes cannot share the tasks; name one device"
         )
-    together = min(tasks_at_once * processes, recipe.tasks)
-    training = together * kind_of(recipe.method).working_bytes(shapes)
-    needed = training + stored_bytes(recipe, dataset)
-    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    together = min(tasks_at_once * devices.count(devices[0]), recipe.tasks)
+    needed = together * kind_of(recipe.method).working_bytes(shapes) + stored_bytes(recipe, dataset)
+    available = memory_bytes(devices[0])
     if needed > available:
+        where = "this machine" if devices[0].type == "cpu" else str(devices[0])
         raise UsageError(
-            f"--backbone.hidden, --tasks, --tasks-at-once: training takes about {needed / 1e9:.1f} GB of memory and this machine "
+            f"--backbone.hidden, --tasks, --tasks-at-once: training takes about {needed / 1e9:.1f} GB of memory and {where} "
             f"has {available / 1e9:.1f} GB; choose a narrower network, fewer tasks, or fewer at once"
         )
 
@@ -148,8 +151,7 @@ def default_processes(recipe: Recipe, dataset: AnyDataset) -> int:
     steps = sum(steps_of_task(length, task, images) for task in range(first_shared, recipe.tasks))
     if 6 * shapes.num_bits * length.batch_size * steps < _OPERATIONS_WORTH_PROCESSES:
         return 1
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    fit = memory // 2 // (_PROCESS_BYTES + kind.working_bytes(shapes))
+    fit = memory_bytes(_CPU) // 2 // (_PROCESS_BYTES + kind.working_bytes(shapes))
     return max(1, min(torch.get_num_threads(), recipe.tasks - first_shared, _MOST_PROCESSES, fit))
 
 

@@ -31,10 +31,23 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(f"cuda:{int(index or 0)}")
 
 
-def make_repeatable(device: torch.device) -> None:
-    """Have convolutions on a GPU add up in one order, as a run that goes on after a stop must end with the same bits."""
+def prepare_device(device: torch.device) -> None:
+    """Have this process compute on a GPU what its recipe says, to the same bits each time, and leave other GPUs alone.
+
+    Convolutions add up in one order, as a run that goes on after a stop must end with the same bits, and take float32 for
+    float32: torch would round what they multiply to TF32's ten bits, where matrix products are exact.
+    """
     if device.type == "cuda":
+        torch.cuda.set_device(device)  # or this process holds some hundred MB of GPU 0 as well
         torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.allow_tf32 = False
+
+
+def memory_bytes(device: torch.device) -> int:
+    """Return how much memory there is where a device computes, in bytes, used or not."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def resolve_devices(names: str) -> tuple[torch.device, ...]:

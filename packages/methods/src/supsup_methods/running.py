@@ -12,7 +12,7 @@ from supsup_methods import recipe_files
 from supsup_methods.assembly import build_problem, open_method
 from supsup_methods.continual_method import AllocatesMasks, AnyMethod, LearnsApart, Problem
 from supsup_methods.data_assembly import build_stream
-from supsup_methods.devices import make_repeatable
+from supsup_methods.devices import prepare_device
 from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import Checkpoint, evaluate_task
 from supsup_methods.experiment import Recipe
@@ -70,7 +70,7 @@ def execute(
     Raises:
         WorkerLost: one of those processes ended.
     """
-    make_repeatable(device)
+    prepare_device(device)
     dataset, order = dataset.to(device), TaskOrder(recipe, folder.environment().tasks_at_once)
     snapshots = Snapshots(folder.path, snapshot_seconds)
     stream, problem = build_stream(recipe, dataset), build_problem(recipe, dataset, device, snapshots)

@@ -170,7 +170,7 @@ def plan_run(
     if may_share and device == "auto" and devices[0].type == "cpu" and tasks_at_once is None:
         devices *= default_processes(recipe, dataset)
     tasks_at_once = tasks_at_once or default_tasks_at_once(recipe, dataset, devices)
-    refuse_impossible(recipe, dataset, tasks_at_once, len(devices))
+    refuse_impossible(recipe, dataset, tasks_at_once, devices)
     _refuse_too_large(recipe, dataset, out or RUNS, resume=resume)
     environment = describe_environment(devices[0], dataset, data_root, tasks_at_once, devices[1:])
     return RunPlan(recipe, out, dataset, devices, environment, snapshot_seconds, resume)

@@ -84,13 +84,13 @@ def _learner(place: Workplace, on_batch: Callable[[], None]) -> Callable[[range]
     from supsup_methods.assembly import build_problem, open_method
     from supsup_methods.continual_method import LearnsApart
     from supsup_methods.data_assembly import build_stream, load_dataset
-    from supsup_methods.devices import make_repeatable
+    from supsup_methods.devices import prepare_device
     from supsup_methods.errors import UsageError
     from supsup_methods.snapshots import Snapshots
 
     torch.set_num_threads(place.threads)
     recipe, device = recipe_files.from_json(place.recipe, "the recipe"), torch.device(place.device)
-    make_repeatable(device)
+    prepare_device(device)
     root = None if place.data_root is None else Path(place.data_root)
     loaded = load_dataset(recipe.stream, root)
     if loaded.digest != place.data_digest:
@@ -116,12 +116,13 @@ def _learner(place: Workplace, on_batch: Callable[[], None]) -> Callable[[range]
 
 def _as_sent(error: Exception, device: str) -> Exception:
     """Return what a user can mend as it is, and a bug as an error that shows where it is: not all can be sent."""
+    import torch
     from supsup_core.errors import SupsupError
     from supsup_datasets.errors import DatasetError
 
     from supsup_methods.errors import UsageError
 
-    if isinstance(error, (UsageError, DatasetError, SupsupError, OSError)):
+    if isinstance(error, (UsageError, DatasetError, SupsupError, OSError, torch.OutOfMemoryError)):
         return error
     return RuntimeError(f"in the process that trains on {device}:\n{traceback.format_exc()}")
 

@@ -40,6 +40,7 @@ def guarded(command: Callable[[list[str]], None], argv: list[str]) -> int:
 
 def _bad_input_or_bug(error: Exception) -> int:
     """Say what a user can mend; a bug keeps its traceback."""
+    import torch
     from supsup_core.errors import SupsupError
     from supsup_datasets.errors import DatasetError
 
@@ -47,6 +48,12 @@ def _bad_input_or_bug(error: Exception) -> int:
 
     if isinstance(error, (UsageError, DatasetError, SupsupError)):
         return _say(f"error: {error}", BAD_INPUT)
+    if isinstance(error, torch.OutOfMemoryError):
+        return _say(
+            f"error: {str(error).partition('. ')[0]}; what was finished is kept; start anew with fewer --tasks-at-once or a "
+            "smaller --method.training.batch-size, or use --device cpu",
+            BAD_INPUT,
+        )
     if isinstance(error, WorkerLost):
         return _say(f"error: {error}", LOST_PROCESS)
     raise error
