@@ -42,6 +42,17 @@ def test_the_example_of_methods_trains_a_run_and_finds_a_task(tmp_path, monkeypa
     assert (tmp_path / "my-run" / "summary.json").exists()
 
 
+@pytest.mark.parametrize("page", ["serving", "own-data"])
+def test_the_examples_of_a_page_print_what_it_says(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / f"{page}.md").read_text(), flags=re.DOTALL)
+    scope: dict[str, object] = {}
+    for example in examples:
+        exec(compile(example, f"docs/{page}.md", "exec"), scope)  # noqa: S102 - the pages are ours
+        for said in re.findall(r"print\(.*\)  # (\[.*\]|\d.*)", example):
+            assert capsys.readouterr().out.strip() == said
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_file_that_is_named_exists(page):
     text = page.read_text()
