@@ -32,6 +32,7 @@ from supsup_methods.separate_heads import SeparateHeadsSettings
 from supsup_methods.supsup import SupSupSettings
 from supsup_methods.supsup_unknown_tasks import UnknownTasksSettings
 from supsup_methods.task_guessing import TaskInference
+from supsup_methods.training_length import Length
 from supsup_methods.upper_bound import UpperBoundSettings
 
 _OURS: tuple[MethodKind[Any], ...] = (
@@ -80,8 +81,7 @@ def _fault(settings: type[Any]) -> str | None:
         return f"have types that mean nothing ({type(error).__name__}: {error}); import what they name"
     if get_args(kind) != (getattr(example, "kind", None),):
         return 'have no name; give them a field kind: Literal["..."] = "..."'
-    training = getattr(example, "training", None)
-    if not hasattr(training, "batch_size") or not callable(getattr(training, "steps", None)):
+    if not isinstance(getattr(example, "training", None), Length):
         return "do not say how long a task is trained; give them a field training, a training_length.TrainingLength for example"
     return None
 

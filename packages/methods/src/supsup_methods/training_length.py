@@ -2,10 +2,22 @@
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, Literal, Protocol, Self, TypeAlias, runtime_checkable
 
 from supsup_methods.bounds import Bounds
 from supsup_methods.precision import Precision
+
+
+@runtime_checkable
+class Length(Protocol):
+    """What every method's settings say of its training, in a field of that name."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images in a batch."""
+
+    def steps(self, images: int) -> int:
+        """Return how many batches a task of so many training images takes."""
 
 
 @dataclass(frozen=True)
