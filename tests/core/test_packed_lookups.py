@@ -25,7 +25,8 @@ from supsup_core.packed_lookups import MaskedLayer, lookups
 from torch import nn
 
 PROCESSOR = Path("/proc/cpuinfo")
-HAS_AVX512 = PROCESSOR.exists() and " avx512f " in PROCESSOR.read_text()
+FEATURES = PROCESSOR.read_text().split() if PROCESSOR.exists() else []
+PERMUTED = 16 if "avx512f" in FEATURES else 8 if "avx2" in FEATURES else 0
 EPS32 = torch.finfo(torch.float32).eps
 SHAPES = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 60)), min_size=1, max_size=3)
 
@@ -60,12 +61,22 @@ def check(slopes, rows, layers):
     assert ((slopes.double() - exact).abs() <= bound).all()
 
 
+@pytest.fixture(params=[8, 16])
+def _registers(request, monkeypatch):
+    """Registers of either size, which LLVM makes of others where the processor has none."""
+    monkeypatch.setattr(packed_lookups, "permuted_floats", lambda: request.param)
+
+
+@pytest.mark.parametrize("floats", [8, 16])
 @given(SHAPES, st.integers(1, 10), st.integers(1, 70), st.sampled_from([0.0, 0.5, 0.95, 1.0]), st.integers(0, 2**32))
-def test_lookups_are_sums_over_bits(shapes, images, tasks, at_rest, seed):
+def test_lookups_are_sums_over_bits(floats, shapes, images, tasks, at_rest, seed):
     rows, layers = drawn(shapes, images, tasks, seed, at_rest)
-    check(lookups([rows], layers), rows, layers)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packed_lookups, "permuted_floats", lambda: floats)
+        check(lookups([rows], layers), rows, layers)
 
 
+@pytest.mark.usefixtures("_registers")
 def test_single_bits_select_single_numbers():
     frozen, inputs, outputs = torch.arange(1.0, 601.0).view(20, 30), torch.ones(5, 30), torch.ones(5, 20)
     inputs[3] = 2.0
@@ -74,11 +85,31 @@ def test_single_bits_select_single_numbers():
     assert torch.equal(lookups([rows], [MaskedLayer(0, frozen, inputs, outputs)]), expected)
 
 
+@pytest.mark.usefixtures("_registers")
 def test_only_the_bits_of_a_layer_are_its_own():
     """The layer lies between others in the row, at no whole word."""
     rows = pack(torch.ones(3, 500, dtype=torch.bool))
     layer = MaskedLayer(77, torch.ones(10, 13), torch.ones(2, 13), torch.ones(2, 10))
     assert torch.equal(lookups([rows], [layer]), torch.full((2, 3), 130.0))
+
+
+def test_rows_may_end_where_memory_does():
+    """In a process of its own, which reading beyond the page would end: words of 24 bits do not come out even there."""
+    code = """
+import ctypes, mmap
+import torch
+from supsup_core.packed_lookups import MaskedLayer, lookups
+pages = mmap.mmap(-1, 2 * mmap.PAGESIZE)
+start = ctypes.addressof(ctypes.c_char.from_buffer(pages))
+assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(start + mmap.PAGESIZE), mmap.PAGESIZE, 0) == 0
+row = torch.frombuffer(pages, dtype=torch.uint8, count=mmap.PAGESIZE)[None].fill_(255)
+layer = MaskedLayer(0, torch.ones(8, mmap.PAGESIZE), torch.ones(4, mmap.PAGESIZE), torch.ones(4, 8))
+for floats in (8, 16):
+    lookups.__globals__["permuted_floats"] = lambda: floats
+    print(lookups([row], [layer]).eq(8 * mmap.PAGESIZE).all().item())
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=300)
+    assert done.stdout == "True\n" * 2
 
 
 def test_blocks_of_rows_are_read_where_they_lie():
@@ -137,7 +168,7 @@ def test_what_would_be_read_beyond_its_end_is_refused():
 
 
 def test_they_are_taken_for_many_images_over_a_large_bank(monkeypatch):
-    monkeypatch.setattr(packed_lookups, "has_wide_registers", lambda: True)
+    monkeypatch.setattr(packed_lookups, "permuted_floats", lambda: 8)
     frozen = torch.zeros(2**18)
     assert packed_lookups.suits(frozen, 128, 64)
     assert not packed_lookups.suits(frozen, 200, 47), "matrix products are faster"
@@ -151,16 +182,16 @@ def test_they_are_taken_for_many_images_over_a_large_bank(monkeypatch):
     ("name", "value"), [("NUMBA_CPU_NAME", "generic"), ("NUMBA_ENABLE_AVX", "0"), ("NUMBA_DISABLE_JIT", "1")]
 )
 def test_a_compiler_that_is_told_to_do_less_is_not_asked(name, value):
-    code = "from supsup_core import machine_code; print(machine_code.has_wide_registers())"
+    code = "from supsup_core import machine_code; print(machine_code.permuted_floats())"
     environment = {key: text for key, text in os.environ.items() if not key.startswith("NUMBA")}
-    for each, expected in ((environment, HAS_AVX512), ({**environment, name: value}, False)):
+    for each, expected in ((environment, PERMUTED), ({**environment, name: value}, 0)):
         command = (sys.executable, "-c", code)
         done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300, env=each)
         assert done.stdout.strip() == str(expected)
 
 
-def test_without_wide_registers_they_are_not_taken(monkeypatch):
-    monkeypatch.setattr(packed_lookups, "has_wide_registers", lambda: False)
+def test_without_registers_that_are_permuted_they_are_not_taken(monkeypatch):
+    monkeypatch.setattr(packed_lookups, "permuted_floats", lambda: 0)
     assert not packed_lookups.suits(torch.zeros(2**18), 1000, 1000)
 
 
@@ -245,15 +276,16 @@ def test_guesses_are_the_same_with_and_without_them(monkeypatch):
     assert torch.equal(answers[0].tasks, answers[1].tasks)
 
 
-@pytest.mark.skipif(not HAS_AVX512, reason="the processor has no registers of sixteen floats")
+@pytest.mark.skipif(PERMUTED == 0, reason="the processor permutes no registers")
 def test_the_processor_permutes_registers():
-    """No choice is made lane by lane, or by halves: 64 permutations are 8 fours, of 4 images, for two registers of rows."""
+    """No choice is made lane by lane, or by halves: 64 permutations are 8 lookups, of 4 images, for two registers of rows."""
     code = (
         "import re\n"
         "from supsup_core import packed_lookups\n"
         "packed_lookups.compile_ahead()\n"
-        "(text,) = packed_lookups._kernel().inspect_asm().values()\n"
-        "print(len(re.findall(r'vperm(?:ps|d)\\s.*%zmm', text)))\n"
+        "registers = packed_lookups._Registers(packed_lookups.permuted_floats())\n"
+        "(text,) = packed_lookups._kernel(registers).inspect_asm().values()\n"
+        "print(len(re.findall(r'vperm(?:ps|d)\\s.*%[yz]mm', text)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=300)
     assert int(done.stdout) >= 64

@@ -15,7 +15,7 @@ from inspect import unwrap
 from typing import Any
 
 LANES = 16
-"""Floats of a register, and of a step of every loop; where registers are shorter, LLVM takes several."""
+"""Floats of a step of most loops, and of the widest registers; where registers are shorter, LLVM takes several."""
 
 
 @cache
@@ -25,14 +25,15 @@ def is_installed() -> bool:
 
 
 @cache
-def has_wide_registers() -> bool:
-    """Tell whether numba compiles for registers of sixteen floats that are permuted and masked (AVX-512)."""
+def permuted_floats() -> int:
+    """Return how many floats the registers hold that numba compiles to permute: 16 (AVX-512), 8 (AVX2), or 0: there are none."""
     if not is_installed():
-        return False
+        return 0
     config = import_module("numba").config
     if config.CPU_NAME or config.CPU_FEATURES is not None or not config.ENABLE_AVX:
-        return False  # it was told to compile for less than this processor, or for another
-    return bool(import_module("llvmlite.binding").get_host_cpu_features().get("avx512f"))
+        return 0  # it was told to compile for less than this processor, or for another
+    features = import_module("llvmlite.binding").get_host_cpu_features()
+    return 16 if features.get("avx512f") else 8 if features.get("avx2") else 0
 
 
 def in_threads(work: Callable[[int], None], starts: Sequence[int]) -> None:
@@ -65,12 +66,14 @@ class MachineCode:
         types: numba's types.
         intrinsic: makes a function that compiled code can call from one that says its type and how to emit it.
         address: compiled code calls it for the place of an array's first number.
+        lanes: floats of a register.
     """
 
     ir: Any
     types: Any
     intrinsic: Any
     address: Any
+    lanes: int
 
     def compiled(self, function: Callable[..., None]) -> Callable[..., None]:
         """Return the function as machine code, compiled at its first call, that lets go of the interpreter."""
@@ -82,12 +85,12 @@ class MachineCode:
     @property
     def floats(self) -> Any:
         """LLVM's type of a register of floats."""
-        return self.ir.VectorType(self.ir.FloatType(), LANES)
+        return self.ir.VectorType(self.ir.FloatType(), self.lanes)
 
     @property
     def zeros(self) -> Any:
         """A register of zeros."""
-        return self.ir.Constant(self.floats, [0.0] * LANES)
+        return self.ir.Constant(self.floats, [0.0] * self.lanes)
 
     def loop(self, builder: Any, count: Any, totals: int, body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
         """Emit a loop that adds to registers, and return them as they are behind it; the builder goes on there.
@@ -127,8 +130,8 @@ class MachineCode:
 
 
 @cache
-def machine_code() -> MachineCode:
-    """Return the compiler's parts; importing them takes a second."""
+def machine_code(lanes: int = LANES) -> MachineCode:
+    """Return the compiler's parts, for registers of so many floats; importing them takes a second."""
     ir, extending, types = (import_module(name) for name in ("llvmlite.ir", "numba.extending", "numba.types"))
 
     def typed_address(_: Any, array: Any) -> Any:
@@ -137,4 +140,4 @@ def machine_code() -> MachineCode:
 
         return types.CPointer(array.dtype)(array), generate
 
-    return MachineCode(ir, types, extending.intrinsic, extending.intrinsic(typed_address))
+    return MachineCode(ir, types, extending.intrinsic, extending.intrinsic(typed_address), lanes)

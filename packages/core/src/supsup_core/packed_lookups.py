@@ -1,10 +1,10 @@
 """Slopes of many images over packed bits: a machine loop for `supsup-core[fast]`, compiled by numba at first use.
 
 What the masks say of an image is a sum of the numbers W ⊙ g aᵀ where their bits are set. Of four numbers there are sixteen such
-sums; they fill one register, and four bits of each of sixteen masks look theirs up in one instruction, where a matrix product
-takes four (the method of the four Russians). Masks lie side by side for that, turned some words at a time; four images share
-the turning; and neurons that are at rest in all four, whose g is 0, are passed over. `mask_slopes.by_matrix_products` is the
-oracle.
+sums; they fill one register of AVX-512, and four bits of each of sixteen masks look theirs up in one instruction, where a matrix
+product takes four (the method of the four Russians). A register of AVX2 holds the eight sums of three numbers, for three bits of
+each of eight masks. Masks lie side by side for that, turned some words at a time; four images share the turning; and neurons that
+are at rest in all four, whose g is 0, are passed over. `mask_slopes.by_matrix_products` is the oracle.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,18 +18,43 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from supsup_core.errors import InvalidArgument
-from supsup_core.machine_code import LANES, MachineCode, has_wide_registers, in_threads, machine_code
+from supsup_core.machine_code import LANES, MachineCode, in_threads, machine_code, permuted_floats
 from supsup_core.packed_bits import row_bytes
 
-_WORD = 32  # bits
-_FOURS = _WORD // 4  # lookups a word
-_WORDS_AT_ONCE = 8  # whose sums, 4 KiB an image, stay in the nearest cache while all masks look them up
+_LOOKUPS = 8  # a word
+_WORDS_AT_ONCE = 8  # whose sums, at most 4 KiB an image, stay in the nearest cache while all masks look them up
 _IMAGES_AT_ONCE = 4
-_ROWS_AT_ONCE = 2 * LANES
+_REGISTERS_OF_ROWS = 2
 _FEWEST_ROWS = 48  # of fewer, matrix products are faster
 # Bits looked up in a call, some hundredths of a second of matrix products. A checkpoint makes a call for each task, and with
 # hundreds of them compiling, which takes some seconds, pays. What was compiled before must not decide: results would hang on it.
 _WORTH_COMPILING = 2**31
+
+
+@dataclass(frozen=True)
+class _Registers:
+    """Registers that are permuted.
+
+    Attributes:
+        floats: in each, the sums of so many numbers as `bits` says.
+    """
+
+    floats: int
+
+    @property
+    def bits(self) -> int:
+        """Of a row, in a lookup."""
+        return self.floats.bit_length() - 1
+
+    @property
+    def word(self) -> int:
+        """Bits of a row that are turned together: of 32, those of all lookups."""
+        return _LOOKUPS * self.bits
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows that a loop over words goes along."""
+        return _REGISTERS_OF_ROWS * self.floats
 
 
 @dataclass(frozen=True)
@@ -75,13 +100,13 @@ def suits(frozen: Float[Tensor, " bits"], images: int, tasks: int) -> bool:
         and images >= _IMAGES_AT_ONCE
         and tasks >= _FEWEST_ROWS
         and images * tasks * len(frozen) >= _WORTH_COMPILING
-        and has_wide_registers()
+        and permuted_floats() > 0
     )
 
 
 def compile_ahead() -> None:
     """Compile what `lookups` runs, some seconds of work, for whoever will guess from many images."""
-    if has_wide_registers():
+    if permuted_floats():
         nothing = _zeros(_IMAGES_AT_ONCE, 8)
         lookups([_zeros(1, 8, dtype=torch.uint8)], [MaskedLayer(0, _zeros(8, 8), nothing, nothing)])
 
@@ -107,18 +132,19 @@ def lookups(blocks: Sequence[UInt8[Tensor, "_ bytes"]], layers: Sequence[MaskedL
     if any(block.shape[1] < row_bytes(max(layer.end_bit for layer in layers)) for block in blocks):
         raise InvalidArgument("blocks: rows of fewer bits than the layers have; pass those of the same network")
     blocks = [block if block.stride(1) == 1 else block.contiguous() for block in blocks]
+    registers, bytes_of_row = _Registers(permuted_floats() or LANES), min(block.shape[1] for block in blocks)
     rows = torch.cat([_addresses(block) for block in blocks]).numpy().view("<u8")
     padded = [_padded(layer, -images % _IMAGES_AT_ONCE) for layer in layers]
-    products = _zeros(len(padded[0].inputs), -(-len(rows) // _ROWS_AT_ONCE) * _ROWS_AT_ONCE)
+    products = _zeros(len(padded[0].inputs), -(-len(rows) // registers.rows_at_once) * registers.rows_at_once)
     threads = max(1, min(torch.get_num_threads(), len(products) // _IMAGES_AT_ONCE))
     at_once = max(1, -(-len(products) // (threads * _IMAGES_AT_ONCE))) * _IMAGES_AT_ONCE
-    kernel = _kernel()
+    kernel = _kernel(registers)
 
     def work(first: int) -> None:
-        scratch, some = _scratch(products.shape[1]), slice(first, first + at_once)
+        scratch, some = _scratch(registers, products.shape[1]), slice(first, first + at_once)
         for layer in padded:
             tensors = layer.frozen, layer.outputs[some], layer.inputs[some], products[some]
-            kernel(rows, layer.first_bit, *(each.numpy() for each in tensors), *scratch)
+            kernel(rows, bytes_of_row, layer.first_bit, *(each.numpy() for each in tensors), *scratch)
 
     in_threads(work, range(0, len(products), at_once))
     for layer in padded:  # nothing times infinity is no number, and neurons at rest are passed over
@@ -142,48 +168,50 @@ def _zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.zeros(shape, dtype=dtype, device="cpu")
 
 
-def _scratch(rows: int) -> tuple[Any, ...]:
+def _scratch(registers: _Registers, rows: int) -> tuple[Any, ...]:
     """Return memory for turned masks, numbers formed, their sums, and which words have any: torch's, as it is well aligned."""
     turned = _zeros(_WORDS_AT_ONCE, rows, dtype=torch.int32).numpy().view("<u4")
-    formed = _zeros(_IMAGES_AT_ONCE, _WORD * _WORDS_AT_ONCE).numpy()
-    sums = _zeros(_WORDS_AT_ONCE, _FOURS, _IMAGES_AT_ONCE, LANES).numpy()
+    formed = _zeros(_IMAGES_AT_ONCE, registers.word * _WORDS_AT_ONCE).numpy()
+    sums = _zeros(_WORDS_AT_ONCE, _LOOKUPS, _IMAGES_AT_ONCE, registers.floats).numpy()
     return turned, formed, sums, *_zeros(2, _WORDS_AT_ONCE, dtype=torch.int32).numpy()
 
 
 @cache
-def _kernel() -> Callable[..., None]:
+def _kernel(registers: _Registers) -> Callable[..., None]:
     """Compile, which takes some seconds."""
-    code = machine_code()
-    address, form = code.address, _former(code)
-    write_sums, look_up, word_at = _intrinsics(code)
+    code, word_bits, rows_at_once = machine_code(registers.floats), registers.word, registers.rows_at_once
+    address, form, bytes_of_word = code.address, _former(code, word_bits), word_bits // 8
+    write_sums, look_up, four_bytes_at = _intrinsics(code, registers)
 
     def lookups_of_layer(  # pragma: no cover (machine code)
-        rows: Any, first_bit: Any, frozen: Any, outputs: Any, inputs: Any, out: Any,
+        rows: Any, bytes_of_row: Any, first_bit: Any, frozen: Any, outputs: Any, inputs: Any, out: Any,
         turned: Any, formed: Any, sums: Any, active: Any, which: Any,
     ) -> None:  # fmt: skip
-        end_word = -(-(first_bit + frozen.size) // _WORD)
-        for first_word in range(first_bit // _WORD, end_word, _WORDS_AT_ONCE):
+        end_word = -(-(first_bit + frozen.size) // word_bits)
+        for first_word in range(first_bit // word_bits, end_word, _WORDS_AT_ONCE):
             count = min(_WORDS_AT_ONCE, end_word - first_word)
-            for row in range(len(rows)):
-                for word in range(count):
-                    turned[word, row] = word_at(rows[row], first_word + word)
+            for word in range(count):
+                first_byte = bytes_of_word * (first_word + word)
+                beyond = max(0, first_byte + 4 - bytes_of_row)  # of the row's end
+                for row in range(len(rows)):
+                    turned[word, row] = four_bytes_at(rows[row], first_byte - beyond) >> (8 * beyond)
             formed[:] = 0  # where the bits of a word are another layer's
             for image in range(0, len(inputs), _IMAGES_AT_ONCE):
-                form(frozen, outputs[image:], inputs[image:], _WORD * first_word - first_bit, formed, active)
+                form(frozen, outputs[image:], inputs[image:], word_bits * first_word - first_bit, formed, active)
                 found = 0
                 for word in range(count):
                     if active[word]:
-                        write_sums(address(formed[0, _WORD * word :]), formed.shape[1], address(sums[found]))
+                        write_sums(address(formed[0, word_bits * word :]), formed.shape[1], address(sums[found]))
                         which[found] = word
                         found += 1
-                for row in range(0, out.shape[1] if found else 0, _ROWS_AT_ONCE):
+                for row in range(0, out.shape[1] if found else 0, rows_at_once):
                     place = address(out[image, row:])
                     look_up(address(turned[0, row:]), out.shape[1], address(sums), address(which), found, place)
 
     return code.compiled(lookups_of_layer)
 
 
-def _former(code: MachineCode) -> Callable[..., None]:
+def _former(code: MachineCode, word_bits: int) -> Callable[..., None]:
     """Compile what forms W ⊙ g aᵀ of some images for some words, and tells which words hold more than neurons at rest."""
 
     def multiply(numbers: Any, frozen: Any, inputs: Any, slope: Any) -> None:  # pragma: no cover (machine code)
@@ -207,72 +235,83 @@ def _former(code: MachineCode) -> Callable[..., None]:
                 columns, numbers = slice(column, column + length), formed[image, at : at + length]
                 multiply(numbers, frozen[neuron, columns], inputs[image, columns], slope)
                 if slope != 0:
-                    active[at // _WORD : -(-(at + length) // _WORD)] = 1
+                    active[at // word_bits : -(-(at + length) // word_bits)] = 1
             weight += length
 
     return code.compiled(form)
 
 
-def _intrinsics(code: MachineCode) -> tuple[Any, Any, Any]:
-    """Return what compiled code calls for `_write_sums`, for `_look_up`, and for word i behind an address."""
+def _intrinsics(code: MachineCode, registers: _Registers) -> tuple[Any, Any, Any]:
+    """Return what compiled code calls for `_write_sums`, for `_look_up`, and for the four bytes from byte i behind an address."""
     types = code.types
 
     def typed_sums(_: Any, numbers: Any, numbers_an_image: Any, sums: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            _write_sums(code, builder, *arguments)
+            _write_sums(code, registers, builder, *arguments)
             return context.get_dummy_value()
 
         return types.void(numbers, types.int64, sums), generate
 
     def typed_look_up(_: Any, turned: Any, rows: Any, sums: Any, which: Any, count: Any, out: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            _look_up(code, builder, *arguments)
+            _look_up(code, registers, builder, *arguments)
             return context.get_dummy_value()
 
         return types.void(turned, types.int64, sums, which, types.int64, out), generate
 
-    def typed_word_at(_: Any, address: Any, index: Any) -> Any:
+    def typed_four_bytes_at(_: Any, address: Any, byte: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            first = builder.inttoptr(arguments[0], code.ir.IntType(_WORD).as_pointer())
-            return code.load(builder, builder.gep(first, [arguments[1]]), 1)
+            place = builder.inttoptr(builder.add(*arguments), code.ir.IntType(32).as_pointer())
+            return code.load(builder, place, 1)
 
         return types.uint32(types.uint64, types.int64), generate
 
-    return code.intrinsic(typed_sums), code.intrinsic(typed_look_up), code.intrinsic(typed_word_at)
+    return code.intrinsic(typed_sums), code.intrinsic(typed_look_up), code.intrinsic(typed_four_bytes_at)
 
 
-def _write_sums(code: MachineCode, builder: Any, numbers: Any, numbers_an_image: Any, sums: Any) -> None:
-    """Emit, for a word of each image: the sixteen sums of every four numbers, sum i of those where i has a bit."""
-    ir = code.ir
-    int32, int64, lanes = ir.IntType(32), ir.IntType(64), range(LANES)
-    registers, nothing = builder.bitcast(sums, code.floats.as_pointer()), ir.Constant(code.floats, ir.Undefined)
-    everywhere = ir.Constant(ir.VectorType(int32, LANES), [0] * LANES)
-    chosen = [ir.Constant(ir.VectorType(ir.IntType(1), LANES), [lane >> bit & 1 for lane in lanes]) for bit in range(4)]
-    for four in range(_FOURS):
+def _write_sums(
+    code: MachineCode, registers: _Registers, builder: Any, numbers: Any, numbers_an_image: Any, sums: Any
+) -> None:
+    """Emit, for a word of each image: all sums of every few numbers, sum i of those where i has a bit."""
+    ir, lanes, bits = code.ir, range(registers.floats), range(registers.bits)
+    int32, int64 = ir.IntType(32), ir.IntType(64)
+    places, nothing = builder.bitcast(sums, code.floats.as_pointer()), ir.Constant(code.floats, ir.Undefined)
+    everywhere = ir.Constant(ir.VectorType(int32, len(lanes)), [0] * len(lanes))
+    truths = ir.VectorType(ir.IntType(1), len(lanes))
+    chosen = [ir.Constant(truths, [lane >> bit & 1 for lane in lanes]) for bit in bits]
+    for lookup in range(_LOOKUPS):
         for image in range(_IMAGES_AT_ONCE):
-            start = builder.gep(numbers, [builder.add(builder.mul(numbers_an_image, int64(image)), int64(4 * four))])
-            total = code.zeros
-            for bit in range(4):
+            first = builder.add(builder.mul(numbers_an_image, int64(image)), int64(len(bits) * lookup))
+            start, total = builder.gep(numbers, [first]), code.zeros
+            for bit in bits:
                 number = code.load(builder, builder.gep(start, [int64(bit)]))
                 spread = builder.shuffle_vector(builder.insert_element(nothing, number, int32(0)), nothing, everywhere)
                 total = builder.select(chosen[bit], builder.fadd(total, spread), total)
-            code.store(builder, total, builder.gep(registers, [int64(_IMAGES_AT_ONCE * four + image)]))
+            code.store(builder, total, builder.gep(places, [int64(_IMAGES_AT_ONCE * lookup + image)]))
 
 
 def _look_up(
-    code: MachineCode, builder: Any, turned: Any, rows: Any, sums: Any, which: Any, count: Any, out: Any
+    code: MachineCode,
+    registers: _Registers,
+    builder: Any,
+    turned: Any,
+    rows: Any,
+    sums: Any,
+    which: Any,
+    count: Any,
+    out: Any,
 ) -> None:
-    """Emit the loop over words: four bits of each row choose its sum, of each image; two registers of rows at once."""
-    ir = code.ir
+    """Emit the loop over words: some bits of each row choose its sum, of each image; two registers of rows at once."""
+    ir, lanes = code.ir, registers.floats
     int32, int64 = ir.IntType(32), ir.IntType(64)
-    indices = ir.VectorType(int32, LANES)
-    registers, low_bits = builder.bitcast(sums, code.floats.as_pointer()), ir.Constant(indices, [15] * LANES)
-    halves = range(_ROWS_AT_ONCE // LANES)
+    indices = ir.VectorType(int32, lanes)
+    places, low_bits = builder.bitcast(sums, code.floats.as_pointer()), ir.Constant(indices, [lanes - 1] * lanes)
+    halves = range(_REGISTERS_OF_ROWS)
 
     def chosen(choices: Any, index: Any) -> Any:
-        # Lane by lane, which LLVM knows as one permutation wherever the processor has one of sixteen floats.
+        # Lane by lane, which LLVM knows as one permutation wherever the processor has one of so many floats.
         result = ir.Constant(code.floats, ir.Undefined)
-        for lane in range(LANES):
+        for lane in range(lanes):
             choice = builder.extract_element(choices, builder.extract_element(index, int32(lane)))
             result = builder.insert_element(result, choice, int32(lane))
         return result
@@ -281,23 +320,23 @@ def _look_up(
         totals = list(totals)
         word = builder.sext(code.load(builder, builder.gep(which, [index])), int64)
         start = builder.mul(word, rows)
-        places = [builder.gep(turned, [builder.add(start, int64(LANES * half))]) for half in halves]
-        bits = [code.load(builder, builder.bitcast(place, indices.as_pointer())) for place in places]
-        first = builder.mul(index, int64(_FOURS * _IMAGES_AT_ONCE))
-        for four in range(_FOURS):
-            shift = ir.Constant(indices, [4 * four] * LANES)
-            fours = [builder.and_(builder.lshr(each, shift), low_bits) for each in bits]
+        firsts = [builder.gep(turned, [builder.add(start, int64(lanes * half))]) for half in halves]
+        words = [code.load(builder, builder.bitcast(first, indices.as_pointer())) for first in firsts]
+        first = builder.mul(index, int64(_LOOKUPS * _IMAGES_AT_ONCE))
+        for lookup in range(_LOOKUPS):
+            shift = ir.Constant(indices, [registers.bits * lookup] * lanes)
+            chosen_bits = [builder.and_(builder.lshr(each, shift), low_bits) for each in words]
             for image in range(_IMAGES_AT_ONCE):
-                at = builder.add(first, int64(_IMAGES_AT_ONCE * four + image))
-                choices = code.load(builder, builder.gep(registers, [at]))
+                at = builder.add(first, int64(_IMAGES_AT_ONCE * lookup + image))
+                choices = code.load(builder, builder.gep(places, [at]))
                 for half in halves:
                     total = _IMAGES_AT_ONCE * half + image
-                    totals[total] = builder.fadd(totals[total], chosen(choices, fours[half]))
+                    totals[total] = builder.fadd(totals[total], chosen(choices, chosen_bits[half]))
         return totals
 
     totals = code.loop(builder, count, _IMAGES_AT_ONCE * len(halves), add)
     for number, total in enumerate(totals):
         half, image = divmod(number, _IMAGES_AT_ONCE)
-        start = builder.gep(out, [builder.add(builder.mul(rows, int64(image)), int64(LANES * half))])
+        start = builder.gep(out, [builder.add(builder.mul(rows, int64(image)), int64(lanes * half))])
         place = builder.bitcast(start, code.floats.as_pointer())
         code.store(builder, builder.fadd(code.load(builder, place), total), place)
