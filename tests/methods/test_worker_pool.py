@@ -9,10 +9,12 @@ import pytest
 import torch
 from supsup_core import InvalidArgument
 from supsup_datasets import embedded_mnist
+from supsup_methods import running
 from supsup_methods.assembly import refuse_impossible
 from supsup_methods.batch_ensemble import BatchESettings
 from supsup_methods.dense_training import DenseTraining
 from supsup_methods.errors import UsageError, WorkerLost
+from supsup_methods.evaluation import evaluate_task
 from supsup_methods.experiment import Evaluation, FullyConnected
 from supsup_methods.mask_rules import EdgePopupMasks
 from supsup_methods.mask_training import MaskTraining
@@ -22,6 +24,7 @@ from supsup_methods.run_folder import RunFolder
 from supsup_methods.running import execute
 from supsup_methods.separate_heads import HeadTraining, SeparateHeadsSettings
 from supsup_methods.supsup import SupSupSettings
+from supsup_methods.task_guessing import OneShot
 from supsup_methods.training_length import TaskTraining
 from supsup_methods.upper_bound import UpperBoundSettings
 
@@ -105,6 +108,67 @@ def test_several_processes_learn_the_bits_of_one(tmp_path, alone, name, tasks_at
         assert told == [call for task in range(1, TASKS + 1) for call in [("learned", task), *tested.get(task, [])]]
     assert watcher.calls.count("batch trained") == 10 * TASKS
     assert multiprocessing.active_children() == []
+
+
+INFERRED = dataclasses.replace(SUPSUP, tasks=6, evaluation=Evaluation(checkpoints=(1, 4)))
+BATCHE_INFERRED = dataclasses.replace(
+    INFERRED, method=BatchESettings(training=TaskTraining(batches=10), trunk="random", inference=OneShot())
+)
+
+
+@pytest.mark.parametrize("recipe", [INFERRED, BATCHE_INFERRED], ids=["supsup", "batch-ensemble"])
+def test_processes_share_the_tests_where_tasks_are_inferred(tmp_path, monkeypatch, recipe):
+    other = begin(tmp_path / "alone", recipe, 1)
+    run(other, recipe)
+    here = []
+    monkeypatch.setattr(
+        running, "evaluate_task", lambda *some, **named: here.append(some[1].index) or evaluate_task(*some, **named)
+    )
+    folder, watcher = begin(tmp_path / "run", recipe, 2), Watcher()
+    run(folder, recipe, watcher)
+    assert_same_run(folder, other)
+    assert folder.progress().checkpoints[-1].scores == other.progress().checkpoints[-1].scores
+    assert here == [0, 0, 1, 2, 3, 4, 5], "first tests, and the checkpoint of one task"
+    assert watcher.calls.count("batch tested") == 8 * (1 + 4 + 6)
+
+
+@pytest.mark.parametrize("checkpoint", [4, 6])
+def test_a_run_that_is_stopped_while_processes_test_goes_on_to_the_same_end(tmp_path, checkpoint):
+    """After the sixth task nothing is left to learn, and processes are started for the tests alone."""
+
+    class Stopped(Processes):
+        def batch_tested(self):
+            if self.calls[-1] == ("learned", checkpoint):
+                raise Stop
+
+    other = begin(tmp_path / "alone", INFERRED, 1)
+    run(other, INFERRED)
+    folder, watcher = begin(tmp_path / "run", INFERRED, 2), Stopped()
+    with pytest.raises(Stop):
+        run(folder, INFERRED, watcher)
+    assert folder.tasks_saved == checkpoint
+    assert multiprocessing.active_children() == []
+    again = Processes()
+    run(folder, INFERRED, again)
+    assert len(again.pids) == 2
+    assert again.calls[0] == ("begun", checkpoint)
+    assert_same_run(folder, other)
+
+
+def test_a_process_that_is_killed_while_it_tests_ends_the_run_in_one_line(tmp_path):
+    class Killer(Processes):
+        def batch_tested(self):
+            if self.calls[-1] == ("learned", 6):
+                os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+            super().batch_tested()
+
+    folder = begin(tmp_path / "run", INFERRED, 2)
+    with pytest.raises(WorkerLost, match="was ended by SIGKILL"):
+        run(folder, INFERRED, Killer())
+    assert multiprocessing.active_children() == []
+    assert (folder.tasks_saved, len(folder.progress().checkpoints)) == (6, 2)
+    run(folder, INFERRED)
+    assert folder.is_done
 
 
 def test_more_devices_than_tasks_are_no_harm(tmp_path):

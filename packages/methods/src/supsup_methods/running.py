@@ -26,7 +26,7 @@ from supsup_methods.state_files import set_aside
 from supsup_methods.summaries import same_results, summarize
 from supsup_methods.task_order import TaskOrder
 from supsup_methods.trainers import InThisProcess, Trainer
-from supsup_methods.worker_pool import worker_pool
+from supsup_methods.worker_pool import WorkerPool, worker_pool
 from supsup_methods.worker_process import Workplace
 
 
@@ -65,7 +65,7 @@ def execute(
     What is learned of each task depends only on the recipe, the data and the machine, so a run that was stopped anywhere ends
     with the bits of one that was not. The tasks in flight go on from where they were kept last (`snapshots`), and those that a
     crash of the machine damaged are learned again. Where the run's environment names several devices, a process on each of them
-    trains (`worker_pool`), and this one tests, on `device`.
+    trains, and tests where tasks are inferred (`worker_pool`); this one tests what is left, on `device`.
 
     Raises:
         WorkerLost: one of those processes ended.
@@ -85,10 +85,7 @@ def execute(
     for group in order.first_tests_due(progress, method.tasks_learned):
         _test_first(_as_after(method, group.stop), run, [stream[task] for task in group])
         folder.write_progress(progress)
-    _test_what_is_due(method, run)
-    if method.tasks_learned < recipe.tasks:
-        _learn_all(method, run)
-        _test_what_is_due(method, run)
+    _go_on(method, run)
     return _write_results(method, run)
 
 
@@ -115,29 +112,37 @@ def _opened(run: _Run, problem: Problem) -> tuple[AnyMethod, list[str]]:
     return again.method, [*opened.notes, forgotten]
 
 
-def _learn_all(method: AnyMethod, run: _Run) -> None:
-    """Learn the tasks that are left: all here, or on each of several devices a process that shares those that are apart.
+def _go_on(method: AnyMethod, run: _Run) -> None:
+    """Test what is due and learn the tasks that are left: all here, or on each of several devices a process that shares them.
 
     Raises:
         UsageError: a method that says that its tasks are apart cannot learn them so.
     """
-    groups = list(run.order.groups(method.tasks_learned))
-    shared_from = kind_of(run.recipe.method).apart_from(run.recipe.method)
-    if shared_from is None or len(run.folder.environment().devices) == 1:
-        shared_from = run.recipe.tasks
-    here = [group for group in groups if group.start < shared_from]
+    groups, shared_from = list(run.order.groups(method.tasks_learned)), _shared_from(run)
+    here = groups if shared_from is None else [group for group in groups if group.start < shared_from]
+    if here or shared_from is None:
+        _test_what_is_due(method, run)
     _learn_groups(method, run, here, InThisProcess(run.snapshots))
-    shared = groups[len(here) :]
-    if shared:
+    shared, due = groups[len(here) :], run.order.checkpoints_due(run.progress, method.tasks_learned)
+    if shared_from is not None and (shared or due):
         if not isinstance(method, LearnsApart):  # of another package
             kind = run.recipe.method.kind
             raise UsageError(f"--device: {kind} offers no learn_apart, though its kind says so; name one device")
         with _pool(run, shared, shared_from) as pool:
-            _learn_groups(method, run, shared, pool)
+            _test_what_is_due(method, run, pool)
+            _learn_groups(method, run, shared, pool, pool)
+            _test_what_is_due(method, run, pool)
+    _test_what_is_due(method, run)
 
 
-def _pool(run: _Run, groups: list[range], shared_from: int) -> AbstractContextManager[Trainer]:
-    """Return processes that learn groups of tasks, from what the run has saved of the tasks before `shared_from`."""
+def _shared_from(run: _Run) -> int | None:
+    """Return the first task that processes share with those behind it; None where this process learns all."""
+    several = len(run.folder.environment().devices) > 1
+    return kind_of(run.recipe.method).apart_from(run.recipe.method) if several else None
+
+
+def _pool(run: _Run, groups: list[range], shared_from: int) -> AbstractContextManager[WorkerPool]:
+    """Return processes that learn groups of tasks, from what the run has saved of the tasks before `shared_from`, and test."""
     environment = run.folder.environment()
     places = [
         Workplace(
@@ -150,18 +155,20 @@ def _pool(run: _Run, groups: list[range], shared_from: int) -> AbstractContextMa
             run.snapshots.seconds,
             str(run.folder.bank) if shared_from else None,
         )
-        for device in environment.devices[: len(groups)]
+        for device in environment.devices[: len(groups) or None]
     ]
     return worker_pool(places, iter(groups))
 
 
-def _learn_groups(method: AnyMethod, run: _Run, groups: list[range], trainer: Trainer) -> None:
+def _learn_groups(
+    method: AnyMethod, run: _Run, groups: list[range], trainer: Trainer, pool: WorkerPool | None = None
+) -> None:
     for group in groups:
         _learn(method, run, group, trainer)
         run.snapshots.forget(group)
         _tell_learned(run, group)
         if group.stop < run.recipe.tasks:
-            _test_what_is_due(method, run)
+            _test_what_is_due(method, run, pool)
 
 
 def _learn(method: AnyMethod, run: _Run, group: range, trainer: Trainer) -> None:
@@ -182,11 +189,11 @@ def _tell_learned(run: _Run, group: range) -> None:
         run.observer.task_learned(task + 1, run.progress.train_seconds[task])
 
 
-def _test_what_is_due(method: AnyMethod, run: _Run) -> None:
-    """Test after as many tasks as were learned, or earlier ones whose test was lost."""
+def _test_what_is_due(method: AnyMethod, run: _Run, pool: WorkerPool | None = None) -> None:
+    """Test after as many tasks as were learned, or earlier ones whose test was lost; in a pool's processes where there is one."""
     progress = run.progress
     for checkpoint in run.order.checkpoints_due(progress, method.tasks_learned):
-        progress.checkpoints.append(_test(_as_after(method, checkpoint), run))
+        progress.checkpoints.append(_test(_as_after(method, checkpoint), run, pool))
         progress.checkpoints.sort(key=lambda each: each.tasks_learned)
         run.folder.write_progress(progress)
 
@@ -229,14 +236,18 @@ def _forget(folder: RunFolder) -> str:
     )
 
 
-def _test(method: AnyMethod, run: _Run) -> Checkpoint:
-    start = time.perf_counter()
+def _test(method: AnyMethod, run: _Run, pool: WorkerPool | None = None) -> Checkpoint:
+    start, learned = time.perf_counter(), method.tasks_learned
     scenario, batch_size = Scenario(run.recipe.evaluation.scenario), run.recipe.evaluation.batch_size
-    owners = _owners(method, run)
-    scores = tuple(
-        evaluate_task(method, run.stream[index], scenario, batch_size, run.observer.batch_tested, owners)
-        for index in range(method.tasks_learned)
-    )
+    # Where the task is given a test is over before processes have read what was learned, and so it is of few tasks.
+    if pool is not None and not scenario.task_given_at_test and learned >= 2 * len(pool.workers):
+        scores = pool.test(learned, run.observer.batch_tested)
+    else:
+        owners = _owners(method, run)
+        scores = tuple(
+            evaluate_task(method, run.stream[index], scenario, batch_size, run.observer.batch_tested, owners)
+            for index in range(learned)
+        )
     checkpoint = Checkpoint(method.tasks_learned, scores, time.perf_counter() - start)
     run.observer.tested(checkpoint)
     return checkpoint

@@ -1,8 +1,9 @@
 """Several processes that train one run's tasks, which need nothing of each other: one for each device that was named.
 
-This process keeps the run's files, tests, and tells its observers; the others train (`worker_process`) and send back what each
-task has of its own, which is taken over in the order of tasks. As a task depends on nothing but recipe, data and machine, so
-do the bits, whichever process trained it. Processes run ahead of the task that is waited for by a group each at most.
+This process keeps the run's files and tells its observers; the others train (`worker_process`) and send back what each task has
+of its own, which is taken over in the order of tasks. As a task depends on nothing but recipe, data and machine, so do the bits,
+whichever process trained it. Processes run ahead of the task that is waited for by a group each at most. They share the tests of
+a checkpoint as well, over what the run has saved.
 """
 
 import ctypes
@@ -21,11 +22,27 @@ from torch import Tensor
 
 from supsup_methods.continual_method import AnyMethod, LearnsApart, OnBatch
 from supsup_methods.errors import WorkerLost
+from supsup_methods.evaluation import TaskScore
 from supsup_methods.trainers import Trained
-from supsup_methods.worker_process import Learned, Workplace, work
+from supsup_methods.worker_process import Learned, Test, Workplace, work
 
 _POLL_SECONDS = 0.1  # between two looks at how many batches are done
 _END_SECONDS = 5.0  # for a process whose connection is closed to be gone
+
+
+@dataclass
+class _Counter:
+    """How many batches a process has done, of one kind, and how many of them were told."""
+
+    done: ctypes.c_ulong
+    told: int = 0
+
+    def tell(self, on_batch: OnBatch) -> None:
+        """Call for each batch that was not told yet."""
+        done = self.done.value
+        for _ in range(done - self.told):
+            on_batch()
+        self.told = done
 
 
 @dataclass
@@ -35,8 +52,8 @@ class _Worker:
     place: Workplace
     process: SpawnProcess
     connection: Connection
-    batches: ctypes.c_ulong
-    counted: int = 0
+    trained: _Counter
+    tested: _Counter
     is_busy: bool = False
 
     def lost(self) -> WorkerLost:
@@ -55,7 +72,7 @@ class _Worker:
 
 @dataclass
 class WorkerPool:
-    """Has processes learn the groups of a run, and a method take them over.
+    """Has processes learn the groups of a run, which a method takes over, and test its tasks.
 
     Attributes:
         workers: the processes.
@@ -67,6 +84,9 @@ class WorkerPool:
     _learned: dict[int, Learned] = field(default_factory=dict)
     _ahead: int = 0
     """Groups that were handed out, and that the method does not have."""
+    _tests: Iterator[Test] = field(default_factory=lambda: iter(()))
+    _scores: dict[int, TaskScore] = field(default_factory=dict)
+    """Of tasks that were tested, in the test that goes on."""
 
     def __post_init__(self) -> None:
         self._hand_out()
@@ -82,7 +102,9 @@ class WorkerPool:
             raise AssertionError("unreachable: running._learn_all")
         first = tasks[0].index
         while first not in self._learned:
-            self._wait(on_batch)
+            self._wait()
+            for worker in self.workers:
+                worker.trained.tell(on_batch)
         done = self._learned.pop(first)
         self._ahead -= 1
         self._hand_out()  # before the tests of these tasks, which take their time
@@ -90,41 +112,57 @@ class WorkerPool:
             method.adopt(task, _tensors(own))
         return Trained(done.seconds / len(tasks) / len(self.workers), done.notes)
 
+    def test(self, learned: int, on_batch: OnBatch) -> tuple[TaskScore, ...]:
+        """Return the scores of the first `learned` tasks among each other, which the run has saved.
+
+        Raises:
+            WorkerLost: a process ended.
+            Exception: what a process raised.
+        """
+        self._tests, self._scores = (Test(learned, task) for task in range(learned)), {}
+        self._hand_out()
+        while len(self._scores) < learned:
+            self._wait()
+            for worker in self.workers:
+                worker.tested.tell(on_batch)
+        return tuple(self._scores[task] for task in range(learned))
+
     def _hand_out(self) -> None:
+        """Give everyone who is free something to do: a test where any is left, before all training."""
         for worker in self.workers:
-            if worker.is_busy or self._ahead == 2 * len(self.workers):
+            if worker.is_busy:
                 continue
-            group = next(self.groups, None)
-            if group is None:
+            asked: Test | range | None = next(self._tests, None)
+            if asked is None and self._ahead < 2 * len(self.workers):
+                asked = next(self.groups, None)
+                self._ahead += asked is not None
+            if asked is None:
                 return
             try:
-                worker.connection.send(group)
+                worker.connection.send(asked)
             except OSError:
                 raise worker.lost() from None
             worker.is_busy = True
-            self._ahead += 1
 
-    def _wait(self, on_batch: OnBatch) -> None:
+    def _wait(self) -> None:
         """Wait for a moment, or until a process has something to say."""
         ready = wait([worker.connection for worker in self.workers], timeout=_POLL_SECONDS)
         for worker in self.workers:
             if worker.connection in ready:
                 self._receive(worker)
-        for worker in self.workers:
-            done = worker.batches.value
-            for _ in range(done - worker.counted):
-                on_batch()
-            worker.counted = done
         self._hand_out()
 
     def _receive(self, worker: _Worker) -> None:
         try:
-            message: Learned | Exception = worker.connection.recv()
+            message: Learned | TaskScore | Exception = worker.connection.recv()
         except (EOFError, OSError):
             raise worker.lost() from None
         if isinstance(message, Exception):
             raise message
-        self._learned[message.tasks.start] = message
+        if isinstance(message, Learned):
+            self._learned[message.tasks.start] = message
+        else:
+            self._scores[message.task] = message
         worker.is_busy = False
 
 
@@ -141,12 +179,12 @@ def worker_pool(places: Sequence[Workplace], groups: Iterator[range]) -> Iterato
 def _worker(place: Workplace) -> Iterator[_Worker]:
     context = get_context("spawn")  # a copy of a process that uses a GPU, or torch's threads, does not work
     ours, theirs = context.Pipe()
-    batches = context.RawValue(ctypes.c_ulong, 0)
-    process = context.Process(target=work, args=(theirs, batches, place, os.getpid()))
+    trained, tested = context.RawValue(ctypes.c_ulong, 0), context.RawValue(ctypes.c_ulong, 0)
+    process = context.Process(target=work, args=(theirs, trained, tested, place, os.getpid()))
     process.start()
     theirs.close()
     try:
-        yield _Worker(place, process, ours, batches)
+        yield _Worker(place, process, ours, _Counter(trained), _Counter(tested))
     finally:
         process.kill()  # it has nothing to keep: what it learned was sent, and the rest is in its snapshot
         process.join()

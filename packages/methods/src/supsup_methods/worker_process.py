@@ -1,6 +1,7 @@
-"""A process that trains tasks for another one, the run's: it is told which, and sends back what each has of its own.
+"""A process that trains and tests tasks for another one, the run's: it is told which, and sends back what came out.
 
-All that it needs is in its `Workplace`, as text and numbers. It writes nothing but the snapshots of its tasks in training.
+All that it needs is in its `Workplace`, as text and numbers, and in the run's files. It writes nothing but the snapshots of its
+tasks in training.
 Imports nothing heavy, so that the process is bound to its parent's life before the seconds that torch takes to import.
 """
 
@@ -12,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -50,42 +52,61 @@ class Learned:
     """What the user should know, in a line each."""
 
 
-def work(connection: Connection, batches: "ctypes.c_ulong", place: Workplace, parent: int) -> None:
-    """Learn groups of tasks until the other end is closed; an error is sent in place of what was learned, and ends it.
+@dataclass(frozen=True)
+class Test:
+    """A task to test, among the first `learned` of the run's files."""
+
+    learned: int
+    task: int
+
+
+def work(
+    connection: Connection, trained: "ctypes.c_ulong", tested: "ctypes.c_ulong", place: Workplace, parent: int
+) -> None:
+    """Learn groups of tasks, and test tasks, until the other end is closed; an error is sent as an answer too, and ends it.
 
     Args:
-        connection: brings groups, takes `Learned` or an exception.
-        batches: counts training batches, read by the parent while it likes.
+        connection: brings groups and tests, takes `Learned`, `TaskScore` or an exception.
+        trained: counts training batches, read by the parent while it likes.
+        tested: counts test batches.
         place: what this process is for.
         parent: the process that must be alive.
     """
     _die_with(parent)
 
-    def on_batch() -> None:
-        batches.value += 1
+    def on_trained() -> None:
+        trained.value += 1
+
+    def on_tested() -> None:
+        tested.value += 1
 
     with contextlib.suppress(*_PARENT_IS_GONE):
         try:
-            learn = _learner(place, on_batch)
+            answer = _answerer(place, on_trained, on_tested)
             while True:
-                connection.send(learn(connection.recv()))
+                connection.send(answer(connection.recv()))
         except _PARENT_IS_GONE:
             raise
         except Exception as error:
             connection.send(_as_sent(error, place.device))
 
 
-def _learner(place: Workplace, on_batch: Callable[[], None]) -> Callable[[range], Learned]:
-    """Build data, stream and method, and return what learns a group of tasks."""
+def _answerer(
+    place: Workplace, on_trained: Callable[[], None], on_tested: Callable[[], None]
+) -> Callable[[range | Test], object]:
+    """Build data, stream and method, and return what learns a group of tasks, and tests a task."""
     import safetensors.torch
     import torch
+    from supsup_datasets import Scenario
 
     from supsup_methods import recipe_files
     from supsup_methods.assembly import build_problem, open_method
-    from supsup_methods.continual_method import LearnsApart
+    from supsup_methods.continual_method import AnyMethod, LearnsApart
     from supsup_methods.data_assembly import build_stream, load_dataset
     from supsup_methods.devices import prepare_device
     from supsup_methods.errors import UsageError
+    from supsup_methods.evaluation import TaskScore, evaluate_task
+    from supsup_methods.run_folder import RunFolder
     from supsup_methods.snapshots import Snapshots
 
     torch.set_num_threads(place.threads)
@@ -104,14 +125,29 @@ def _learner(place: Workplace, on_batch: Callable[[], None]) -> Callable[[range]
 
     def learn(tasks: range) -> Learned:
         start = time.perf_counter()
-        own = method.learn_apart([stream[task] for task in tasks], on_batch)
+        own = method.learn_apart([stream[task] for task in tasks], on_trained)
         seconds = snapshots.seconds_before + time.perf_counter() - start
         sent = [safetensors.torch.save({name: tensor.cpu() for name, tensor in each.items()}) for each in own]
         notes = tuple(snapshots.notes)
         snapshots.notes.clear()
         return Learned(tasks, tuple(sent), seconds, notes)
 
-    return learn
+    @lru_cache(maxsize=1)
+    def as_after(tasks: int) -> AnyMethod:
+        saved = open_method(recipe, problem, RunFolder(Path(place.run)).bank, None).method
+        then = saved if saved.tasks_learned == tasks else saved.first(tasks)
+        if then is None:
+            raise AssertionError("unreachable: running._can_test_what_is_missing")
+        return then
+
+    def test(asked: Test) -> TaskScore:
+        scenario, batch_size = Scenario(recipe.evaluation.scenario), recipe.evaluation.batch_size
+        return evaluate_task(as_after(asked.learned), stream[asked.task], scenario, batch_size, on_tested)
+
+    def answer(asked: range | Test) -> object:
+        return test(asked) if isinstance(asked, Test) else learn(asked)
+
+    return answer
 
 
 def _as_sent(error: Exception, device: str) -> Exception:
