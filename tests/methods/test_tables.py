@@ -133,6 +133,22 @@ def test_a_row_that_is_asked_for_is_measured_alone(bench, monkeypatch):
     assert [row.what for row in found.rows] == ["BatchE, GG, 2 tasks", "BatchE, GG, 3 tasks"]
 
 
+def test_a_row_alone_runs_the_recipe_that_searches_as_it_says_and_asks_a_run_that_is_there(bench, monkeypatch):
+    bench, carried, _ = bench
+    by_g = replace(TINY, name="tiny-table-g", method=replace(TINY.method, inference=OneShot(objective="G")))
+    for recipe in (TINY, by_g):
+        monkeypatch.setitem(recipes._OURS, recipe.name, recipe)
+    rows = tuple(
+        tables.TableRow(f"by {name}", TINY.name, {}, OneShot(objective=name), points=0.5) for name in ("H", "G")
+    )
+    monkeypatch.setitem(tables.ROWS, "3", rows)
+    alone = {name: tables.measure_table("3", replace(bench, seeds=1, row=f"by {name}")) for name in ("G", "H")}
+    assert carried == [(by_g.name, 0)]
+    both = tables.measure_table("3", replace(bench, seeds=1))
+    assert carried == [(by_g.name, 0), (TINY.name, 0)]
+    assert (*alone["H"].rows, *alone["G"].rows) == both.rows
+
+
 def test_fewer_tasks_are_another_run_with_a_name_that_says_so(bench, monkeypatch):
     bench, carried, _ = bench
     monkeypatch.setitem(recipes._OURS, TINY.name, TINY)

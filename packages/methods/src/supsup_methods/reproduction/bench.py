@@ -69,8 +69,12 @@ class Bench:
         for seed in range(self.seeds):
             yield self._run(replace(recipe, seed=seed))
 
+    def run_of(self, recipe: Recipe) -> RunFolder:
+        """Return where a recipe's run is, or will be."""
+        return RunFolder(self.runs / f"{recipe.name}-seed-{recipe.seed}")
+
     def _run(self, recipe: Recipe) -> RunFolder:
-        folder = RunFolder(self.runs / f"{recipe.name}-seed-{recipe.seed}")
+        folder = self.run_of(recipe)
         if folder.holds_run and folder.recipe() != recipe:
             raise UsageError(
                 f"{folder.path}: this run was made with other settings than {recipe.name} has now; name another --out, or "

@@ -1,7 +1,7 @@
 """Tables 3 to 9: accuracy after so many tasks, ours beside the paper's.
 
 A row is a run of a recipe, at the run's checkpoints. Rows that differ in nothing but how a task is inferred share the run of
-one of them; a row that stands in two tables is run once.
+one of them, whichever is there; a row that stands in two tables is run once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,8 +57,9 @@ def measure_table(table: str, bench: Bench) -> Findings:
     lines: list[dict[str, Any]] = []
     runs: dict[str, list[RunFolder]] = {}
     for row in bench.chosen(ROWS[table]):
-        found = list(bench.each_seed(shortened(RECIPES[row.recipe], bench)))
-        runs[row.recipe] = found
+        recipe = recipe_of(row, bench)
+        found = list(bench.each_seed(recipe))
+        runs[recipe.name] = found
         by_seed = [_accuracies(row, run, bench) for run in found]
         for at in sorted({each["tasks_learned"] for each in by_seed[0]}):
             ours = tuple(100 * each["accuracy"] for seed in by_seed for each in seed if each["tasks_learned"] == at)
@@ -94,6 +95,29 @@ def rows_like(recipe: Recipe) -> dict[str, list[TableRow]]:
         for table, rows in ROWS.items()
     }
     return {table: rows for table, rows in found.items() if rows}
+
+
+def recipe_of(row: TableRow, bench: Bench) -> Recipe:
+    """Return the recipe whose run answers a row, cut to what was asked for.
+
+    The row's own, unless the row is measured alone, and there is a run of one that differs in the search alone, or no run yet and
+    one that searches as the row says: then nothing is tested that was not asked for.
+    """
+    own = shortened(RECIPES[row.recipe], bench)
+    if row.inference is None or bench.row is None:
+        return own
+    others = [shortened(each, bench) for each in RECIPES.values() if _differ_in_search(each, RECIPES[row.recipe])]
+    searching = [each for each in others if inference_of(each.method) == row.inference]
+    there = [each for each in (own, *searching, *others) if bench.run_of(each).holds_run]
+    return [*there, *searching, own][0]
+
+
+def _differ_in_search(one: Recipe, other: Recipe) -> bool:
+    some, others = inference_of(one.method), inference_of(other.method)
+    if some is None or others is None or type(one.method) is not type(other.method):
+        return False
+    method: Any = one.method
+    return some != others and replace(one, name=other.name, method=replace(method, inference=others)) == other
 
 
 def _alike(recipe: Recipe, printed: Recipe, asked: TaskInference | None) -> bool:
