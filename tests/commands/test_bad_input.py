@@ -339,7 +339,7 @@ def test_a_gpu_that_is_full_is_told_in_one_line(capsys):
     assert guarded(full, []) == 2
     said = capsys.readouterr().err
     assert said.startswith(
-        "error: CUDA out of memory; what was finished is kept; start anew with fewer --tasks-at-once"
+        "error: CUDA out of memory. Tried to allocate 2.00 GiB; what was finished is kept; free memory on"
     )
     assert said.count("\n") == 1
 

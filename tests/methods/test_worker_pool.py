@@ -130,6 +130,7 @@ def test_processes_share_the_tests_where_tasks_are_inferred(tmp_path, monkeypatc
     assert folder.progress().checkpoints[-1].scores == other.progress().checkpoints[-1].scores
     assert here == [0, 0, 1, 2, 3, 4, 5], "first tests, and the checkpoint of one task"
     assert watcher.calls.count("batch tested") == 8 * (1 + 4 + 6)
+    assert watcher.calls.count("batch trained") == 10 * 6
 
 
 @pytest.mark.parametrize("checkpoint", [4, 6])

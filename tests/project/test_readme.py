@@ -47,10 +47,13 @@ def test_the_examples_of_a_page_print_what_it_says(page, tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / f"{page}.md").read_text(), flags=re.DOTALL)
     scope: dict[str, object] = {}
+    compared = 0
     for example in examples:
         exec(compile(example, f"docs/{page}.md", "exec"), scope)  # noqa: S102 - the pages are ours
         for said in re.findall(r"print\(.*\)  # (\[.*\]|\d.*)", example):
             assert capsys.readouterr().out.strip() == said
+            compared += 1
+    assert compared == sum(example.count("print(") for example in examples) > 0
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -18,43 +18,15 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from supsup_core.errors import InvalidArgument
+from supsup_core.lookup_code import IMAGES_AT_ONCE, LOOKUPS, Registers, intrinsics
 from supsup_core.machine_code import LANES, MachineCode, in_threads, machine_code, permuted_floats
 from supsup_core.packed_bits import row_bytes
 
-_LOOKUPS = 8  # a word
 _WORDS_AT_ONCE = 8  # whose sums, at most 4 KiB an image, stay in the nearest cache while all masks look them up
-_IMAGES_AT_ONCE = 4
-_REGISTERS_OF_ROWS = 2
 _FEWEST_ROWS = 48  # of fewer, matrix products are faster
 # Bits looked up in a call, some hundredths of a second of matrix products. A checkpoint makes a call for each task, and with
 # hundreds of them compiling, which takes some seconds, pays. What was compiled before must not decide: results would hang on it.
 _WORTH_COMPILING = 2**31
-
-
-@dataclass(frozen=True)
-class _Registers:
-    """Registers that are permuted.
-
-    Attributes:
-        floats: in each, the sums of so many numbers as `bits` says.
-    """
-
-    floats: int
-
-    @property
-    def bits(self) -> int:
-        """Of a row, in a lookup."""
-        return self.floats.bit_length() - 1
-
-    @property
-    def word(self) -> int:
-        """Bits of a row that are turned together: of 32, those of all lookups."""
-        return _LOOKUPS * self.bits
-
-    @property
-    def rows_at_once(self) -> int:
-        """Rows that a loop over words goes along."""
-        return _REGISTERS_OF_ROWS * self.floats
 
 
 @dataclass(frozen=True)
@@ -97,7 +69,7 @@ def suits(frozen: Float[Tensor, " bits"], images: int, tasks: int) -> bool:
     return (
         frozen.device.type == "cpu"
         and frozen.dtype == torch.float32
-        and images >= _IMAGES_AT_ONCE
+        and images >= IMAGES_AT_ONCE
         and tasks >= _FEWEST_ROWS
         and images * tasks * len(frozen) >= _WORTH_COMPILING
         and permuted_floats() > 0
@@ -107,7 +79,7 @@ def suits(frozen: Float[Tensor, " bits"], images: int, tasks: int) -> bool:
 def compile_ahead() -> None:
     """Compile what `lookups` runs, some seconds of work, for whoever will guess from many images."""
     if permuted_floats():
-        nothing = _zeros(_IMAGES_AT_ONCE, 8)
+        nothing = _zeros(IMAGES_AT_ONCE, 8)
         lookups([_zeros(1, 8, dtype=torch.uint8)], [MaskedLayer(0, _zeros(8, 8), nothing, nothing)])
 
 
@@ -132,12 +104,12 @@ def lookups(blocks: Sequence[UInt8[Tensor, "_ bytes"]], layers: Sequence[MaskedL
     if any(block.shape[1] < row_bytes(max(layer.end_bit for layer in layers)) for block in blocks):
         raise InvalidArgument("blocks: rows of fewer bits than the layers have; pass those of the same network")
     blocks = [block if block.stride(1) == 1 else block.contiguous() for block in blocks]
-    registers, bytes_of_row = _Registers(permuted_floats() or LANES), min(block.shape[1] for block in blocks)
+    registers, bytes_of_row = Registers(permuted_floats() or LANES), min(block.shape[1] for block in blocks)
     rows = torch.cat([_addresses(block) for block in blocks]).numpy().view("<u8")
-    padded = [_padded(layer, -images % _IMAGES_AT_ONCE) for layer in layers]
+    padded = [_padded(layer, -images % IMAGES_AT_ONCE) for layer in layers]
     products = _zeros(len(padded[0].inputs), -(-len(rows) // registers.rows_at_once) * registers.rows_at_once)
-    threads = max(1, min(torch.get_num_threads(), len(products) // _IMAGES_AT_ONCE))
-    at_once = max(1, -(-len(products) // (threads * _IMAGES_AT_ONCE))) * _IMAGES_AT_ONCE
+    threads = max(1, min(torch.get_num_threads(), len(products) // IMAGES_AT_ONCE))
+    at_once = max(1, -(-len(products) // (threads * IMAGES_AT_ONCE))) * IMAGES_AT_ONCE
     kernel = _kernel(registers)
 
     def work(first: int) -> None:
@@ -168,20 +140,20 @@ def _zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.zeros(shape, dtype=dtype, device="cpu")
 
 
-def _scratch(registers: _Registers, rows: int) -> tuple[Any, ...]:
+def _scratch(registers: Registers, rows: int) -> tuple[Any, ...]:
     """Return memory for turned masks, numbers formed, their sums, and which words have any: torch's, as it is well aligned."""
     turned = _zeros(_WORDS_AT_ONCE, rows, dtype=torch.int32).numpy().view("<u4")
-    formed = _zeros(_IMAGES_AT_ONCE, registers.word * _WORDS_AT_ONCE).numpy()
-    sums = _zeros(_WORDS_AT_ONCE, _LOOKUPS, _IMAGES_AT_ONCE, registers.floats).numpy()
+    formed = _zeros(IMAGES_AT_ONCE, registers.word * _WORDS_AT_ONCE).numpy()
+    sums = _zeros(_WORDS_AT_ONCE, LOOKUPS, IMAGES_AT_ONCE, registers.floats).numpy()
     return turned, formed, sums, *_zeros(2, _WORDS_AT_ONCE, dtype=torch.int32).numpy()
 
 
 @cache
-def _kernel(registers: _Registers) -> Callable[..., None]:
+def _kernel(registers: Registers) -> Callable[..., None]:
     """Compile, which takes some seconds."""
     code, word_bits, rows_at_once = machine_code(registers.floats), registers.word, registers.rows_at_once
     address, form, bytes_of_word = code.address, _former(code, word_bits), word_bits // 8
-    write_sums, look_up, four_bytes_at = _intrinsics(code, registers)
+    write_sums, look_up, four_bytes_at = intrinsics(code)
 
     def lookups_of_layer(  # pragma: no cover (machine code)
         rows: Any, bytes_of_row: Any, first_bit: Any, frozen: Any, outputs: Any, inputs: Any, out: Any,
@@ -196,7 +168,7 @@ def _kernel(registers: _Registers) -> Callable[..., None]:
                 for row in range(len(rows)):
                     turned[word, row] = four_bytes_at(rows[row], first_byte - beyond) >> (8 * beyond)
             formed[:] = 0  # where the bits of a word are another layer's
-            for image in range(0, len(inputs), _IMAGES_AT_ONCE):
+            for image in range(0, len(inputs), IMAGES_AT_ONCE):
                 form(frozen, outputs[image:], inputs[image:], word_bits * first_word - first_bit, formed, active)
                 found = 0
                 for word in range(count):
@@ -230,7 +202,7 @@ def _former(code: MachineCode, word_bits: int) -> Callable[..., None]:
             neuron = weight // width
             column = weight - neuron * width
             length, at = min(width - column, end - weight), weight - first_weight
-            for image in range(_IMAGES_AT_ONCE):
+            for image in range(IMAGES_AT_ONCE):
                 slope = outputs[image, neuron]
                 columns, numbers = slice(column, column + length), formed[image, at : at + length]
                 multiply(numbers, frozen[neuron, columns], inputs[image, columns], slope)
@@ -239,104 +211,3 @@ def _former(code: MachineCode, word_bits: int) -> Callable[..., None]:
             weight += length
 
     return code.compiled(form)
-
-
-def _intrinsics(code: MachineCode, registers: _Registers) -> tuple[Any, Any, Any]:
-    """Return what compiled code calls for `_write_sums`, for `_look_up`, and for the four bytes from byte i behind an address."""
-    types = code.types
-
-    def typed_sums(_: Any, numbers: Any, numbers_an_image: Any, sums: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            _write_sums(code, registers, builder, *arguments)
-            return context.get_dummy_value()
-
-        return types.void(numbers, types.int64, sums), generate
-
-    def typed_look_up(_: Any, turned: Any, rows: Any, sums: Any, which: Any, count: Any, out: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            _look_up(code, registers, builder, *arguments)
-            return context.get_dummy_value()
-
-        return types.void(turned, types.int64, sums, which, types.int64, out), generate
-
-    def typed_four_bytes_at(_: Any, address: Any, byte: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            place = builder.inttoptr(builder.add(*arguments), code.ir.IntType(32).as_pointer())
-            return code.load(builder, place, 1)
-
-        return types.uint32(types.uint64, types.int64), generate
-
-    return code.intrinsic(typed_sums), code.intrinsic(typed_look_up), code.intrinsic(typed_four_bytes_at)
-
-
-def _write_sums(
-    code: MachineCode, registers: _Registers, builder: Any, numbers: Any, numbers_an_image: Any, sums: Any
-) -> None:
-    """Emit, for a word of each image: all sums of every few numbers, sum i of those where i has a bit."""
-    ir, lanes, bits = code.ir, range(registers.floats), range(registers.bits)
-    int32, int64 = ir.IntType(32), ir.IntType(64)
-    places, nothing = builder.bitcast(sums, code.floats.as_pointer()), ir.Constant(code.floats, ir.Undefined)
-    everywhere = ir.Constant(ir.VectorType(int32, len(lanes)), [0] * len(lanes))
-    truths = ir.VectorType(ir.IntType(1), len(lanes))
-    chosen = [ir.Constant(truths, [lane >> bit & 1 for lane in lanes]) for bit in bits]
-    for lookup in range(_LOOKUPS):
-        for image in range(_IMAGES_AT_ONCE):
-            first = builder.add(builder.mul(numbers_an_image, int64(image)), int64(len(bits) * lookup))
-            start, total = builder.gep(numbers, [first]), code.zeros
-            for bit in bits:
-                number = code.load(builder, builder.gep(start, [int64(bit)]))
-                spread = builder.shuffle_vector(builder.insert_element(nothing, number, int32(0)), nothing, everywhere)
-                total = builder.select(chosen[bit], builder.fadd(total, spread), total)
-            code.store(builder, total, builder.gep(places, [int64(_IMAGES_AT_ONCE * lookup + image)]))
-
-
-def _look_up(
-    code: MachineCode,
-    registers: _Registers,
-    builder: Any,
-    turned: Any,
-    rows: Any,
-    sums: Any,
-    which: Any,
-    count: Any,
-    out: Any,
-) -> None:
-    """Emit the loop over words: some bits of each row choose its sum, of each image; two registers of rows at once."""
-    ir, lanes = code.ir, registers.floats
-    int32, int64 = ir.IntType(32), ir.IntType(64)
-    indices = ir.VectorType(int32, lanes)
-    places, low_bits = builder.bitcast(sums, code.floats.as_pointer()), ir.Constant(indices, [lanes - 1] * lanes)
-    halves = range(_REGISTERS_OF_ROWS)
-
-    def chosen(choices: Any, index: Any) -> Any:
-        # Lane by lane, which LLVM knows as one permutation wherever the processor has one of so many floats.
-        result = ir.Constant(code.floats, ir.Undefined)
-        for lane in range(lanes):
-            choice = builder.extract_element(choices, builder.extract_element(index, int32(lane)))
-            result = builder.insert_element(result, choice, int32(lane))
-        return result
-
-    def add(index: Any, totals: list[Any]) -> list[Any]:
-        totals = list(totals)
-        word = builder.sext(code.load(builder, builder.gep(which, [index])), int64)
-        start = builder.mul(word, rows)
-        firsts = [builder.gep(turned, [builder.add(start, int64(lanes * half))]) for half in halves]
-        words = [code.load(builder, builder.bitcast(first, indices.as_pointer())) for first in firsts]
-        first = builder.mul(index, int64(_LOOKUPS * _IMAGES_AT_ONCE))
-        for lookup in range(_LOOKUPS):
-            shift = ir.Constant(indices, [registers.bits * lookup] * lanes)
-            chosen_bits = [builder.and_(builder.lshr(each, shift), low_bits) for each in words]
-            for image in range(_IMAGES_AT_ONCE):
-                at = builder.add(first, int64(_IMAGES_AT_ONCE * lookup + image))
-                choices = code.load(builder, builder.gep(places, [at]))
-                for half in halves:
-                    total = _IMAGES_AT_ONCE * half + image
-                    totals[total] = builder.fadd(totals[total], chosen(choices, chosen_bits[half]))
-        return totals
-
-    totals = code.loop(builder, count, _IMAGES_AT_ONCE * len(halves), add)
-    for number, total in enumerate(totals):
-        half, image = divmod(number, _IMAGES_AT_ONCE)
-        start = builder.gep(out, [builder.add(builder.mul(rows, int64(image)), int64(lanes * half))])
-        place = builder.bitcast(start, code.floats.as_pointer())
-        code.store(builder, builder.fadd(code.load(builder, place), total), place)

@@ -26,7 +26,7 @@ _CPU = torch.device("cpu")
 _COPIES_OF_A_BATCH = 6  # pixels as bytes and indices, floats, activations and their gradients
 _MOST_TASKS_AT_ONCE = 256  # a stop loses the tasks in flight, and more than this gain nothing
 _OPERATIONS_WORTH_PROCESSES = 1.5e12  # of training: some 15 s, of which processes take 4 to start
-_MOST_PROCESSES = 8  # the run's own process tests what they learn, and does not come after more
+_MOST_PROCESSES = 8  # the run's own process tests each task that they learn, and does not come after more
 _PROCESS_BYTES = 2**30  # torch and the data
 
 

@@ -35,10 +35,12 @@ def prepare_device(device: torch.device) -> None:
     """Have this process compute on a GPU what its recipe says, to the same bits each time, and leave other GPUs alone.
 
     Convolutions add up in one order, as a run that goes on after a stop must end with the same bits, and take float32 for
-    float32: torch would round what they multiply to TF32's ten bits, where matrix products are exact.
+    float32: torch would round what they multiply to TF32's ten bits, where matrix products are exact. So they do from then on,
+    in all of the process.
     """
     if device.type == "cuda":
-        torch.cuda.set_device(device)  # or this process holds some hundred MB of GPU 0 as well
+        if device.index is not None:
+            torch.cuda.set_device(device)  # or this process holds some hundred MB of GPU 0 as well
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.allow_tf32 = False
 

@@ -55,7 +55,7 @@ class Environment:
     """What a run depends on beside its recipe. Resuming asks for the same, so that it ends with the same bits."""
 
     device: str
-    """Where tasks are trained and tested; several with commas between, for a process on each of them, are tested on the first."""
+    """Where tasks are trained and tested; several with commas between, for a process on each of them."""
     threads: int
     """Of each process."""
     data_name: str

@@ -1,7 +1,6 @@
 """Carrying out a recipe: learn task after task, test at checkpoints, keep everything that is finished."""
 
 import time
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
@@ -14,7 +13,7 @@ from supsup_methods.continual_method import AllocatesMasks, AnyMethod, LearnsApa
 from supsup_methods.data_assembly import build_stream
 from supsup_methods.devices import prepare_device
 from supsup_methods.errors import UsageError
-from supsup_methods.evaluation import Checkpoint, evaluate_task
+from supsup_methods.evaluation import Checkpoint, TaskScore, evaluate_task
 from supsup_methods.experiment import Recipe
 from supsup_methods.mask_bookkeeping import Stretch, keep_books, mask_owners, stretches_of
 from supsup_methods.mending import mended_progress, sweep
@@ -65,7 +64,7 @@ def execute(
     What is learned of each task depends only on the recipe, the data and the machine, so a run that was stopped anywhere ends
     with the bits of one that was not. The tasks in flight go on from where they were kept last (`snapshots`), and those that a
     crash of the machine damaged are learned again. Where the run's environment names several devices, a process on each of them
-    trains, and tests where tasks are inferred (`worker_pool`); this one tests what is left, on `device`.
+    trains, and tests checkpoints where tasks are inferred (`worker_pool`); this one tests the rest, on `device`.
 
     Raises:
         WorkerLost: one of those processes ended.
@@ -123,14 +122,15 @@ def _go_on(method: AnyMethod, run: _Run) -> None:
     if here or shared_from is None:
         _test_what_is_due(method, run)
     _learn_groups(method, run, here, InThisProcess(run.snapshots))
-    shared, due = groups[len(here) :], run.order.checkpoints_due(run.progress, method.tasks_learned)
-    if shared_from is not None and (shared or due):
+    shared = groups[len(here) :]
+    processes = 0 if shared_from is None else _worth_processes(method, run, shared)
+    if shared_from is not None and processes:
         if not isinstance(method, LearnsApart):  # of another package
             kind = run.recipe.method.kind
             raise UsageError(f"--device: {kind} offers no learn_apart, though its kind says so; name one device")
-        with _pool(run, shared, shared_from) as pool:
+        with worker_pool(_places(run, shared_from)[:processes], iter(shared)) as pool:
             _test_what_is_due(method, run, pool)
-            _learn_groups(method, run, shared, pool, pool)
+            _learn_groups(method, run, shared, pool)
             _test_what_is_due(method, run, pool)
     _test_what_is_due(method, run)
 
@@ -141,10 +141,25 @@ def _shared_from(run: _Run) -> int | None:
     return kind_of(run.recipe.method).apart_from(run.recipe.method) if several else None
 
 
-def _pool(run: _Run, groups: list[range], shared_from: int) -> AbstractContextManager[WorkerPool]:
-    """Return processes that learn groups of tasks, from what the run has saved of the tasks before `shared_from`, and test."""
+def _worth_processes(method: AnyMethod, run: _Run, groups: list[range]) -> int:
+    """Return how many processes have something to do: a group each, or tests of one task after another."""
+    devices = len(run.folder.environment().devices)
+    untested = bool(groups or run.order.checkpoints_due(run.progress, method.tasks_learned))
+    return devices if untested and _shares_tests(run, run.recipe.tasks, devices) else min(devices, len(groups))
+
+
+def _shares_tests(run: _Run, learned: int, processes: int) -> bool:
+    """Tell whether processes share the test of so many tasks.
+
+    Where the task is given it is over before they have read what was learned, and so is a test of few tasks.
+    """
+    return not Scenario(run.recipe.evaluation.scenario).task_given_at_test and learned >= 2 * processes
+
+
+def _places(run: _Run, shared_from: int) -> list[Workplace]:
+    """Return a place on each device, for processes that start from what the run has saved of the tasks before `shared_from`."""
     environment = run.folder.environment()
-    places = [
+    return [
         Workplace(
             recipe_files.to_json(run.recipe),
             environment.data_root,
@@ -155,14 +170,12 @@ def _pool(run: _Run, groups: list[range], shared_from: int) -> AbstractContextMa
             run.snapshots.seconds,
             str(run.folder.bank) if shared_from else None,
         )
-        for device in environment.devices[: len(groups) or None]
+        for device in environment.devices
     ]
-    return worker_pool(places, iter(groups))
 
 
-def _learn_groups(
-    method: AnyMethod, run: _Run, groups: list[range], trainer: Trainer, pool: WorkerPool | None = None
-) -> None:
+def _learn_groups(method: AnyMethod, run: _Run, groups: list[range], trainer: Trainer) -> None:
+    pool = trainer if isinstance(trainer, WorkerPool) else None
     for group in groups:
         _learn(method, run, group, trainer)
         run.snapshots.forget(group)
@@ -237,20 +250,25 @@ def _forget(folder: RunFolder) -> str:
 
 
 def _test(method: AnyMethod, run: _Run, pool: WorkerPool | None = None) -> Checkpoint:
-    start, learned = time.perf_counter(), method.tasks_learned
-    scenario, batch_size = Scenario(run.recipe.evaluation.scenario), run.recipe.evaluation.batch_size
-    # Where the task is given a test is over before processes have read what was learned, and so it is of few tasks.
-    if pool is not None and not scenario.task_given_at_test and learned >= 2 * len(pool.workers):
-        scores = pool.test(learned, run.observer.batch_tested)
+    learned = method.tasks_learned
+    if pool is not None and _shares_tests(run, learned, len(pool.workers)):
+        scores, seconds = pool.test(learned, run.observer.batch_tested)
     else:
-        owners = _owners(method, run)
-        scores = tuple(
-            evaluate_task(method, run.stream[index], scenario, batch_size, run.observer.batch_tested, owners)
-            for index in range(learned)
-        )
-    checkpoint = Checkpoint(method.tasks_learned, scores, time.perf_counter() - start)
+        start = time.perf_counter()
+        scores = _tested_here(method, run)
+        seconds = time.perf_counter() - start
+    checkpoint = Checkpoint(learned, scores, seconds)
     run.observer.tested(checkpoint)
     return checkpoint
+
+
+def _tested_here(method: AnyMethod, run: _Run) -> tuple[TaskScore, ...]:
+    scenario, batch_size = Scenario(run.recipe.evaluation.scenario), run.recipe.evaluation.batch_size
+    owners = _owners(method, run)
+    return tuple(
+        evaluate_task(method, run.stream[index], scenario, batch_size, run.observer.batch_tested, owners)
+        for index in range(method.tasks_learned)
+    )
 
 
 def _stretches(method: AllocatesMasks, run: _Run, learned: int) -> list[Stretch]:

@@ -14,6 +14,7 @@ from supsup_datasets import AnyDataset, DataUnavailable, TaskStream
 from supsup_methods.assembly import build_problem, open_method
 from supsup_methods.continual_method import AnyMethod, OverContexts
 from supsup_methods.data_assembly import build_stream, load_dataset
+from supsup_methods.devices import prepare_device
 from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import Checkpoint
 from supsup_methods.experiment import Recipe
@@ -59,7 +60,7 @@ class Run:
 def open_run(
     path: str | os.PathLike[str], device: torch.device | str = "cpu", data_root: str | os.PathLike[str] | None = None
 ) -> Run:
-    """Open a run's folder, whether it is done or not, on any device.
+    """Open a run's folder, whether it is done or not, on any device; a GPU computes as in training then (`prepare_device`).
 
     Args:
         path: the folder.
@@ -91,8 +92,10 @@ def open_run(
             f"{folder.path}: its data, {environment.data_name} of {root or 'a dependency'}, is no longer what "
             "it learned from, and answers would mean nothing; put the data back"
         )
+    device = torch.device(device)
+    prepare_device(device)
     dataset = loaded.to(device)
-    problem = build_problem(recipe, dataset, torch.device(device))
+    problem = build_problem(recipe, dataset, device)
     method = open_method(recipe, problem, folder.bank, whole_groups=None).method
     summary = folder.summary() if folder.is_done else None
     checkpoints = tuple(folder.progress().checkpoints)

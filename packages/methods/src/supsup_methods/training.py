@@ -89,7 +89,7 @@ class RunPlan:
 
     Attributes:
         out: where it will be, or where it is if it is resumed; None for a new place under runs/.
-        devices: one for each process that trains; tests are made on the first.
+        devices: one for each process that trains; what the run's own process tests, it tests on the first.
         environment: what it depends on beside its recipe.
     """
 

@@ -24,7 +24,7 @@ from supsup_methods.continual_method import AnyMethod, LearnsApart, OnBatch
 from supsup_methods.errors import WorkerLost
 from supsup_methods.evaluation import TaskScore
 from supsup_methods.trainers import Trained
-from supsup_methods.worker_process import Learned, Test, Workplace, work
+from supsup_methods.worker_process import Counts, Learned, Tested, ToTest, Workplace, work
 
 _POLL_SECONDS = 0.1  # between two looks at how many batches are done
 _END_SECONDS = 5.0  # for a process whose connection is closed to be gone
@@ -84,9 +84,9 @@ class WorkerPool:
     _learned: dict[int, Learned] = field(default_factory=dict)
     _ahead: int = 0
     """Groups that were handed out, and that the method does not have."""
-    _tests: Iterator[Test] = field(default_factory=lambda: iter(()))
-    _scores: dict[int, TaskScore] = field(default_factory=dict)
-    """Of tasks that were tested, in the test that goes on."""
+    _tests: Iterator[ToTest] = field(default_factory=lambda: iter(()))
+    _tested: dict[int, Tested] = field(default_factory=dict)
+    """By task, in the test that goes on."""
 
     def __post_init__(self) -> None:
         self._hand_out()
@@ -99,12 +99,12 @@ class WorkerPool:
             Exception: what a process raised.
         """
         if not isinstance(method, LearnsApart):
-            raise AssertionError("unreachable: running._learn_all")
+            raise AssertionError("unreachable: running._go_on")
         first = tasks[0].index
         while first not in self._learned:
             self._wait()
-            for worker in self.workers:
-                worker.trained.tell(on_batch)
+            self._tell_trained(on_batch)
+        self._tell_trained(on_batch)  # where it came while others were tested
         done = self._learned.pop(first)
         self._ahead -= 1
         self._hand_out()  # before the tests of these tasks, which take their time
@@ -112,27 +112,34 @@ class WorkerPool:
             method.adopt(task, _tensors(own))
         return Trained(done.seconds / len(tasks) / len(self.workers), done.notes)
 
-    def test(self, learned: int, on_batch: OnBatch) -> tuple[TaskScore, ...]:
-        """Return the scores of the first `learned` tasks among each other, which the run has saved.
+    def test(self, learned: int, on_batch: OnBatch) -> tuple[tuple[TaskScore, ...], float]:
+        """Return the score of each of the first `learned` tasks, which the run has saved and among which it is looked for.
+
+        Behind it the seconds that it took, without those of tasks that were still in training.
 
         Raises:
             WorkerLost: a process ended.
             Exception: what a process raised.
         """
-        self._tests, self._scores = (Test(learned, task) for task in range(learned)), {}
+        self._tests, self._tested = (ToTest(learned, task) for task in range(learned)), {}
         self._hand_out()
-        while len(self._scores) < learned:
+        while len(self._tested) < learned:
             self._wait()
             for worker in self.workers:
                 worker.tested.tell(on_batch)
-        return tuple(self._scores[task] for task in range(learned))
+        seconds = sum(each.seconds for each in self._tested.values()) / len(self.workers)
+        return tuple(self._tested[task].score for task in range(learned)), seconds
+
+    def _tell_trained(self, on_batch: OnBatch) -> None:
+        for worker in self.workers:
+            worker.trained.tell(on_batch)
 
     def _hand_out(self) -> None:
-        """Give everyone who is free something to do: a test where any is left, before all training."""
+        """Give everyone who is free something to do: a test where any is left, else a group to train."""
         for worker in self.workers:
             if worker.is_busy:
                 continue
-            asked: Test | range | None = next(self._tests, None)
+            asked: ToTest | range | None = next(self._tests, None)
             if asked is None and self._ahead < 2 * len(self.workers):
                 asked = next(self.groups, None)
                 self._ahead += asked is not None
@@ -154,7 +161,7 @@ class WorkerPool:
 
     def _receive(self, worker: _Worker) -> None:
         try:
-            message: Learned | TaskScore | Exception = worker.connection.recv()
+            message: Learned | Tested | Exception = worker.connection.recv()
         except (EOFError, OSError):
             raise worker.lost() from None
         if isinstance(message, Exception):
@@ -162,7 +169,7 @@ class WorkerPool:
         if isinstance(message, Learned):
             self._learned[message.tasks.start] = message
         else:
-            self._scores[message.task] = message
+            self._tested[message.score.task] = message
         worker.is_busy = False
 
 
@@ -179,12 +186,12 @@ def worker_pool(places: Sequence[Workplace], groups: Iterator[range]) -> Iterato
 def _worker(place: Workplace) -> Iterator[_Worker]:
     context = get_context("spawn")  # a copy of a process that uses a GPU, or torch's threads, does not work
     ours, theirs = context.Pipe()
-    trained, tested = context.RawValue(ctypes.c_ulong, 0), context.RawValue(ctypes.c_ulong, 0)
-    process = context.Process(target=work, args=(theirs, trained, tested, place, os.getpid()))
+    counts = Counts(context.RawValue(ctypes.c_ulong, 0), context.RawValue(ctypes.c_ulong, 0))
+    process = context.Process(target=work, args=(theirs, counts, place, os.getpid()))
     process.start()
     theirs.close()
     try:
-        yield _Worker(place, process, ours, _Counter(trained), _Counter(tested))
+        yield _Worker(place, process, ours, _Counter(counts.trained), _Counter(counts.tested))
     finally:
         process.kill()  # it has nothing to keep: what it learned was sent, and the rest is in its snapshot
         process.join()

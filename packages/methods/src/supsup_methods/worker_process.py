@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 _DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _PARENT_IS_GONE = (EOFError, BrokenPipeError, ConnectionResetError)
@@ -53,36 +54,50 @@ class Learned:
 
 
 @dataclass(frozen=True)
-class Test:
-    """A task to test, among the first `learned` of the run's files."""
+class ToTest:
+    """A task to test, among the first `learned` of those that the run has saved."""
 
     learned: int
     task: int
 
 
-def work(
-    connection: Connection, trained: "ctypes.c_ulong", tested: "ctypes.c_ulong", place: Workplace, parent: int
-) -> None:
+@dataclass(frozen=True)
+class Tested:
+    """What a test came to, a `TaskScore`, and how long it took."""
+
+    score: Any
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Batches that a process has done, counted by it and read by its parent while it likes."""
+
+    trained: "ctypes.c_ulong"
+    tested: "ctypes.c_ulong"
+
+    def on_trained(self) -> None:
+        """Count a training batch."""
+        self.trained.value += 1
+
+    def on_tested(self) -> None:
+        """Count a test batch."""
+        self.tested.value += 1
+
+
+def work(connection: Connection, counts: Counts, place: Workplace, parent: int) -> None:
     """Learn groups of tasks, and test tasks, until the other end is closed; an error is sent as an answer too, and ends it.
 
     Args:
-        connection: brings groups and tests, takes `Learned`, `TaskScore` or an exception.
-        trained: counts training batches, read by the parent while it likes.
-        tested: counts test batches.
+        connection: brings ranges of tasks to learn together, or `ToTest`; takes `Learned`, `Tested` or an exception.
+        counts: of batches.
         place: what this process is for.
         parent: the process that must be alive.
     """
     _die_with(parent)
-
-    def on_trained() -> None:
-        trained.value += 1
-
-    def on_tested() -> None:
-        tested.value += 1
-
     with contextlib.suppress(*_PARENT_IS_GONE):
         try:
-            answer = _answerer(place, on_trained, on_tested)
+            answer = _answerer(place, counts)
             while True:
                 connection.send(answer(connection.recv()))
         except _PARENT_IS_GONE:
@@ -91,22 +106,15 @@ def work(
             connection.send(_as_sent(error, place.device))
 
 
-def _answerer(
-    place: Workplace, on_trained: Callable[[], None], on_tested: Callable[[], None]
-) -> Callable[[range | Test], object]:
-    """Build data, stream and method, and return what learns a group of tasks, and tests a task."""
-    import safetensors.torch
+def _answerer(place: Workplace, counts: Counts) -> Callable[[range | ToTest], Learned | Tested]:
+    """Build data, stream and method, and return what learns a group of tasks, or tests a task."""
     import torch
-    from supsup_datasets import Scenario
 
     from supsup_methods import recipe_files
     from supsup_methods.assembly import build_problem, open_method
-    from supsup_methods.continual_method import AnyMethod, LearnsApart
     from supsup_methods.data_assembly import build_stream, load_dataset
     from supsup_methods.devices import prepare_device
     from supsup_methods.errors import UsageError
-    from supsup_methods.evaluation import TaskScore, evaluate_task
-    from supsup_methods.run_folder import RunFolder
     from supsup_methods.snapshots import Snapshots
 
     torch.set_num_threads(place.threads)
@@ -118,36 +126,51 @@ def _answerer(
         raise UsageError(f"data {loaded.name}: it changed while the run went on; restore it, or start a new run")
     dataset, snapshots = loaded.to(device), Snapshots(Path(place.run), place.snapshot_seconds)
     stream, problem = build_stream(recipe, dataset), build_problem(recipe, dataset, device, snapshots)
-    learned = Path(place.run) / "nothing" if place.start is None else Path(place.start)
-    method = open_method(recipe, problem, learned, None).method
-    if not isinstance(method, LearnsApart):
-        raise AssertionError("unreachable: running._learn_all")
+    start = Path(place.run) / "nothing" if place.start is None else Path(place.start)
+    learn = _learner(open_method(recipe, problem, start, None).method, stream, snapshots, counts.on_trained)
+    test = _tester(Path(place.run), recipe, problem, stream, counts.on_tested)
+    return lambda asked: test(asked) if isinstance(asked, ToTest) else learn(asked)
+
+
+def _learner(method: Any, stream: Any, snapshots: Any, on_batch: Callable[[], None]) -> Callable[[range], Learned]:
+    """Return what learns a group of a stream's tasks by a method that knows what they start from."""
+    import safetensors.torch
 
     def learn(tasks: range) -> Learned:
         start = time.perf_counter()
-        own = method.learn_apart([stream[task] for task in tasks], on_trained)
+        own = method.learn_apart([stream[task] for task in tasks], on_batch)
         seconds = snapshots.seconds_before + time.perf_counter() - start
         sent = [safetensors.torch.save({name: tensor.cpu() for name, tensor in each.items()}) for each in own]
         notes = tuple(snapshots.notes)
         snapshots.notes.clear()
         return Learned(tasks, tuple(sent), seconds, notes)
 
+    return learn
+
+
+def _tester(
+    run: Path, recipe: Any, problem: Any, stream: Any, on_batch: Callable[[], None]
+) -> Callable[[ToTest], Tested]:
+    """Return what tests a task of a stream under what a run has saved."""
+    from supsup_datasets import Scenario
+
+    from supsup_methods.assembly import open_method
+    from supsup_methods.evaluation import evaluate_task
+    from supsup_methods.run_folder import RunFolder
+
+    scenario, batch_size = Scenario(recipe.evaluation.scenario), recipe.evaluation.batch_size
+
     @lru_cache(maxsize=1)
-    def as_after(tasks: int) -> AnyMethod:
-        saved = open_method(recipe, problem, RunFolder(Path(place.run)).bank, None).method
-        then = saved if saved.tasks_learned == tasks else saved.first(tasks)
-        if then is None:
-            raise AssertionError("unreachable: running._can_test_what_is_missing")
-        return then
+    def as_after(tasks: int) -> Any:
+        saved = open_method(recipe, problem, RunFolder(run).bank, None).method
+        return saved if saved.tasks_learned == tasks else saved.first(tasks)
 
-    def test(asked: Test) -> TaskScore:
-        scenario, batch_size = Scenario(recipe.evaluation.scenario), recipe.evaluation.batch_size
-        return evaluate_task(as_after(asked.learned), stream[asked.task], scenario, batch_size, on_tested)
+    def test(asked: ToTest) -> Tested:
+        start = time.perf_counter()
+        score = evaluate_task(as_after(asked.learned), stream[asked.task], scenario, batch_size, on_batch)
+        return Tested(score, time.perf_counter() - start)
 
-    def answer(asked: range | Test) -> object:
-        return test(asked) if isinstance(asked, Test) else learn(asked)
-
-    return answer
+    return test
 
 
 def _as_sent(error: Exception, device: str) -> Exception:

@@ -50,8 +50,8 @@ def _bad_input_or_bug(error: Exception) -> int:
         return _say(f"error: {error}", BAD_INPUT)
     if isinstance(error, torch.OutOfMemoryError):
         return _say(
-            f"error: {str(error).partition('. ')[0]}; what was finished is kept; start anew with fewer --tasks-at-once or a "
-            "smaller --method.training.batch-size, or use --device cpu",
+            f"error: {'. '.join(str(error).split('. ')[:2])}; what was finished is kept; free memory on the GPU and go on, a run "
+            "with --resume, or begin with less at once (--tasks-at-once, --method.training.batch-size) or --device cpu",
             BAD_INPUT,
         )
     if isinstance(error, WorkerLost):

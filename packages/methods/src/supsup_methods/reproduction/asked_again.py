@@ -23,6 +23,7 @@ from supsup_methods.assembly import build_problem, open_method
 from supsup_methods.batch_ensemble import BatchESettings
 from supsup_methods.continual_method import AnyMethod
 from supsup_methods.data_assembly import build_stream, load_dataset
+from supsup_methods.devices import prepare_device
 from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import TEST_ORDER, Checkpoint, TaskScore, evaluate_task
 from supsup_methods.experiment import Recipe
@@ -139,6 +140,7 @@ class Asked:
         Raises:
             UsageError: it infers no task, or has not learned so many.
         """
+        prepare_device(device)
         recipe, path = self.folder.recipe(), self.folder.path
         settings = recipe.method
         if (
