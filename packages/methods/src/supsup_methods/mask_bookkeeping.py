@@ -9,7 +9,7 @@ from itertools import accumulate
 from supsup_datasets import TaskStream
 
 from supsup_methods.continual_method import Decision
-from supsup_methods.training_length import AnyLength, TrainingLength
+from supsup_methods.training_length import Length, TrainingLength
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Bookkeeping:
     missed: int
 
 
-def stretches_of(decisions: Sequence[Decision], stream: TaskStream, length: AnyLength, learned: int) -> list[Stretch]:
+def stretches_of(decisions: Sequence[Decision], stream: TaskStream, length: Length, learned: int) -> list[Stretch]:
     """Return the parts of a stream with the mask that each was learned by, and its true task.
 
     Args:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal, Protocol, Self, TypeAlias, runtime_checkable
+from typing import Annotated, Literal, Protocol, Self, runtime_checkable
 
 from supsup_methods.bounds import Bounds
 from supsup_methods.precision import Precision
@@ -95,9 +95,6 @@ class StreamTraining(TrainingLength):
     """What matrix products multiply; scores stay float32."""
 
 
-AnyLength: TypeAlias = TrainingLength | EpochsATask
-
-
-def steps_of_task(length: AnyLength, task: int, images: int) -> int:
+def steps_of_task(length: Length, task: int, images: int) -> int:
     """Return how many batches a task of so many training images takes, by its index."""
     return (length.of_task(task) if isinstance(length, TaskTraining) else length).steps(images)

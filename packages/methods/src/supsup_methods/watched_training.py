@@ -21,7 +21,7 @@ from supsup_datasets import Batch
 from torch import Tensor
 
 from supsup_methods.continual_method import FEWEST_IMAGES
-from supsup_methods.devices import describe_machine, prepare_device
+from supsup_methods.devices import describe_machine
 from supsup_methods.errors import UsageError
 from supsup_methods.machine_loops import arithmetic
 from supsup_methods.mask_training import check_finite, task_loss
@@ -90,7 +90,6 @@ def watch_task(
             f"{run.path}: its data {run.dataset.name} has changed since, and trains other masks; restore it"
         )
     device, before, begun = method.net.device, method.first(task), time.perf_counter()
-    prepare_device(device)
     recorder = _Recorder(method.net, tell)
     with _threads(environment.threads):
         (own,) = before.learn_apart([run.stream[task]], lambda: None, recorder.look)

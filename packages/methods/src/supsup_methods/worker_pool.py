@@ -9,7 +9,7 @@ a checkpoint as well, over what the run has saved.
 import ctypes
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context, resource_tracker
@@ -36,13 +36,6 @@ class _Counter:
 
     done: ctypes.c_ulong
     told: int = 0
-
-    def tell(self, on_batch: OnBatch) -> None:
-        """Call for each batch that was not told yet."""
-        done = self.done.value
-        for _ in range(done - self.told):
-            on_batch()
-        self.told = done
 
 
 @dataclass
@@ -101,10 +94,10 @@ class WorkerPool:
         if not isinstance(method, LearnsApart):
             raise AssertionError("unreachable: running._go_on")
         first = tasks[0].index
+        _tell((worker.trained for worker in self.workers), on_batch)  # what was trained while others tested
         while first not in self._learned:
             self._wait()
-            self._tell_trained(on_batch)
-        self._tell_trained(on_batch)  # where it came while others were tested
+            _tell((worker.trained for worker in self.workers), on_batch)
         done = self._learned.pop(first)
         self._ahead -= 1
         self._hand_out()  # before the tests of these tasks, which take their time
@@ -125,14 +118,9 @@ class WorkerPool:
         self._hand_out()
         while len(self._tested) < learned:
             self._wait()
-            for worker in self.workers:
-                worker.tested.tell(on_batch)
+            _tell((worker.tested for worker in self.workers), on_batch)
         seconds = sum(each.seconds for each in self._tested.values()) / len(self.workers)
         return tuple(self._tested[task].score for task in range(learned)), seconds
-
-    def _tell_trained(self, on_batch: OnBatch) -> None:
-        for worker in self.workers:
-            worker.trained.tell(on_batch)
 
     def _hand_out(self) -> None:
         """Give everyone who is free something to do: a test where any is left, else a group to train."""
@@ -207,6 +195,15 @@ def _signals_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _tell(counters: Iterable[_Counter], on_batch: OnBatch) -> None:
+    """Call for each batch that was not told yet."""
+    for counter in counters:
+        done = counter.done.value
+        for _ in range(done - counter.told):
+            on_batch()
+        counter.told = done
 
 
 def _tensors(own: bytes) -> Mapping[str, Tensor]:
