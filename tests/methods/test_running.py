@@ -223,3 +223,24 @@ def test_a_resumed_run_takes_over_the_number_of_threads():
         assert torch.get_num_threads() == before + 1
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision", "told"), [("AVX2", "bfloat16", 1), ("AVX512", "bfloat16", 0), ("AVX2", "float32", 0)]
+)
+def test_a_precision_that_the_processor_lacks_is_told_before_it_trains(
+    tmp_path, monkeypatch, capability, precision, told
+):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    training = dataclasses.replace(RECIPE.method.training, batches=1, precision=precision)
+    recipe = dataclasses.replace(RECIPE, tasks=1, method=dataclasses.replace(RECIPE.method, training=training))
+    folder = RunFolder(tmp_path)
+    folder.begin(recipe, describe_environment(CPU, embedded_mnist(), None))
+    trained, looked_at = Watcher(), Watcher()
+    execute(folder, recipe, embedded_mnist(), CPU, trained)
+    notes = [call[1] for call in trained.calls if call[0] == "noted"]
+    assert len(notes) == told
+    assert all("training in bfloat16: this processor" in note for note in notes)
+    assert trained.calls.index(("begun", 0)) == told
+    execute(folder, recipe, embedded_mnist(), CPU, looked_at)
+    assert looked_at.calls == [("begun", 1)], "nothing is left to train"

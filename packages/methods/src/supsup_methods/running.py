@@ -17,6 +17,7 @@ from supsup_methods.evaluation import Checkpoint, TaskScore, evaluate_task
 from supsup_methods.experiment import Recipe
 from supsup_methods.mask_bookkeeping import Stretch, keep_books, mask_owners, stretches_of
 from supsup_methods.mending import mended_progress, sweep
+from supsup_methods.precision import slow_products
 from supsup_methods.registry import kind_of
 from supsup_methods.result_records import Summary
 from supsup_methods.run_folder import Progress, RunFolder
@@ -25,6 +26,7 @@ from supsup_methods.state_files import set_aside
 from supsup_methods.summaries import same_results, summarize
 from supsup_methods.task_order import TaskOrder
 from supsup_methods.trainers import InThisProcess, Trainer
+from supsup_methods.training_length import StreamTraining, TaskTraining
 from supsup_methods.worker_pool import WorkerPool, worker_pool
 from supsup_methods.worker_process import Workplace
 
@@ -78,7 +80,7 @@ def execute(
     run = _Run(folder, recipe, order, stream, progress, snapshots, observer)
     method, more_notes = _opened(run, problem)
     forget_before(folder.path, method.tasks_learned)
-    for note in (*notes, *more_notes):
+    for note in (*notes, *more_notes, *_slow_products(method, run, device)):
         observer.noted(note)
     observer.begun(method.tasks_learned)
     for group in order.first_tests_due(progress, method.tasks_learned):
@@ -109,6 +111,15 @@ def _opened(run: _Run, problem: Problem) -> tuple[AnyMethod, list[str]]:
     forgotten = _forget(run.folder)
     again = open_method(run.recipe, problem, run.folder.bank, run.order.whole_groups)
     return again.method, [*opened.notes, forgotten]
+
+
+def _slow_products(method: AnyMethod, run: _Run, device: torch.device) -> list[str]:
+    """Return a line where what is left to learn is trained in a precision that the device lacks."""
+    training = run.recipe.method.training
+    if method.tasks_learned == run.recipe.tasks or not isinstance(training, TaskTraining | StreamTraining):
+        return []
+    note = slow_products(training.precision, device)
+    return [] if note is None else [note]
 
 
 def _go_on(method: AnyMethod, run: _Run) -> None:
