@@ -1,5 +1,6 @@
 """Small networks and masks for the tests of core."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -33,3 +34,11 @@ def saved(folder: Path, tasks: int = 3, *, compact: bool = False) -> tuple[Froze
 
 def inputs(images: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> torch.Tensor:
     return torch.randn(images, 7, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def rewrite_manifest(folder: Path, **changes: object) -> None:
+    """Write a manifest that says something else, as an earlier release would, which wrote no checksum."""
+    path = folder / "manifest.json"
+    content = json.loads(path.read_text()) | changes
+    del content["crc32"]
+    path.write_text(json.dumps(content))

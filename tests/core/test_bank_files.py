@@ -16,12 +16,13 @@ from supsup_core import (
     bank_manifest,
     bank_shards,
     byte_ledger,
+    kaiming_normal,
     keep_weights,
     mask_counts,
 )
 from torch import nn
 
-from .networks import filled_bank, random_masks, saved, small_network
+from .networks import filled_bank, random_masks, rewrite_manifest, saved, small_network
 
 both_forms = pytest.mark.parametrize("compact", [False, True])
 
@@ -179,9 +180,7 @@ def test_a_reader_that_meets_a_save_reads_the_bank_of_after(tmp_path, monkeypatc
 
 def test_a_bank_is_refused_by_another_network(tmp_path):
     saved(tmp_path)
-    with pytest.raises(
-        NetworkMismatch, match=r"\(seed 0\), this one has .* \(seed 1\); build the network with the same"
-    ):
+    with pytest.raises(NetworkMismatch, match="belong to another network: one of seed 0, and this one has 1; build it"):
         MaskBank.open(tmp_path, small_network(seed=1))
 
 
@@ -331,16 +330,16 @@ def test_a_bank_says_which_parameters_that_no_seed_decides_had_other_values(tmp_
     another = Classified()
     with pytest.raises(NetworkMismatch, match=r"a network where 'token' had other values, .*; load the state_dict"):
         MaskBank.open(tmp_path, FrozenNetwork(another, seed=0))
-    with pytest.raises(NetworkMismatch, match=r"\(seed 0\), this one has .* \(seed 1\); build the network"):
+    with pytest.raises(NetworkMismatch, match="one of seed 0, and this one has 1; build it with that seed"):
         MaskBank.open(tmp_path, FrozenNetwork(another, seed=1))
     another.load_state_dict(module.state_dict())
     assert len(MaskBank.open(tmp_path, FrozenNetwork(another, seed=0))) == 2
     # The manifest of a bank that was written before it named them.
     manifest = json.loads((tmp_path / "manifest.json").read_text())
-    assert [name for name, _ in manifest.pop("unseeded")] == ["token", "layer.bias"]
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert [name for name, _ in manifest["unseeded"]] == ["token", "layer.bias"]
+    rewrite_manifest(tmp_path, unseeded=[])
     assert len(MaskBank.open(tmp_path, FrozenNetwork(module, seed=0))) == 2
-    with pytest.raises(NetworkMismatch, match="build the network with the same module"):
+    with pytest.raises(NetworkMismatch, match="its masks belong to another network"):
         MaskBank.open(tmp_path, FrozenNetwork(Classified(), seed=0))
 
 
@@ -397,3 +396,54 @@ def test_a_manifest_that_was_written_keeps_its_shards_whatever_fails_then(tmp_pa
     with pytest.raises(OSError, match="Input/output error"):
         bank.save(tmp_path)
     assert len(MaskBank.open(tmp_path, net)) == 4
+
+
+def lenet(*, hidden=12, bias=False, seed=0, **keywords):
+    layers = nn.Sequential(nn.Linear(8, hidden, bias=bias), nn.ReLU(), nn.Linear(hidden, 5, bias=False))
+    return FrozenNetwork(layers, seed, **keywords)
+
+
+@pytest.mark.parametrize(
+    ("net", "difference"),
+    [
+        (lenet(seed=3), "one of seed 0, and this one has 3; build it with that seed"),
+        (
+            lenet(hidden=13),
+            r"'0.weight' is of shape \(12, 8\), and this one's of \(13, 8\); build it with the same module",
+        ),
+        (lenet(bias=True), "this one is with '0.bias' among its other parameters or constants; build it"),
+        (
+            FrozenNetwork(nn.Sequential(nn.Flatten(), *lenet().module), 0),
+            "without '0.weight' and with '1.weight' among",
+        ),
+        (
+            FrozenNetwork(nn.Sequential(nn.Linear(8, 12, bias=False)), 0),
+            "this one is without '2.weight' among its maskable",
+        ),
+        (
+            lenet(init=kaiming_normal),
+            "its frozen weights have other values; build this one with the same init and dtype",
+        ),
+    ],
+)
+def test_a_bank_says_in_what_a_network_is_not_its_own(tmp_path, net, difference):
+    filled_bank(lenet(), 2).save(tmp_path)
+    with pytest.raises(NetworkMismatch, match=difference):
+        MaskBank.open(tmp_path, net)
+
+
+def test_an_entropy_coded_bank_saved_after_each_task_codes_each_a_few_times(tmp_path, monkeypatch):
+    net = FrozenNetwork(nn.Linear(200, 200, bias=False), 0)
+    bank, coded, shard_bytes = MaskBank(net), [], bank_files.shard_bytes
+
+    def counting(header, rows, *rest, **keywords):
+        coded.append(len(rows))
+        return shard_bytes(header, rows, *rest, **keywords)
+
+    monkeypatch.setattr(bank_files, "shard_bytes", counting)
+    monkeypatch.setattr(bank_files, "_SMALL_SHARD_BYTES", 4 * bank.row_bytes)
+    for task in range(64):
+        bank.append({"weight": torch.zeros(200, 200, dtype=torch.bool).index_fill(0, torch.tensor(task), True)})
+        bank.save(tmp_path, compact=True)
+    assert sum(coded) <= 64 * 8, "a shard is coded again as it doubles, and not at each save"
+    assert torch.equal(MaskBank.open(tmp_path, net).rows, bank.rows)

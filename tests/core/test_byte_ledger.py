@@ -2,10 +2,10 @@ import math
 
 import pytest
 import torch
-from supsup_core import FrozenNetwork, MaskBank, byte_ledger, density_budget, top_k_mask
+from supsup_core import CorruptBank, FrozenNetwork, MaskBank, bank_shards, byte_ledger, density_budget, top_k_mask
 from torch import nn
 
-from .networks import filled_bank, small_network
+from .networks import filled_bank, random_masks, small_network
 
 
 @pytest.mark.parametrize("compact", [False, True])
@@ -48,3 +48,25 @@ def test_dense_masks_gain_nothing_by_coding(tmp_path):
     net = small_network()
     filled_bank(net, 3).save(tmp_path, compact=True)
     assert byte_ledger(tmp_path, net).contexts >= byte_ledger(tmp_path, net).order_0
+
+
+def test_a_bank_that_is_saved_meanwhile_is_accounted_for_as_it_is_then(tmp_path, monkeypatch):
+    net = small_network()
+    bank, tensor_bytes = filled_bank(net, 3), bank_shards.tensor_bytes
+    bank.save(tmp_path)
+
+    def saving(path, shard):
+        monkeypatch.setattr(bank_shards, "tensor_bytes", tensor_bytes)
+        bank.append(random_masks(net, 9))
+        bank.save(tmp_path)
+        assert not path.exists()
+        return tensor_bytes(path, shard)
+
+    monkeypatch.setattr(bank_shards, "tensor_bytes", saving)
+    ledger = byte_ledger(tmp_path, net)
+    assert ledger.contexts == 4 * bank.row_bytes
+    assert ledger.total == sum(path.stat().st_size for path in tmp_path.iterdir())
+    (shard,) = tmp_path.glob("*.safetensors")
+    shard.unlink()
+    with pytest.raises(CorruptBank, match="it is missing"):
+        byte_ledger(tmp_path, net)

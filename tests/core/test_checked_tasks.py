@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import pytest
 import torch
 from supsup_core.checked_tasks import CheckedTasks, StoredTasks
 from supsup_core.packed_bits import checksum
@@ -39,3 +40,31 @@ def test_blocks_start_anywhere_and_are_as_small_as_asked():
             blocks = list(tasks.blocks(first, size))
             assert all(0 < len(block) <= size for block in blocks)
             assert torch.equal(torch.cat([content[:0], *blocks]), content[first:])
+
+
+@pytest.mark.parametrize("cut_in", ["_rows", "_statistics"])
+def test_an_append_that_is_interrupted_adds_nothing(monkeypatch, cut_in):
+    rows, statistics = tables("cpu")
+    tasks, content = CheckedTasks(rows, statistics), torch.arange(40, dtype=torch.uint8).view(5, 8)
+    tasks.append(content[:2], torch.zeros(2, 2))
+    table = getattr(tasks, cut_in)
+    append = table.append
+
+    def interrupted(new):
+        append(new)
+        raise KeyboardInterrupt
+
+    for again in (
+        lambda: tasks.append(content[2:4], torch.ones(2, 2)),
+        lambda: tasks.adopt(StoredTasks(Path("file"), content[2:3], torch.zeros(1, 2), (7,))),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(table, "append", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                tasks.append(content[3:], torch.full((2, 2), 9.0))
+        before = len(tasks)
+        again()
+        assert len(tasks) == len(rows) == len(statistics) > before
+    assert torch.equal(rows.rows, content[[0, 1, 2, 3, 2]])
+    assert torch.equal(statistics.rows, torch.tensor([[0.0, 0], [0, 0], [1, 1], [1, 1], [0, 0]]))
+    assert torch.equal(tasks.row(3), content[3])

@@ -1,11 +1,15 @@
 """Files that are not what was written: every damage is found and named, and what is intact can be kept."""
 
-import json
+import math
+from dataclasses import asdict
 
+import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load, save
 from supsup_core import (
     CorruptBank,
+    FolderInUse,
     FrozenNetwork,
     MaskBank,
     NetworkMismatch,
@@ -16,7 +20,7 @@ from supsup_core import (
 )
 from torch import nn
 
-from .networks import filled_bank, random_masks, saved, small_network
+from .networks import filled_bank, random_masks, rewrite_manifest, saved, small_network
 
 both_forms = pytest.mark.parametrize("compact", [False, True])
 
@@ -141,6 +145,7 @@ def test_a_missing_shard_is_found(tmp_path):
     [
         (b"{", "not readable as JSON"),
         (b"\xff\xfe", "not readable as JSON"),
+        (b"[" * 100_000, "not readable as JSON"),
         (b"[]", "not the manifest of a mask bank"),
         (b'{"format": "supsup-mask-bank", "version": 99}', "format version 99, this supsup-core reads version 2"),
         (
@@ -168,20 +173,28 @@ def test_a_damaged_manifest_is_found(tmp_path, content, message):
         {"shards": [{"file": "../elsewhere", "tasks": 1, "bytes": 1}]},
         {"shards": {}, "parameters": {"a": 1}},
         {"compact": "yes"},
+        {"seed": math.inf},
+        {"seed": "0"},
+        {"parameters": [["0.weight", [5, 7.0]]]},
+        {"shards": [{"file": "masks-00000000-000003.safetensors", "tasks": math.inf, "bytes": 1}]},
+        {"shards": [{"file": "masks-00000000-000003.safetensors", "tasks": 0, "bytes": 1}]},
+        {"shards": [{"file": "masks-0\0-3.safetensors", "tasks": 3, "bytes": 1}]},
+        {"shards": [{"file": "masks-00000000-\ud800.safetensors", "tasks": 3, "bytes": 1}]},
+        {"shards": [{"file": 300 * "a", "tasks": 3, "bytes": 1}]},
+        {"shards": [{"file": None, "tasks": 3, "bytes": 1}]},
     ],
 )
 def test_a_manifest_of_the_wrong_shape_is_named(tmp_path, changes):
     net, _ = saved(tmp_path)
-    content = json.loads((tmp_path / bank_manifest.MANIFEST).read_text())
-    (tmp_path / bank_manifest.MANIFEST).write_text(json.dumps(content | changes))
+    rewrite_manifest(tmp_path, **changes)
     with pytest.raises(CorruptBank, match=r"manifest\.json: not as it was written"):
         MaskBank.open(tmp_path, net)
 
 
 def test_a_manifest_that_counts_otherwise_than_the_shard_is_found(tmp_path):
     net, _ = saved(tmp_path)
-    path = tmp_path / bank_manifest.MANIFEST
-    path.write_text(path.read_text().replace('"tasks": 3', '"tasks": 4'))
+    (shard,) = bank_manifest.read_manifest(tmp_path).shards
+    rewrite_manifest(tmp_path, shards=[{**asdict(shard), "tasks": 4}])
     with pytest.raises(CorruptBank, match="does not match the manifest's 4 tasks"):
         MaskBank.open(tmp_path, net)
 
@@ -297,3 +310,66 @@ def test_a_file_with_a_name_of_ours_and_another_content_is_passed_over(tmp_path)
     (tmp_path / "masks-none.safetensors").write_bytes(b"")
     (tmp_path / "masks-00000009-000001.safetensors").write_bytes(b"short")
     assert salvage(tmp_path, net).tasks == (0, 1, 2)
+
+
+def test_every_flipped_bit_of_a_manifest_is_found_and_costs_no_task(tmp_path):
+    net, bank = saved(tmp_path)
+    for _ in flips(tmp_path / bank_manifest.MANIFEST):
+        try:
+            opened = MaskBank.open(tmp_path, net)
+        except CorruptBank:
+            pass
+        else:
+            assert torch.equal(opened.rows, bank.rows), "the checksum's own name, or a space"
+        found = salvage(tmp_path, net)
+        assert torch.equal(found.bank.rows, bank.rows)
+        assert (found.tasks, found.lost) == ((0, 1, 2), ())
+
+
+def test_a_folder_in_the_place_of_a_manifest_is_none(tmp_path):
+    net, bank = saved(tmp_path)
+    (tmp_path / bank_manifest.MANIFEST).unlink()
+    (tmp_path / bank_manifest.MANIFEST).mkdir()
+    with pytest.raises(CorruptBank, match="the folder is not a mask bank"):
+        MaskBank.open(tmp_path, net)
+    assert torch.equal(salvage(tmp_path, net).bank.rows, bank.rows)
+
+
+CHANGES = {
+    "fractions": lambda array: array.astype(np.float64),
+    "one number": lambda array: array.reshape(-1)[:1].reshape(()),
+    "another axis": lambda array: array[None],
+    "nothing": lambda array: array.reshape(-1)[:0],
+    "huge": lambda array: np.full_like(array, 2**62) if array.dtype == np.int64 else array,
+    "below zero": lambda array: np.full_like(array, -1) if array.dtype == np.int64 else array,
+}
+
+
+@both_forms
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_shard_that_somebody_wrote_otherwise_is_refused_as_a_damaged_one_is(tmp_path, compact, change):
+    net = FrozenNetwork(nn.Sequential(nn.Linear(9, 8), nn.BatchNorm1d(8, affine=False)), seed=0)
+    bank = MaskBank(net)
+    for task in range(3):
+        bank.append(random_masks(net, task), net.fresh_buffers(), name=f"task {task}")
+    bank.save(tmp_path, compact=compact)
+    (path,) = tmp_path.glob("*.safetensors")
+    written = path.read_bytes()
+    (shard,) = bank_manifest.read_manifest(tmp_path).shards
+    metadata = {"bank": bank_manifest.Header.of(net, torch.float32).digest}
+    for name, array in load(written).items():
+        other = np.array(CHANGES[change](array), order="C")
+        content = save({**load(written), name: other}, metadata=metadata)
+        path.write_bytes(content)
+        rewrite_manifest(tmp_path, shards=[{**asdict(shard), "bytes": len(content)}], crc32=None)
+        for ask in (lambda: MaskBank.open(tmp_path, net).check(), lambda: bank.save(tmp_path, compact=compact)):
+            try:
+                ask()
+            except (CorruptBank, FolderInUse):
+                continue
+        try:
+            found = salvage(tmp_path, net)
+        except CorruptBank:
+            continue
+        for place, task in enumerate(found.tasks):
+            assert torch.equal(found.bank.rows[place], bank.rows[task])

@@ -14,6 +14,7 @@ from supsup_core import (
     every_task_each,
     group_slopes,
     keep_weights,
+    one_shot_each,
     superfluous_logsumexp,
 )
 from supsup_core.context_stores import OuterProductStore
@@ -50,7 +51,7 @@ def rank_one(net, tasks):
     generator = torch.Generator().manual_seed(0)
     for _ in range(tasks):
         draw = {
-            entry.name: tuple(torch.randn(size, generator=generator, dtype=torch.float64) for size in entry.shape[::-1])
+            entry.name: tuple(torch.randn(size, generator=generator, dtype=net.dtype) for size in entry.shape[::-1])
             for entry in net.maskable
         }
         bank.append(draw)
@@ -89,6 +90,7 @@ def test_slopes_without_gradients_are_those_with_them(network, store, objective,
 @pytest.mark.parametrize("floats", [1, 40, 10**6])
 def test_parts_and_blocks_change_nothing(monkeypatch, floats):
     for place in (
+        "mask_bank._GRADIENT_FLOATS",
         "mask_slopes._FLOATS_OF_PRODUCTS",
         "rank_one_bank._PRODUCT_FLOATS",
         "task_inference._ACTIVATION_FLOATS",
@@ -138,6 +140,34 @@ def shared():
 )
 def test_whatever_may_let_images_see_each_other_is_no_chain(module):
     assert LinearChain.of(FrozenNetwork(module, seed=0)) is None
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.Dropout(0.5), nn.AlphaDropout(0.5), nn.ReLU6(), nn.Mish(), nn.Hardtanh(), nn.LayerNorm(9)], ids=repr
+)
+def test_layers_that_act_on_each_image_alone_take_the_short_way(layer):
+    net = chain(nn.Flatten(), nn.Linear(12, 9, bias=False), layer, nn.ReLU(), nn.Linear(9, 7, bias=False))
+    bank = masked(net, 5)
+    assert LinearChain.of(net) is not None
+    drops = isinstance(layer, nn.Dropout | nn.AlphaDropout)
+    assert (LinearChain.of(net, training=True) is None) is drops, "in training it does something else"
+    x = torch.randn(6, 1, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    beliefs = torch.full((6, 5), 1 / 5, dtype=torch.float64)
+    slow = group_slopes(entropy, net, Formed(bank), x, beliefs)
+    assert (group_slopes(entropy, net, bank, x, beliefs) - slow).abs().max() <= 1e5 * EPS64
+
+
+@pytest.mark.parametrize("images", [1, 8, 64])
+@pytest.mark.parametrize("store", [masked, rank_one])
+def test_under_autocast_tasks_are_inferred_too(store, images):
+    net = lenet().to(dtype=torch.float32)
+    bank = store(net, 6)
+    x = torch.randn(images, 12, generator=torch.Generator().manual_seed(0))
+    expected = torch.stack(one_shot_each(entropy, net, bank, x).slopes)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = torch.stack(one_shot_each(entropy, net, bank, x).slopes)
+    # Factors of bfloat16, eight bits, in some thousand products of both signs.
+    assert (found - expected).abs().max() <= 2**-4 * expected.abs().max()
 
 
 def test_masks_on_biases_are_no_chain():

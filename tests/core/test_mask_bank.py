@@ -279,3 +279,23 @@ def test_a_bank_follows_its_network_to_another_dtype():
     assert one_shot(entropy, narrow, moved, inputs(2, torch.bfloat16)).slopes[0].shape == (300,)
     with pytest.raises(NetworkMismatch, match=r"another network than the bank's; pass what its FrozenNetwork.to"):
         bank.to(small_network(seed=1))
+
+
+def test_a_network_in_half_precision_has_more_tasks_than_its_numbers_count_to():
+    net = FrozenNetwork(nn.Linear(8, 8, bias=False), seed=0).to(dtype=torch.float16)
+    bank, tasks = MaskBank(net), 70_000
+    bank.append_rows(torch.full((tasks, bank.row_bytes), 255, dtype=torch.uint8))
+    assert torch.equal(bank.mean_mask(), torch.ones(64, dtype=torch.float16))
+    blended = bank.blend(torch.full((tasks,), 1 / tasks, dtype=torch.float16))
+    assert (blended["weight"] - net.frozen["weight"]).abs().max() <= 2**-7, "of 1/70,000 float16 holds nine bits"
+
+
+def test_beliefs_of_another_precision_blend_in_that_of_the_network():
+    net = small_network(dtype=torch.float32)
+    bank = filled_bank(net, 3)
+    beliefs = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64, requires_grad=True)
+    blended = bank.blend(beliefs)
+    expected = bank.blend(beliefs.detach().float())
+    assert all(torch.equal(blended[name], expected[name]) for name in expected)
+    (slopes,) = torch.autograd.grad(sum(weight.sum() for weight in blended.values()), beliefs)
+    assert slopes.dtype == torch.float64

@@ -290,3 +290,16 @@ def test_the_processor_permutes_registers():
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=300)
     assert int(done.stdout) >= 64
+
+
+def test_all_is_compiled_ahead_whatever_torch_is_told_to_make_tensors_of():
+    code = (
+        "import torch\n"
+        "torch.set_default_device('meta')\n"
+        "torch.set_default_dtype(torch.float64)\n"
+        "from supsup_core import compile_ahead, packed_kernels, packed_lookups\n"
+        "compile_ahead()\n"
+        "print(packed_kernels._kernel.cache_info().currsize, packed_lookups._kernel.cache_info().currsize)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=300)
+    assert done.stdout.split() == ["1", str(int(PERMUTED > 0))]

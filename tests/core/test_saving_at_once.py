@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from supsup_core import CorruptBank, FolderInUse, MaskBank, bank_files, bank_shards, salvage
 
-from .networks import random_masks, saved, small_network
+from .networks import random_masks, rewrite_manifest, saved, small_network
 
 PATIENCE = 60.0  # seconds until something that must happen counts as never happening
 
@@ -133,8 +133,8 @@ def test_a_folder_without_locks_can_be_saved_to(tmp_path, monkeypatch):
 def test_salvage_finds_the_shards_of_a_manifest_that_names_others(tmp_path):
     net, bank = saved(tmp_path, tasks=5)
     (shard,) = tmp_path.glob("*.safetensors")
-    manifest = tmp_path / "manifest.json"
-    manifest.write_text(manifest.read_text().replace(shard.name, "masks-00000000-000031.safetensors"))
+    named = {"file": "masks-00000000-000031.safetensors", "tasks": 5, "bytes": shard.stat().st_size}
+    rewrite_manifest(tmp_path, shards=[named])
     with pytest.raises(CorruptBank, match="it is missing"):
         MaskBank.open(tmp_path, net)
     found = salvage(tmp_path, net)

@@ -121,6 +121,20 @@ def test_an_unknown_name_is_refused_with_one_that_is_near():
         bank.names.index("x")
 
 
+def test_an_unknown_name_among_very_many_is_compared_with_none():
+    """A server is asked for whatever its clients spell."""
+    net = small_network()
+    bank = MaskBank(net)
+    names = [f"customer {number}" for number in range(1000)]
+    bank.append_rows(torch.zeros(1000, bank.row_bytes, dtype=torch.uint8), names=names)
+    with pytest.raises(InvalidArgument, match="no task of this bank has it; append names a task"):
+        bank.names.index("customer 1000")
+    for _ in range(3):
+        bank.remove(10)
+    assert bank.names.index("customer 13") == 10
+    assert "customer 12" not in bank.names
+
+
 def test_banks_whose_names_differ_do_not_continue_each_other(tmp_path):
     _, bank = named_bank()
     bank.save(tmp_path)

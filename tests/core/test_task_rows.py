@@ -155,3 +155,11 @@ def test_a_large_block_is_not_copied_when_a_row_goes():
     table.adopt(rows)
     table.remove(15)
     assert [block.data_ptr() for block in table.blocks] == [rows.data_ptr(), rows[16:].data_ptr()]
+
+
+@pytest.mark.parametrize(("width", "reserved"), [(3, 64), (2**20, 4)])
+def test_a_first_row_reserves_room_for_few(monkeypatch, width, reserved):
+    monkeypatch.undo()
+    rows = TaskRows(width, torch.uint8, torch.device("cpu"))
+    rows.append(torch.zeros(1, width, dtype=torch.uint8))
+    assert rows.blocks[0].untyped_storage().nbytes() == reserved * width

@@ -100,6 +100,19 @@ def test_an_impossible_k_is_refused(k):
         top_k_mask(torch.ones(4), k, 0)
 
 
+@given(
+    sizes=st.lists(st.integers(0, 2), min_size=2, max_size=40),
+    dtype=st.sampled_from([torch.float32, torch.float16]),
+    data=st.data(),
+)
+def test_nan_has_no_rank_where_others_tie(sizes, dtype, data):
+    """As many others as it should be may be chosen in its place."""
+    scores = torch.tensor(sizes, dtype=dtype)
+    scores[data.draw(st.integers(0, len(sizes) - 1))] = torch.nan
+    with pytest.raises(InvalidArgument, match="scores: some are NaN"):
+        top_k_mask(scores, data.draw(st.integers(1, len(sizes))), 0)
+
+
 def test_nan_has_no_rank():
     with pytest.raises(InvalidArgument, match="scores: some are NaN"):
         top_k_mask(torch.tensor([1.0, torch.nan]), 1, 0)

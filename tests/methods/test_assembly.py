@@ -201,8 +201,8 @@ def test_what_goes_together_is_not_refused(changes, data):
                 method=PspSettings(),
                 evaluation=Evaluation(scenario="GG"),
             ),
-            "--backbone.kind small-convolutional: psp rotates the inputs of chains of linear layers, which this network is not; "
-            "choose fully-connected, or another method",
+            "--backbone.kind small-convolutional: psp rotates the inputs of chains of linear layers without dropout, which this "
+            "network is not; choose fully-connected, or another method",
         ),
         (
             replace(

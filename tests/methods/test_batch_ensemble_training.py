@@ -123,3 +123,11 @@ def test_which_networks_train_vectorised(monkeypatch):
         net = problem(module=module).network(kaiming_normal)
         training_forward(net, net.fresh_buffers())(images, fresh_vectors(net, 0, 0))
         assert len(formed) == expected
+
+
+def test_dropout_drops_where_tasks_are_trained():
+    net = FrozenNetwork(nn.Sequential(nn.Flatten(), nn.Linear(6, 40), nn.Dropout(0.5), nn.Linear(40, 3)), 0)
+    forward, values = training_forward(net, {}), fresh_vectors(net, 0, 0)
+    images = torch.ones(4, 6)
+    assert not torch.equal(forward(images, values), forward(images, values))
+    assert torch.equal(net(images, effective_weights(net, values)), net(images, effective_weights(net, values)))

@@ -23,6 +23,7 @@ from supsup_core.exhaustive import Trial, Trials, every_task, every_task_each, i
 from supsup_core.frozen_network import FrozenNetwork
 from supsup_core.guesses import Guess, Guesses
 from supsup_core.mask_bank import MaskBank
+from supsup_core.mask_slopes import compile_ahead
 from supsup_core.maskable_weights import MaskableParameter, maskable_fan_in
 from supsup_core.novelty import Recognitions, recognise_each
 from supsup_core.objectives import entropy, max_confidence, max_logit, superfluous_logsumexp
@@ -88,6 +89,7 @@ __all__ = [
     "binary",
     "binary_each",
     "byte_ledger",
+    "compile_ahead",
     "density_budget",
     "entropy",
     "erdos_renyi_budget",

@@ -11,6 +11,7 @@ locks. Who comes second finds tasks that are not its own, and is refused.
 import errno
 import fcntl
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from pathlib import Path
 from torch import Tensor
 
 from supsup_core.atomic_files import make_folder, replace_file
-from supsup_core.bank_manifest import MANIFEST, Header, Manifest, Shard, read_manifest
+from supsup_core.bank_manifest import MANIFEST, SHARD_NAME, Header, Manifest, Shard, read_manifest
 from supsup_core.bank_shards import read_identities, read_shard, salvage_shard, shard_bytes
 from supsup_core.checked_tasks import Names, StoredTasks
 from supsup_core.errors import CorruptBank, FolderInUse
@@ -140,13 +141,18 @@ def read(folder: str | os.PathLike[str], header: Header) -> list[StoredTasks]:
     """
     path = Path(folder)
     while True:
-        version, manifest = _identity(path / MANIFEST), read_manifest(path)
+        version, manifest = manifest_version(path), read_manifest(path)
         header.refuse_other(manifest.header, path)
         try:
             return [read_shard(path / shard.file, shard, header) for shard in manifest.shards]
         except CorruptBank:
-            if version == _identity(path / MANIFEST):
+            if version == manifest_version(path):
                 raise
+
+
+def manifest_version(folder: Path) -> tuple[int, int, int] | None:
+    """Return what tells one manifest of a bank from the next, which a save in another process writes."""
+    return _identity(folder / MANIFEST)
 
 
 def salvage(folder: str | os.PathLike[str], header: Header) -> Salvaged:
@@ -176,7 +182,7 @@ def salvage(folder: str | os.PathLike[str], header: Header) -> Salvaged:
     for file in files:
         try:
             first, (stored, intact) = _first_task(file), salvage_shard(file, header)
-        except (CorruptBank, ValueError):
+        except CorruptBank:
             continue  # its tasks are missing from what is returned
         expected = max(expected, min(most, first + len(stored.checksums)))
         for task in intact:
@@ -196,7 +202,10 @@ def _write_shard(path: Path, content: Content, first: int, last: int) -> Shard:
 
 
 def _first_task(file: Path) -> int:
-    return int(file.name.split("-")[1])
+    named = re.fullmatch(SHARD_NAME, file.name)
+    if named is None:
+        raise CorruptBank(f"{file}: not the name of a shard")
+    return int(named[1])
 
 
 def _untouched(
@@ -211,7 +220,8 @@ def _untouched(
     first = sum(shard.tasks for shard in kept)
     while kept:
         last, following = kept[-1], tasks - first
-        small = last.bytes + following * row_bytes <= _SMALL_SHARD_BYTES
+        # By packed bits where they are entropy-coded: coding hundreds of tasks anew at each save takes long, if few bytes.
+        small = max(last.bytes, last.tasks * row_bytes) + following * row_bytes <= _SMALL_SHARD_BYTES
         if last.tasks + following > tasks_a_shard or not (small or last.tasks <= following):
             break
         first -= kept.pop().tasks

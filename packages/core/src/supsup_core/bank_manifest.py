@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,9 @@ from supsup_core.frozen_network import FrozenNetwork
 MANIFEST = "manifest.json"
 _FORMAT = "supsup-mask-bank"
 _VERSION = 2
+_CHECKSUM = "crc32"
+SHARD_NAME = r"masks-(\d{8,})-\d{6,}\.safetensors"
+"""Of a shard's file: its first task, and how many there are."""
 BUFFER_DTYPES = {torch.float16: "float16", torch.float32: "float32", torch.float64: "float64"}
 
 
@@ -70,16 +75,36 @@ class Header:
                     f"{path}: its masks belong to a network where {names} had other values, which no seed decides; load the "
                     "state_dict of the module that they were learned with, and build the network on that"
                 )
-            raise NetworkMismatch(
-                f"{path}: its masks belong to a network with fingerprint {found.fingerprint[:12]} (seed {found.seed}), "
-                f"this one has {self.fingerprint[:12]} (seed {self.seed}); build the network with the same module, "
-                "seed and dtype"
-            )
+            raise NetworkMismatch(f"{path}: its masks belong to another network: {self._difference(found)}")
         # The fingerprint covers the parameters too; that they differ means that somebody edited the manifest.
         if (found.parameters, found.buffers, found.buffer_dtype) != (self.parameters, self.buffers, self.buffer_dtype):
             raise NetworkMismatch(
                 f"{path}: it keeps other running statistics than this bank; use the same module and buffer_dtype"
             )
+
+    def _difference(self, found: "Header") -> str:
+        """Say in what the network of a folder's masks differs from this one, and the way out."""
+        if found.seed != self.seed:
+            return f"one of seed {found.seed}, and this one has {self.seed}; build it with that seed"
+        for what, theirs, ours in (
+            ("maskable weights", dict(found.parameters), dict(self.parameters)),
+            ("other parameters or constants", dict(found.unseeded), dict(self.unseeded)),
+        ):
+            lacking, more = ([*(set(a) - set(b))] for a, b in ((theirs, ours), (ours, theirs)))
+            if lacking or more:
+                sides = (f"without {min(lacking)!r}" if lacking else "", f"with {min(more)!r}" if more else "")
+                return (
+                    f"this one is {' and '.join(filter(None, sides))} among its {what}; build it with the same module"
+                )
+        for name, shape in self.parameters:
+            if (theirs_shape := dict(found.parameters)[name]) != shape:
+                return f"{name!r} is of shape {theirs_shape}, and this one's of {shape}; build it with the same module"
+        if found.parameters != self.parameters:
+            return "its weights came in another order; build this one with the same module"
+        return (
+            "its frozen weights have other values; build this one with the same init and dtype, on the state_dict of the "
+            "module that they were learned with where the seed does not decide them"
+        )
 
 
 @dataclass(frozen=True)
@@ -117,7 +142,7 @@ class Manifest:
             "compact": self.compact,
             "shards": [asdict(shard) for shard in self.shards],
         }
-        return json.dumps(content, indent=1) + "\n"
+        return json.dumps({**content, _CHECKSUM: _checksum(content)}, indent=1) + "\n"
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -129,9 +154,9 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     try:
         content = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise CorruptBank(f"{path}: there is no such file, so the folder is not a mask bank; check the path") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptBank(
             f"{path}: not readable as JSON ({error}); restore it from a copy, or keep its tasks by salvage()"
         ) from None
@@ -141,6 +166,10 @@ def read_manifest(folder: Path) -> Manifest:
         raise CorruptBank(
             f"{path}: format version {content.get('version')}, this supsup-core reads version {_VERSION}; "
             "use the release that wrote it"
+        )
+    if content.pop(_CHECKSUM, None) not in (None, _checksum(content)):  # earlier releases wrote none
+        raise CorruptBank(
+            f"{path}: it does not match its checksum; restore it from a copy, or keep the bank's tasks by salvage()"
         )
     missing = {"fingerprint", "seed", "parameters", "buffers", "buffer_dtype", "compact", "shards"} - set(content)
     if missing:
@@ -159,14 +188,14 @@ def _from_json(content: dict[str, Any]) -> Manifest:
     dtypes = {name: dtype for dtype, name in BUFFER_DTYPES.items()}
     header = Header(
         content["fingerprint"].lower(),
-        int(content["seed"]),
+        _whole(content["seed"]),
         parameters,
         buffers,
         dtypes[content["buffer_dtype"]],
         tuple((str(name), str(values)) for name, values in content.get("unseeded", ())),
     )
-    shards = tuple(Shard(str(each["file"]), int(each["tasks"]), int(each["bytes"])) for each in content["shards"])
-    if any(Path(shard.file).name != shard.file or shard.tasks < 1 for shard in shards):
+    shards = tuple(Shard(each["file"], _whole(each["tasks"]), _whole(each["bytes"])) for each in content["shards"])
+    if not all(re.fullmatch(SHARD_NAME, shard.file) and shard.tasks > 0 for shard in shards):
         raise ValueError("a shard is a file of the same folder, with at least one task")
     if not isinstance(content["compact"], bool):
         raise TypeError("compact is true or false")
@@ -174,4 +203,15 @@ def _from_json(content: dict[str, Any]) -> Manifest:
 
 
 def _named_shapes(content: Sequence[Sequence[Any]]) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    return tuple((str(name), tuple(int(axis) for axis in shape)) for name, shape in content)
+    return tuple((str(name), tuple(_whole(axis) for axis in shape)) for name, shape in content)
+
+
+def _whole(value: object) -> int:
+    """Return a number from 0 up as JSON holds it: no text, no fraction, no infinity."""
+    if type(value) is not int or value < 0:
+        raise TypeError(f"{value!r} where a whole number belongs")
+    return value
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(content).encode()):08x}"

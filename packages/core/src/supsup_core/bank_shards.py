@@ -38,6 +38,20 @@ from supsup_core.task_names import to_bytes as text_of
 _TASKS_WORTH_COUNTING = 1024  # the counts take as much room as 16 tasks
 _LARGEST_COUNT = 2**16 - 1
 _METADATA_KEY = "bank"
+_LAYOUT = {
+    "rows": (torch.int64, 2),
+    "counts": (torch.uint16, 1),
+    "counts_crc32": (torch.uint32, 1),
+    "streams": (torch.uint8, 1),
+    "ends": (torch.int64, 1),
+    "ones": (torch.int64, 2),
+    "common": (torch.uint8, 1),
+    "crc32": (torch.int64, 1),
+    "names": (torch.uint8, 1),
+    "name_ends": (torch.int64, 1),
+    "names_crc32": (torch.uint32, 1),
+}
+"""Type and number of axes of each tensor; of `buffers` the bank decides."""
 
 
 def shard_bytes(
@@ -79,6 +93,7 @@ def read_shard(path: Path, shard: Shard, header: Header) -> StoredTasks:
     """
     tensors = _mapped(path, shard)
     try:
+        _refuse_other_layout(tensors)
         rows, undecodable = _rows(tensors, header)
         stored = _stored(path, tensors, rows, header)
     except (KeyError, UndecodableStream, ValueError) as error:
@@ -103,6 +118,7 @@ def read_identities(path: Path, shard: Shard) -> list[tuple[int, str | None]]:
     """
     tensors = _mapped(path, shard)
     try:
+        _refuse_other_layout(tensors)
         checksums = [int(value) for value in tensors["crc32"].tolist()]
         names = _names(tensors, len(checksums)) or (None,) * len(checksums)
     except (KeyError, ValueError) as error:
@@ -125,6 +141,7 @@ def salvage_shard(path: Path, header: Header) -> tuple[StoredTasks, tuple[int, .
         tensors = {
             name: torch.from_numpy(array.copy()) for name, array in from_bytes(content.ljust(size, b"\0")).items()
         }
+        _refuse_other_layout(tensors)
         rows, undecodable = _rows(tensors, header)
         named = _names_left(tensors)
         kept = {name: tensors[name] for name in tensors if "counts" not in name and (named or "name" not in name)}
@@ -164,6 +181,14 @@ def _mapped(path: Path, shard: Shard) -> dict[str, Tensor]:
     except (SafetensorError, OSError, RuntimeError) as error:
         # Of the last two, that it is gone since: a save replaced it.
         raise CorruptBank(f"{path}: not a readable shard ({error}); restore it from a copy") from None
+
+
+def _refuse_other_layout(tensors: Mapping[str, Tensor]) -> None:
+    """Raise a ValueError where a tensor is of another type, or has another number of axes, than a shard's."""
+    for name, (dtype, axes) in _LAYOUT.items():
+        found = tensors.get(name)
+        if found is not None and (found.dtype != dtype or found.ndim != axes or ("crc32" in name and len(found) < 1)):
+            raise ValueError(f"{name} is {found.dtype} of shape {tuple(found.shape)}")
 
 
 def _stored(path: Path, tensors: Mapping[str, Tensor], rows: Tensor, header: Header) -> StoredTasks:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from supsup_core.errors import CorruptBank
 from supsup_core.frozen_network import FrozenNetwork
 from supsup_core.mask_bank import MaskBank
 
@@ -42,19 +43,33 @@ def byte_ledger(folder: str | os.PathLike[str], net: FrozenNetwork) -> ByteLedge
         NetworkMismatch: the masks were learned over other frozen weights than `net`'s.
         CorruptBank: the folder is not a bank, or a file is missing, truncated or altered.
     """
+    from supsup_core.bank_files import manifest_version
+
+    path = Path(folder)
+    while True:
+        version = manifest_version(path)
+        try:
+            return _as_it_is(path, net)
+        except CorruptBank:
+            if version == manifest_version(path):
+                raise
+
+
+def _as_it_is(path: Path, net: FrozenNetwork) -> ByteLedger:
+    """Return what a bank takes; CorruptBank as well where a save in another process replaces its files meanwhile."""
     from supsup_core.bank_manifest import MANIFEST, read_manifest
     from supsup_core.bank_shards import tensor_bytes
     from supsup_core.bit_vectors import entropy_bits
 
-    bank, path = MaskBank.open(folder, net), Path(folder)
+    manifest_bytes, manifest = (path / MANIFEST).stat().st_size if path.is_dir() else 0, read_manifest(path)
+    shards, bank = manifest.shards, MaskBank.open(path, net)  # which may have more tasks by now
     bits = sum(
         entropy_bits(int(torch.count_nonzero(mask)), mask.numel())
-        for task in range(len(bank))
+        for task in range(manifest.tasks)
         for mask in bank.masks(task).values()
     )
-    shards = read_manifest(path).shards
     tensors = [tensor_bytes(path / shard.file, shard) for shard in shards]
     contexts = sum(each.get(name, 0) for each in tensors for name in ("rows", "streams", "common"))
     buffers = sum(each["buffers"] for each in tensors)
     bookkeeping = sum(shard.bytes for shard in shards) - contexts - buffers
-    return ByteLedger(contexts, buffers, bookkeeping, (path / MANIFEST).stat().st_size, bits / 8)
+    return ByteLedger(contexts, buffers, bookkeeping, manifest_bytes, bits / 8)

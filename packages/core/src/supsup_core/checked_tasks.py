@@ -55,28 +55,37 @@ class CheckedTasks:
         return self._checksums
 
     def append(self, rows: UInt8[Tensor, "new bytes"], statistics: Float[Tensor, "new values"]) -> None:
-        """Add tasks."""
+        """Add tasks; where that is interrupted none is added."""
+        checksums = [checksum(*task) for task in zip(rows, statistics, strict=True)]
+        self._forget_interrupted()
         self._rows.append(rows)
         self._statistics.append(statistics)
-        self._checksums.extend(checksum(*task) for task in zip(rows, statistics, strict=True))
         self._unchecked.extend([None] * len(rows))
+        self._checksums.extend(checksums)
 
     def adopt(self, tasks: StoredTasks) -> None:
-        """Add tasks as a file holds them, mapped where the bank is on the CPU."""
+        """Add tasks as a file holds them, mapped where the bank is on the CPU; where that is interrupted none is added."""
+        self._forget_interrupted()
         if self._rows.device.type == "cpu":
             self._rows.adopt(tasks.rows)
             self._statistics.adopt(tasks.buffers)
         else:
             self._rows.append(tasks.rows.to(self._rows.device))
             self._statistics.append(tasks.buffers.to(self._rows.device))
-        self._checksums.extend(tasks.checksums)
         self._unchecked.extend([tasks.file] * len(tasks.checksums))
+        self._checksums.extend(tasks.checksums)
+
+    def _forget_interrupted(self) -> None:
+        """Drop what Ctrl-C, or a lack of memory, kept from becoming a task."""
+        self._rows.keep(len(self))
+        self._statistics.keep(len(self))
+        del self._unchecked[len(self) :]
 
     def replace(self, task: int, row: UInt8[Tensor, " bytes"], statistics: Float[Tensor, " values"]) -> None:
         """Set a task; a file that it came from is not written to."""
+        found = checksum(row, statistics)
         self._unchecked[task] = None
-        self._rows[task], self._statistics[task] = row, statistics
-        self._checksums[task] = checksum(row, statistics)
+        self._rows[task], self._statistics[task], self._checksums[task] = row, statistics, found
 
     def remove(self, task: int) -> None:
         """Drop a task; those behind it move up by one."""

@@ -24,6 +24,7 @@ from supsup_core.maskable_weights import (
     zero_biases,
     zero_padding_rows,
 )
+from supsup_core.module_twins import ModuleTwins
 from supsup_core.packed_bits import checksum, raw_bytes
 from supsup_core.shapes import Weights
 from supsup_core.weight_init import WeightInit, keep_weights, signed_kaiming_constant
@@ -59,7 +60,7 @@ class FrozenNetwork:
     batch, for a superposition, which has none of its own; `in_training` does that too, and updates the running statistics
     that it is given.
 
-    A call puts weights into the module while it lasts, so two threads must not call one network at once; give each a copy.
+    Threads may call one network at once.
 
     Args:
         module: any module whose forward takes one input.
@@ -195,7 +196,11 @@ class FrozenNetwork:
         Raises:
             InvalidArgument: a name is unknown or a shape differs from the module's.
         """
-        return _called(self._module, self._replaced(weights or {}), self._as_input(x))
+        replaced, x = self._replaced(weights or {}), self._as_input(x)
+        if torch.compiler.is_compiling():  # what is compiled takes the weights as arguments, and puts them nowhere
+            return _called(self._module, replaced, x)
+        with self._evaluating.one() as twin:
+            return _called(twin, replaced, x)
 
     def on_batch_statistics(self, x: Shaped[Tensor, "images *input"], weights: Weights) -> Float[Tensor, "images *out"]:
         """Return f(x, W) where batch normalisation uses the mean and variance of this batch and keeps nothing of them.
@@ -205,10 +210,10 @@ class FrozenNetwork:
         """
         if not self.task_buffers:
             return self(x, weights)
-        twin = self._without_statistics
-        kept = {name for name, _ in twin.named_parameters()} | {name for name, _ in twin.named_buffers()}
-        replaced = {name: value for name, value in self._replaced(weights).items() if name in kept}
-        return _called(twin, replaced, self._as_input(x))
+        with self._without_statistics.one() as twin:
+            kept = {name for name, _ in twin.named_parameters()} | {name for name, _ in twin.named_buffers()}
+            replaced = {name: value for name, value in self._replaced(weights).items() if name in kept}
+            return _called(twin, replaced, self._as_input(x))
 
     def in_training(self, x: Shaped[Tensor, "images *input"], weights: Weights) -> Float[Tensor, "images *out"]:
         """Return f(x, W) in training mode: batch statistics, dropout, and the running statistics in `weights` updated in place.
@@ -226,27 +231,28 @@ class FrozenNetwork:
             raise InvalidArgument(
                 "module: normalisation with momentum=None counts the batches of all tasks; give it a momentum"
             )
-        return _called(self._training, self._replaced(weights), self._as_input(x))
+        with self._training.one() as twin:
+            return _called(twin, self._replaced(weights), self._as_input(x))
 
     def _as_input(self, x: Shaped[Tensor, "images *input"]) -> Shaped[Tensor, "images *input"]:
         """Return the images, or a copy where layers that work in place might write over them."""
         return x.clone() if self._works_in_place else x
 
     @cached_property
-    def _training(self) -> nn.Module:
-        """The module in training mode, on the same parameters."""
-        return self._twin().train()
+    def _evaluating(self) -> ModuleTwins:
+        return ModuleTwins(self._module, nn.Module.eval)
 
     @cached_property
-    def _without_statistics(self) -> nn.Module:
-        """The module without running statistics, on the same parameters."""
-        twin = self._twin()
-        for layer in twin.modules():
-            if isinstance(layer, _NORMALISATION):
-                layer.track_running_stats = False
-                for name, _ in tuple(layer.named_buffers(recurse=False)):
-                    setattr(layer, name, None)
-        return twin
+    def _training(self) -> ModuleTwins:
+        return ModuleTwins(self._module, nn.Module.train)
+
+    @cached_property
+    def _without_statistics(self) -> ModuleTwins:
+        return ModuleTwins(self._module, _forget_statistics)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return what a copy takes over: not the twins, which other threads may be calling."""
+        return {name: value for name, value in self.__dict__.items() if not isinstance(value, ModuleTwins)}
 
     def _constant_buffers(self) -> dict[str, Tensor]:
         """Return all buffers but those of normalisation layers."""
@@ -257,12 +263,6 @@ class FrozenNetwork:
             for name, _ in layer.named_buffers(recurse=False)
         }
         return {name: value for name, value in self._module.named_buffers() if name not in of_tasks}
-
-    @outside_inference_mode
-    def _twin(self) -> nn.Module:
-        """Return a copy of the module that shares its parameters."""
-        shared = {id(parameter): parameter for parameter in self._module.parameters()}
-        return copy.deepcopy(self._module, shared)
 
     def _replaced(self, weights: Weights) -> dict[str, Tensor]:
         """Return all parameters and buffers, those in `weights` in place of the module's; of buffers that are not, copies."""
@@ -286,7 +286,7 @@ class FrozenNetwork:
         """Return this network on another device or in another floating-point type, with the same weights."""
         moved = copy.copy(self)
         moved._module = copy.deepcopy(self._module).to(device=device, dtype=dtype)
-        for cached in ("fingerprint", "unseeded", "_training", "_without_statistics"):
+        for cached in ("fingerprint", "unseeded"):
             moved.__dict__.pop(cached, None)
         return moved
 
@@ -299,6 +299,14 @@ def _checked_seed(seed: SupportsIndex) -> int:
     if number < 0:
         raise InvalidArgument(f"seed={seed}: a seed is a whole number from 0 up; choose another")
     return number
+
+
+def _forget_statistics(module: nn.Module) -> None:
+    for layer in module.modules():
+        if isinstance(layer, _NORMALISATION):
+            layer.track_running_stats = False
+            for name, _ in tuple(layer.named_buffers(recurse=False)):
+                setattr(layer, name, None)
 
 
 def _called(module: nn.Module, replaced: Mapping[str, Tensor], x: Tensor) -> Tensor:

@@ -18,10 +18,13 @@ from supsup_core.frozen_network import FrozenNetwork
 from supsup_core.shapes import Objective, OuterProducts, RankOneFactors, Weights
 
 _ALONE = (
-    *(nn.Flatten, nn.Identity, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.Softplus),
-    nn.LayerNorm,
+    *(nn.Flatten, nn.Identity, nn.LayerNorm),
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus),
+    *(nn.Sigmoid, nn.Tanh, nn.Hardsigmoid, nn.Hardtanh, nn.Hardswish, nn.LogSigmoid, nn.Softsign),
 )
 """Layers that act on each image alone, whatever they hold. Their exact types: a subclass may do something else."""
+_DROPOUT = (nn.Dropout, nn.AlphaDropout)
+"""Layers that do nothing but in training."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,19 @@ class LinearChain:
     layers: tuple[tuple[str, nn.Module], ...]
 
     @classmethod
-    def of(cls, net: FrozenNetwork) -> "LinearChain | None":
-        """Return the chain that a network is, or None if it is none, or masks cover more than its linear weights."""
+    def of(cls, net: FrozenNetwork, *, training: bool = False) -> "LinearChain | None":
+        """Return the chain that a network is, or None if it is none, or masks cover more than its linear weights.
+
+        Args:
+            net: the network.
+            training: whether it must be one in training too, where there is dropout.
+        """
         if type(net.module) is not nn.Sequential:
             return None
         layers = tuple(_layers(net.module, ""))
         weights = {f"{name}.weight" for name, layer in layers if type(layer) is nn.Linear}
-        alone = all(type(layer) in (nn.Linear, *_ALONE) and not layer.training for _, layer in layers)
+        known = (nn.Linear, *_ALONE, *(() if training else _DROPOUT))
+        alone = all(type(layer) in known and not layer.training for _, layer in layers)
         flattens = all(layer.start_dim == 1 for _, layer in layers if isinstance(layer, nn.Flatten))
         own = [id(parameter) for _, layer in layers for parameter in layer.parameters()]
         once = len({id(layer) for _, layer in layers}) == len(layers) and len(set(own)) == len(own)

@@ -30,6 +30,7 @@ from supsup_core.task_rows import (
 )
 
 _TASKS_AT_ONCE = 256
+_GRADIENT_FLOATS = 2**24  # formed at once
 
 
 class MaskBank:
@@ -38,7 +39,7 @@ class MaskBank:
     A row is every maskable weight's bit in the order of `net.maskable`. Memory is `row_bytes` a task, 1/32 of float32,
     plus one running count per weight, so that the uniform blend costs nothing per task.
 
-    Threads may ask one bank at once, each with a network of its own (`FrozenNetwork`); whoever changes it must be alone.
+    Threads may ask one bank at once; whoever changes it must be alone.
 
     Args:
         net: the network that the masks belong to.
@@ -221,12 +222,13 @@ class MaskBank:
             InvalidArgument: there is not one belief for each task, or no task, or beliefs are no floating-point numbers.
         """
         refuse_other_beliefs(beliefs, len(self))
-        covered = coverage(self._tasks, self._counts, self._net.num_bits, beliefs)
+        covered = coverage(self._tasks, self._counts, self._net.num_bits, beliefs.to(self._frozen.dtype))
         return self._net.unflatten(covered.mul_(self._frozen))
 
     def mean_mask(self) -> Float[Tensor, " bits"]:
         """Return the share of all tasks whose mask has each weight, in the order of `FrozenNetwork.flatten`; 0 without a task."""
-        return self._counts.all().to(self._frozen.dtype) / max(1, len(self))
+        counts = self._counts.all().to(torch.promote_types(self._frozen.dtype, torch.float32))
+        return (counts / max(1, len(self))).to(self._frozen.dtype)
 
     def slopes(self, gradients: Mapping[str, Tensor]) -> Float[Tensor, "*rows tasks"]:
         """Return dO/dα_i = sum over weights of dO/dW(α) · W · M^i, for every task.
@@ -247,11 +249,12 @@ class MaskBank:
         Args:
             gradients: a and g of each maskable parameter, (out, in), by name.
         """
-        images = len(next(iter(gradients.values()))[0])
+        images, dtype = len(next(iter(gradients.values()))[0]), self._frozen.dtype
+        gradients = {name: (a.to(dtype), g.to(dtype)) for name, (a, g) in gradients.items()}  # autocast has its own
         if packed_lookups.suits(self._frozen, images, len(self)):
             return by_lookups(self._net, len(self), self.blocks, gradients)
         if images <= packed_kernels.FEW_VECTORS:
-            return self.slopes({name: g.unsqueeze(-1) * a.unsqueeze(-2) for name, (a, g) in gradients.items()})
+            return torch.cat([self.slopes(formed) for formed in _formed(gradients, images, self._net.num_bits)])
         return by_matrix_products(self._net, self._frozen, len(self), self.blocks, gradients)
 
     def save(self, folder: str | os.PathLike[str], *, compact: bool = False) -> None:
@@ -318,3 +321,13 @@ class MaskBank:
             bank._tasks.adopt(stored)
             bank._names.adopt(stored)
         return bank
+
+
+def _formed(
+    gradients: Mapping[str, OuterProducts], images: int, num_bits: int
+) -> Iterator[dict[str, Float[Tensor, "some out in"]]]:
+    """Yield the gradients g aᵀ of some images after others."""
+    at_once = max(1, _GRADIENT_FLOATS // num_bits)
+    for first in range(0, images, at_once):
+        some = slice(first, first + at_once)
+        yield {name: g[some].unsqueeze(-1) * a[some].unsqueeze(-2) for name, (a, g) in gradients.items()}

@@ -25,7 +25,9 @@ def coverage(
     if beliefs.requires_grad and torch.is_grad_enabled():
         return coverages(tasks, num_bits, beliefs.unsqueeze(0)).squeeze(0)
     if bool((beliefs == beliefs[0]).all()):
-        return counts.all().to(beliefs.dtype) * beliefs[0]
+        # In float32 at least: of 65,536 tasks float16 holds no count.
+        wide = torch.promote_types(beliefs.dtype, torch.float32)
+        return (counts.all().to(wide) * beliefs[0]).to(beliefs.dtype)
     return partial_coverage(tasks, num_bits, beliefs)
 
 

@@ -22,6 +22,15 @@ _TASKS_UNPACKED = 8  # a few masked copies of W are in memory at once
 _TASKS_LOOKED_UP = 1024  # as many as stay, some words of each, in the processor's cache
 
 
+def compile_ahead() -> None:
+    """Compile the machine loops of task inference on a CPU (extra `fast`), which is some seconds of work, once in a process.
+
+    For whoever will be asked: else the first guess among many masks waits for it. Without the extra there is nothing to do.
+    """
+    packed_kernels.compile_ahead()
+    packed_lookups.compile_ahead()
+
+
 def by_rows(vectors: Float[Tensor, "vectors bits"], tasks: int, blocks: _Blocks) -> Float[Tensor, "vectors tasks"]:
     """Return the inner product of each vector with every task's mask.
 

@@ -28,7 +28,8 @@ _BITS_WORTH_A_THREAD = 2**28
 def compile_ahead() -> None:
     """Compile what `inner_products` runs, a second or two of work, for whoever will guess from one image, or one group."""
     if is_installed():
-        inner_products(torch.zeros(1, 8, dtype=torch.uint8), torch.zeros(1, 64, dtype=torch.float32))
+        rows = torch.zeros(1, 8, dtype=torch.uint8, device="cpu")
+        inner_products(rows, torch.zeros(1, 64, dtype=torch.float32, device="cpu"))
 
 
 def suits(vectors: Float[Tensor, "vectors bits"], tasks: int) -> bool:

@@ -108,9 +108,14 @@ def top_k_masks(scores: Sequence[Tensor], ks: Sequence[int], keys: Sequence[int]
             )
     smallest_kept = [_kth_largest(size, k) for size, k in zip(sizes, ks, strict=True)]
     masks = [size >= least for size, least in zip(sizes, smallest_kept, strict=True)]
-    kept = torch.stack([torch.count_nonzero(mask) for mask in masks]).tolist()
+    kept = [torch.count_nonzero(mask) for mask in masks]
+    # The largest of all, if one is NaN. Counts do not tell: where others tie, they make up for it.
+    unranked = [size.max().isnan().long() for size in sizes]
+    counted = torch.stack([*kept, *unranked]).tolist()
+    if any(counted[len(masks) :]):
+        raise InvalidArgument("scores: some are NaN, which have no rank; lower the learning rate")
     for index, (size, k) in enumerate(zip(sizes, ks, strict=True)):
-        if kept[index] != k:
+        if counted[index] != k:
             masks[index] = _without_ties(size, smallest_kept[index], k, keys[index])
     return [mask.view(layer.shape) for mask, layer in zip(masks, scores, strict=True)]
 
@@ -127,8 +132,6 @@ def _kth_largest(size: Float[Tensor, " n"], k: int) -> Float[Tensor, ""]:
 
 def _without_ties(size: Float[Tensor, " n"], smallest_kept: Float[Tensor, ""], k: int, key: int) -> Bool[Tensor, " n"]:
     """Return the mask of the k largest; which of those that equal the smallest of them, the key draws."""
-    if bool(size.isnan().any()):
-        raise InvalidArgument("scores: some are NaN, which have no rank; lower the learning rate")
     mask = size > smallest_kept
     tied = (size == smallest_kept).nonzero().squeeze(-1)
     draw = random_bits(key, len(size), size.device)[tied]

@@ -9,6 +9,7 @@ from supsup_core.checked_tasks import Names, StoredTasks
 from supsup_core.errors import CorruptBank, InvalidArgument
 from supsup_core.task_rows import known_task
 
+_NAMES_COMPARED = 256  # with one that no task has, in some hundredths of a second; a server is asked for such names
 _NO_TEXT = ("Cc", "Cs", "Zl", "Zp")  # control signs, halves of signs, ends of lines: of the same signs in every Unicode
 
 
@@ -17,7 +18,7 @@ class NameTable:
 
     def __init__(self) -> None:
         self._names: list[str | None] = []
-        self._tasks: dict[str, int] = {}
+        self._found: dict[str, int] | None = {}  # None where tasks have moved since
 
     def __len__(self) -> int:
         """Return the number of tasks."""
@@ -32,6 +33,13 @@ class NameTable:
     def tasks(self) -> Mapping[str, int]:
         """The task of each name."""
         return self._tasks
+
+    @property
+    def _tasks(self) -> dict[str, int]:
+        found = self._found
+        if found is None:
+            found = self._found = {name: place for place, name in enumerate(self._names) if name is not None}
+        return found
 
     def rename(self, task: int, name: str | None) -> None:
         """Call a task by another name, or by none.
@@ -89,8 +97,8 @@ class NameTable:
     def remove(self, task: int) -> None:
         """Drop a task; those behind it move up by one."""
         del self._names[task]
-        if self._tasks:
-            self._tasks = {name: place for place, name in enumerate(self._names) if name is not None}
+        if self._found != {}:
+            self._found = None
 
 
 class TaskNames(Sequence[str | None]):
@@ -144,7 +152,8 @@ class TaskNames(Sequence[str | None]):
         task = self._table.tasks.get(name) if isinstance(name, str) else None
         if task is not None and task in range(start, len(self) if stop is None else stop):
             return task
-        near = difflib.get_close_matches(name, self._table.tasks, n=1) if isinstance(name, str) else []
+        compared = self._table.tasks if isinstance(name, str) and len(self._table.tasks) <= _NAMES_COMPARED else ()
+        near = difflib.get_close_matches(name, compared, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "append names a task"
         raise InvalidArgument(f"name={name!r}: no task of this bank has it; {hint}")
 

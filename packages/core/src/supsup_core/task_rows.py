@@ -17,7 +17,8 @@ from supsup_core.frozen_network import FrozenNetwork, TaskBuffer
 from supsup_core.inference_mode import outside_inference_mode
 from supsup_core.packed_bits import row_bytes, unpack
 
-_SMALLEST_BLOCK_BYTES = 4 * 2**20
+_FIRST_ROWS = 64
+_SMALLEST_BLOCK_BYTES = 4 * 2**20  # or the first rows, where these take less
 _LARGEST_BLOCK_BYTES = 256 * 2**20
 _SMALL_PIECE_BYTES = 2**20
 
@@ -25,8 +26,8 @@ _SMALL_PIECE_BYTES = 2**20
 class TaskRows:
     """A matrix with one row a task, in blocks that never move: adding a row copies that row and no other.
 
-    Blocks grow with the matrix, from 4 to 256 MiB. `adopt` takes a matrix as it lies, a memory-mapped file for example.
-    Removing a row takes its block apart; pieces below 1 MiB are copied together, so that there are never many.
+    Blocks grow with the matrix, from 64 rows, or 4 MiB, to 256 MiB. `adopt` takes a matrix as it lies, a memory-mapped file for
+    example. Removing a row takes its block apart; pieces below 1 MiB are copied together, so that there are never many.
     """
 
     def __init__(self, width: int, dtype: torch.dtype, device: torch.device) -> None:
@@ -93,6 +94,11 @@ class TaskRows:
         block, offset = self._place(task)
         block[offset] = row
 
+    def keep(self, first: int) -> None:
+        """Drop all rows behind the first so many."""
+        while len(self) > first:
+            self.remove(len(self) - 1)
+
     @outside_inference_mode
     def remove(self, task: int) -> None:
         """Drop a row; those behind it move up by one in number."""
@@ -109,9 +115,11 @@ class TaskRows:
     @outside_inference_mode
     def _open_next(self) -> None:
         """Close the open block and open an empty one."""
-        wanted_bytes = min(max(_SMALLEST_BLOCK_BYTES, self.bytes), _LARGEST_BLOCK_BYTES)
+        row_bytes = max(1, self.width * self.dtype.itemsize)
+        first_bytes = min(_FIRST_ROWS * row_bytes, _SMALLEST_BLOCK_BYTES)
+        wanted_bytes = min(max(first_bytes, self.bytes), _LARGEST_BLOCK_BYTES)
         self._close()
-        rows = max(1, wanted_bytes // max(1, self.width * self.dtype.itemsize))
+        rows = max(1, wanted_bytes // row_bytes)
         self._open = self._open.new_empty((rows, self.width))
 
     def _close(self) -> None:

@@ -72,7 +72,7 @@ class ChainGradients:
     @classmethod
     def of(cls, net: FrozenNetwork, fixed: Weights) -> "ChainGradients | None":
         """Return them for a network that flattens, and then has linear layers with nothing but ReLU between; None for others."""
-        chain = LinearChain.of(net)
+        chain = LinearChain.of(net, training=True)
         kinds = () if chain is None else tuple(type(layer) for _, layer in chain.layers)
         if chain is None or kinds[:2] != (nn.Flatten, nn.Linear) or kinds[-1] is not nn.Linear:
             return None

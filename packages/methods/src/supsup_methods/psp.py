@@ -83,11 +83,11 @@ class Psp:
         tasks_learned: int = 0,
         snapshots: Snapshots | None = None,
     ) -> None:
-        chain = LinearChain.of(net)
+        chain = LinearChain.of(net, training=True)
         if chain is None:
             raise UsageError(
-                f"--method.kind psp: the backbone is a {type(net.module).__name__} that is no chain of linear layers, and "
-                "rotations are for such chains only; choose a fully-connected backbone, or another method"
+                f"--method.kind psp: the backbone is a {type(net.module).__name__} that is no chain of linear layers without "
+                "dropout, and rotations are for such chains only; choose a fully-connected backbone, or another method"
             )
         self.net = net
         self.weights: Weights = net.frozen if weights is None else weights
@@ -180,8 +180,11 @@ def _working_bytes(net: FrozenNetwork) -> int:
 
 
 def _unsuited(settings: PspSettings, net: FrozenNetwork) -> str | None:
-    why = "rotates the inputs of chains of linear layers, which this network is not; choose fully-connected, or another method"
-    return None if LinearChain.of(net) else why
+    why = (
+        "rotates the inputs of chains of linear layers without dropout, which this network is not; choose fully-connected, or "
+        "another method"
+    )
+    return None if LinearChain.of(net, training=True) else why
 
 
 KIND = MethodKind(PspSettings, _open, _stored_bytes, working_bytes=_working_bytes, unsuited=_unsuited)

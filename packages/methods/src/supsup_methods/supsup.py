@@ -243,7 +243,7 @@ def _transfers(settings: SupSupSettings) -> bool:
 def _side_by_side(settings: SupSupSettings, net: FrozenNetwork) -> bool:
     """Tell whether tasks share a step: not where each updates statistics of its own, or is ranked by itself, or convolves."""
     alike = isinstance(settings.masks, ThresholdMasks) and settings.training.first_epochs is None
-    return alike and LinearChain.of(net) is not None
+    return alike and LinearChain.of(net, training=True) is not None
 
 
 KIND = MethodKind(

@@ -59,7 +59,7 @@ def training_forward(net: FrozenNetwork, buffers: Weights) -> Forward:
         net: the network with the weights W.
         buffers: a task's running statistics, which the passes update in place.
     """
-    chain = LinearChain.of(net)
+    chain = LinearChain.of(net, training=True)
     if chain is not None:
         return lambda images, values: vectorised_logits(chain, net, values, images)
     return lambda images, values: net.in_training(images, {**effective_weights(net, values), **buffers})
