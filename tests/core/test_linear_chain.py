@@ -90,7 +90,7 @@ def test_slopes_without_gradients_are_those_with_them(network, store, objective,
 @pytest.mark.parametrize("floats", [1, 40, 10**6])
 def test_parts_and_blocks_change_nothing(monkeypatch, floats):
     for place in (
-        "mask_bank._GRADIENT_FLOATS",
+        "mask_slopes._GRADIENT_FLOATS",
         "mask_slopes._FLOATS_OF_PRODUCTS",
         "rank_one_bank._PRODUCT_FLOATS",
         "task_inference._ACTIVATION_FLOATS",

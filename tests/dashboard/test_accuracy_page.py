@@ -64,6 +64,19 @@ def test_curves_of_the_chosen_runs_stand_before_the_papers_that_they_are_like(he
     assert traces["paper: Table 3: SupSup, GNu, H, s = 100"]["y"] == [93.65, 93.68, 93.68, 93.66, 93.64, 93.62]
 
 
+def test_numbers_to_take_along_are_fractions_of_runs_and_of_the_paper(here, taken_along):
+    folder = demo(here)
+    opened("demo-1")
+    numbers = taken_along["accuracy-against-tasks.csv"].set_index("run")
+    checkpoint = folder.progress().checkpoints[-1]
+    last = numbers.loc["demo-1"].iloc[-1][["accuracy", "task inferred right"]]
+    assert list(last) == pytest.approx([checkpoint.accuracy, checkpoint.task_inference_accuracy])
+    paper = numbers.loc["paper: Table 3: SupSup, GNu, H, s = 100", "accuracy"]
+    assert list(paper) == [0.9365, 0.9368, 0.9368, 0.9366, 0.9364, 0.9362]
+    by_task = [score.accuracy for score in checkpoint.scores]
+    assert list(taken_along["task-by-task.csv"]["accuracy"]) == pytest.approx(by_task)
+
+
 def test_what_makes_a_run_unlike_the_papers_is_told_and_the_axis_leaves_it_room(here):
     demo(here)
     page = opened("demo-1")
@@ -148,6 +161,13 @@ def test_damaged_files_are_told_and_the_other_runs_are_shown(here):
     page = opened("demo-1", "demo-2", "demo-3")
     assert [re.match(r"demo-\d", error.value)[0] for error in page.error] == ["demo-2", "demo-3"]
     assert "accuracy, mean over tasks (%)" in charts(page)
+
+
+def test_a_test_without_images_is_told_in_a_line(here):
+    folder = begin(here / "runs" / "odd")
+    folder.write_progress(Progress({}, [Checkpoint(1, (TaskScore(0, 0, 0, 0, 0),), 1.0)], {}))
+    (error,) = opened("odd").error
+    assert error.value.startswith("odd: runs/odd/progress.json: it tells of a test without images; ")
 
 
 def test_all_of_the_page_follows_a_run_that_goes_on(here):

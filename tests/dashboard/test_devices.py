@@ -12,7 +12,7 @@ def smi(tmp_path, monkeypatch):
 
     def answer(text, status=0):
         program = tmp_path / "nvidia-smi"
-        program.write_text(f"#!/bin/sh\ncat <<'END'\n{text}END\nexit {status}\n")
+        program.write_text(f"#!/bin/sh\necho asked >> {tmp_path}/asked\ncat <<'END'\n{text}END\nexit {status}\n")
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
 
@@ -48,6 +48,14 @@ def test_what_cuda_does_not_see_is_not_offered(smi, monkeypatch, visible, free):
 def test_a_driver_that_does_not_answer_leaves_the_cpu(smi, text, status):
     smi(text, status)
     assert [device.name for device in available_devices()] == ["cpu"]
+
+
+@pytest.mark.parametrize("status", [0, 9])
+def test_a_form_that_is_drawn_again_does_not_ask_the_driver_again(smi, tmp_path, status):
+    smi(TWO, status)
+    first = available_devices()
+    assert [available_devices() for _ in range(5)] == [first] * 5
+    assert (tmp_path / "asked").read_text() == "asked\n"
 
 
 def test_without_a_driver_there_is_the_cpu(monkeypatch, tmp_path):

@@ -8,9 +8,11 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from supsup_dashboard.queueing import jobs
+from supsup_dashboard.queueing.database import DATABASE, OPEN, transaction
 from supsup_dashboard.queueing.jobs import JobQueue, queue
 from supsup_dashboard.queueing.runner import QueueRunner
 from supsup_methods.errors import UsageError
@@ -82,6 +84,8 @@ def test_an_empty_queue_has_no_file(tmp_path):
     assert empty.log_tail(1) == ""
     empty.ensure_runner()
     assert not (tmp_path / "queue").exists()
+    (tmp_path / "runs").touch()
+    assert JobQueue(tmp_path / "runs" / "queue").jobs() == []
     with pytest.raises(UsageError, match="job 7: it is not in"):
         empty.job(7)
 
@@ -220,6 +224,143 @@ def test_a_job_whose_process_is_gone_does_not_hold_its_place(waiting_queue, tmp_
     assert waiting_queue.note(1, "state = 'running', pid = 1", "state = 'waiting'")  # and then the machine stopped
     assert waiting_queue.submit(SAY, "say", tmp_path / "a", "cpu", "t2").number == 2
     assert states(waiting_queue) == {1: "ended", 2: "waiting"}
+
+
+def test_a_job_that_is_over_can_be_forgotten_and_an_open_one_stays(runner, waiting_queue):
+    waiting_queue.submit(SAY, "say", None, "cpu", "t1")
+    waiting_queue.submit(SAY, "say", None, "cpu", "t2")
+    runner.look()
+    for number in (1, 2):
+        waiting_queue.forget(number)
+    assert states(waiting_queue) == {1: "running", 2: "waiting"}
+    until(lambda: not runner.look())
+    waiting_queue.forget(1)
+    assert states(waiting_queue) == {2: "ended"}
+    assert not waiting_queue.log_path(1).exists()
+    assert "begun say" in waiting_queue.log_tail(2)
+    assert not waiting_queue.stop(1), "a page that was drawn before may still offer it"
+
+
+def test_the_runner_reads_open_jobs_alone_and_those_once_a_look(runner, waiting_queue, monkeypatch):
+    for number in range(30):
+        waiting_queue.submit(SAY, "say", None, "cpu", str(number))
+        waiting_queue.note(number + 1, "state = 'ended', status = 0", "state = 'waiting'")
+    waiting_queue.submit(SLEEP, "sleep", None, "cpu", "t1")
+    waiting_queue.submit(SLEEP, "sleep", None, "cpu", "t2")
+    runner.look()
+    read, made = [], jobs.Job
+
+    def counted(*values):
+        read.append(values[0])
+        return made(*values)
+
+    monkeypatch.setattr(jobs, "Job", counted)
+    assert runner.look()
+    assert read == [31, 32]
+    asked = f"EXPLAIN QUERY PLAN SELECT * FROM jobs WHERE {OPEN} ORDER BY number"  # noqa: S608
+    with transaction(waiting_queue.folder / DATABASE) as connection:
+        plan = connection.execute(asked).fetchall()
+    assert "USING INDEX open_jobs" in str(plan), "however many are over"
+
+
+def test_the_runner_is_small():
+    """It lives for days, and several may be started at once; torch takes half a GB and seconds."""
+    imports = (
+        "import sys, supsup_dashboard.queueing.runner; print({'torch', 'pydantic', 'streamlit'} & set(sys.modules))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", imports], capture_output=True, text=True, check=True, timeout=PATIENCE
+    )
+    assert found.stdout == "set()\n"
+
+
+def test_of_many_who_look_for_a_runner_one_starts_it(tmp_path, monkeypatch):
+    started, ready = [], threading.Barrier(10)
+
+    def popen(command, *, pass_fds, **rest):
+        started.append(os.dup(pass_fds[0]))  # which keeps the lock, as the process does from its first moment on
+        return subprocess.Popen([sys.executable, "-c", ""])
+
+    monkeypatch.setattr(jobs, "subprocess", SimpleNamespace(Popen=popen, DEVNULL=subprocess.DEVNULL))
+    looked_at = JobQueue(tmp_path / "queue")
+    with monkeypatch.context() as nobody:
+        nobody.setattr(JobQueue, "ensure_runner", lambda self: None)
+        looked_at.submit(SAY, "say", None, "cpu", "t1")
+
+    def look():
+        ready.wait()
+        looked_at.ensure_runner()
+
+    tabs = [threading.Thread(target=look) for _ in range(10)]
+    for tab in tabs:
+        tab.start()
+    for tab in tabs:
+        tab.join()
+    looked_at.ensure_runner()
+    (lock,) = started
+    os.close(lock)
+    looked_at.ensure_runner()
+    assert len(started) == 2, "it is gone, and the job still waits"
+    os.close(started[1])
+
+
+def test_a_job_runs_on_the_gpus_that_were_there_where_it_was_asked_for(runner, waiting_queue, tmp_path, monkeypatch):
+    (tmp_path / "modules" / "obedient.py").write_text("import os; print(os.environ.get('CUDA_VISIBLE_DEVICES'))")
+    for token, visible in (("t1", "3,1"), ("t2", "")):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        waiting_queue.submit(SAY, "say", None, "", token)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    waiting_queue.submit(SAY, "say", None, "", "t3")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")  # of the dashboard that started the runner
+    until(lambda: not runner.look())
+    assert [waiting_queue.log_tail(number) for number in (1, 2, 3)] == ["3,1", "", "None"]
+
+
+def test_one_gpu_is_one_device_whatever_dashboards_call_it(runner, waiting_queue, monkeypatch):
+    for token, visible, device in (
+        ("1", "0,1", "cuda:1"),
+        ("2", "1", "cuda:0"),
+        ("3", "2, 0", "cuda:1"),
+        ("4", "1", "cpu"),
+    ):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        waiting_queue.submit(SLEEP, "sleep", None, device, token)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    waiting_queue.submit(SLEEP, "sleep", None, "cuda:0", "5")
+    waiting_queue.submit(SLEEP, "sleep", None, "cuda:2", "6")
+    runner.look()
+    assert states(waiting_queue) == {1: "running", 2: "waiting", 3: "running", 4: "running", 5: "waiting", 6: "running"}
+
+
+def test_a_file_of_an_earlier_version_is_taken_over(waiting_queue):
+    waiting_queue.folder.mkdir()
+    with sqlite3.connect(waiting_queue.folder / DATABASE) as connection:
+        connection.execute(
+            "CREATE TABLE jobs (number INTEGER PRIMARY KEY AUTOINCREMENT, command TEXT NOT NULL, about TEXT NOT NULL, "
+            "place TEXT, device TEXT NOT NULL, token TEXT NOT NULL UNIQUE, state TEXT NOT NULL DEFAULT 'waiting', "
+            "status INTEGER, pid INTEGER, asked TEXT NOT NULL)"
+        )
+        connection.execute(
+            "INSERT INTO jobs (command, about, device, token, asked) VALUES (?, 'old', 'cpu', 't1', '2026-11-01T00:00:00+00:00')",
+            (json.dumps(SAY),),
+        )
+    connection.close()
+    (old,) = waiting_queue.jobs()
+    assert (old.number, old.about, old.visible_devices) == (1, "old", None)
+    assert waiting_queue.submit(SAY, "new", None, "cpu", "t2").number == 2
+
+
+@pytest.mark.parametrize(
+    "use", [JobQueue.jobs, JobQueue.open_jobs, lambda damaged: damaged.submit(SAY, "", None, "", "t1")]
+)
+def test_a_damaged_file_is_told_in_one_line(waiting_queue, use):
+    waiting_queue.folder.mkdir()
+    (waiting_queue.folder / DATABASE).write_text("this was a database, and is none any more" * 100)
+    with pytest.raises(
+        UsageError, match=r"queue.db: the queue cannot be read \(file is not a database\); try again"
+    ) as told:
+        use(waiting_queue)
+    assert "\n" not in str(told.value)
 
 
 def test_a_log_is_read_from_its_end(waiting_queue):

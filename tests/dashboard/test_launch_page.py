@@ -1,3 +1,4 @@
+import fcntl
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +49,13 @@ def captions(shown):
     return " ".join(caption.value for caption in shown.caption)
 
 
+def choose_job(shown, place):
+    """Click on a row of the queue's table."""
+    shown.session_state[shown.dataframe[0].key] = {"selection": {"rows": [place]}}
+    shown.run()
+    assert not shown.exception
+
+
 def typed(shown):
     return next(code.value for code in shown.code if code.value.startswith("poetry run"))
 
@@ -84,10 +92,32 @@ def test_a_changed_field_is_in_the_command_and_start_puts_it_into_the_queue(here
 def test_a_job_that_waits_is_taken_back_with_its_name(here):
     shown = opened()
     shown.button(key="start").click().run()
+    choose_job(shown, 0)
     shown.button(key="stop-1").click().run()
     assert not shown.exception
     assert queue().job(1).state == "cancelled"
     assert not (here / "runs" / "demo-1").exists()
+
+
+def test_the_queue_begins_with_what_runs_and_what_waits_in_turn_and_one_chosen_job_can_be_stopped(here):
+    for number in range(1, 61):
+        queue().submit(("supsup-train", "demo"), f"job {number}", Path(f"runs/demo-{number}"), "cpu", str(number))
+        if number <= 30:
+            queue().note(number, "state = 'ended', status = 0", "state = 'waiting'")
+    with open(queue().lock_path(31), "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        queue().note(31, "state = 'running', pid = 0", "state = 'waiting'")
+        shown = opened()
+        jobs = shown.dataframe[0].value
+        assert list(jobs["job"]) == [*range(31, 61), *range(30, 10, -1)]
+        assert list(jobs["state"]) == ["running", *["waiting"] * 29, *["done"] * 20]
+        assert "Choose a job that runs or waits to stop it." in captions(shown)
+        choose_job(shown, 1)
+        assert [button.label for button in shown.button if button.key != "start"] == ["Stop demo-32"]
+    queue().note(31, "state = 'ended', status = 0", "state = 'running'")
+    shown.run()
+    assert shown.dataframe[0].value["job"][0] == 32
+    assert [button.key for button in shown.button if button.key != "start"] == ["stop-32"], "it stays chosen"
 
 
 def test_each_gpu_that_is_there_reaches_the_command(here, monkeypatch):

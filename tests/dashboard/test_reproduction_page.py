@@ -113,7 +113,7 @@ def test_measuring_adds_one_job_with_the_command_that_is_shown(here):
     assert job.command == (
         "supsup-reproduce", "table3", "--device", "auto", "--out", "reproduction", "--data-root", root, "--seeds", "3",
     )  # fmt: skip
-    assert (job.state, job.place.as_posix()) == ("waiting", "reproduction/records/table3")
+    assert (job.state, job.place.as_posix()) == ("waiting", "reproduction/records/table3.json")
     assert page.success[0].value == "table3 is in the queue."
     page.button(key="measure").click().run()
     assert "a job for it waits or runs already" in page.error[0].value
@@ -138,6 +138,20 @@ def test_rows_can_be_measured_alone_and_stand_beside_those_of_other_records(here
     assert (job.command[-2:], job.about) == (("--rows", "PSP, GG"), "table3, PSP, GG, reproduction")
     chosen(page, "figure7")
     assert not [each for each in page.selectbox if each.label == "Row"], "it has no rows"
+
+
+def test_two_rows_of_a_target_and_the_small_version_wait_side_by_side_and_one_row_does_not_wait_twice(here):
+    page = opened()
+    chosen(page, "table3")
+    for row in ("PSP, GG", LABEL, LABEL):
+        page.selectbox(key="reproduction-row-table3").select(row).run()
+        page.button(key="measure").click().run()
+    record = recorded(here, "table3", Row(f"{LABEL}, 10 tasks", (93.0,)), part=(LABEL,))
+    assert f"{record.relative_to(here)}: a job for it waits or runs already" in page.error[0].value
+    page.checkbox(key="reproduction-quick").check().run()
+    page.button(key="measure").click().run()
+    records = [job.place.name for job in queue().jobs()]
+    assert records == [f"{record.stem}-quick.json", record.name, "table3-psp-gg.json"]
 
 
 def test_what_does_not_count_is_shown_apart(here):

@@ -2,7 +2,10 @@
 
 import dataclasses
 import fcntl
+import json
+import os
 import time
+import zlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -72,6 +75,28 @@ def test_a_damaged_run_says_so_and_the_others_are_there(here):
     assert "recipe.json: not JSON" in page.error[0].value
 
 
+def test_what_is_no_run_any_more_or_of_another_kind_takes_no_other_run_away(here):
+    runs = here / "runs"
+    for name in ("demo-1", "lock-is-a-folder", "recipe-is-a-folder", "long-seed"):
+        write_run(runs / name, seconds=(2.0,) * 3, checkpoints=[(3, 900, 8)], done=True)
+    (runs / "lock-is-a-folder" / "lock").mkdir()
+    (runs / "recipe-is-a-folder" / "recipe.json").unlink()
+    (runs / "recipe-is-a-folder" / "recipe.json").mkdir()
+    recipe = json.loads((runs / "long-seed" / "recipe.json").read_text())
+    (runs / "long-seed" / "recipe.json").write_text(json.dumps({**recipe, "seed": 2**63}))
+    (runs / "loop").symlink_to("loop")
+    write_run(runs / os.fsdecode(b"no letters \xff"))
+    page = opened()
+    states = runs_table(page)["state"].to_dict()
+    assert states.pop("demo-1") == "done"
+    assert states == dict.fromkeys(("lock-is-a-folder", "recipe-is-a-folder", "long-seed"), "damaged")
+    for name in states:
+        page = opened(name)
+        assert name in page.error[0].value
+    page = opened("demo-1", *states)
+    assert "recipe-is-a-folder" in told(page)
+
+
 def test_a_run_with_damaged_results_can_be_resumed(here):
     folder = write_run(here / "runs" / "demo-1", seconds=(2.0,) * 3, checkpoints=[(3, 900, 8)], done=True)
     (folder.path / "summary.json").write_text("{}")
@@ -105,6 +130,32 @@ def test_the_filter_is_as_it_was_after_a_look_at_another_page(here):
         assert bool(page.text_input) != elsewhere
     assert list(runs_table(page).index) == ["demo-2"]
     assert page.multiselect(key="runs-states").value == [state]
+
+
+def test_what_is_chosen_stays_so_while_the_filter_hides_it(here):
+    for name in ("demo-1", "demo-2", "demo-3"):
+        write_run(here / "runs" / name, seconds=(2.0,))
+    page = opened("demo-2", "demo-1")
+    page.text_input(key="runs-filter").set_value("demo-2").run()
+    assert list(runs_table(page).index) == ["demo-2"]
+    assert page.query_params["run"] == ["demo-2", "demo-1"]
+    assert [each.value for each in page.subheader] == ["demo-2"], "what is hidden is not acted on"
+    page.text_input(key="runs-filter").set_value("demo-3").run()
+    assert page.query_params["run"] == ["demo-2", "demo-1"]
+    assert "Choose one" in told(page)
+    page.text_input(key="runs-filter").set_value("").run()
+    assert [each.value for each in page.subheader] == ["2 runs side by side"]
+    assert sorted(page.query_params["run"]) == ["demo-1", "demo-2"]
+
+
+def test_what_is_unchecked_is_not_chosen_any_more_and_what_is_hidden_stays_so(here):
+    for name in ("demo-1", "demo-2"):
+        write_run(here / "runs" / name, seconds=(2.0,))
+    page = opened("demo-1", "demo-2")
+    page.text_input(key="runs-filter").set_value("demo-2").run()
+    page.session_state[f"runs-{zlib.crc32(repr(['demo-2']).encode()):08x}"] = {"selection": {"rows": []}}
+    page.run()
+    assert page.query_params["run"] == "demo-1"
 
 
 def test_before_the_first_run_has_begun_it_is_said_to_be_about_to(here):

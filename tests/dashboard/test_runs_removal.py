@@ -1,17 +1,17 @@
 """Deleting runs: what is asked first, what is refused, and that nobody ever sees half of one."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from streamlit.testing.v1 import AppTest
 from supsup_dashboard.queueing.jobs import queue
 from supsup_dashboard.runs import removal as run_removal
 from supsup_dashboard.runs.removal import remove_run
-from supsup_dashboard.runs.rows import Row, run_rows
+from supsup_dashboard.runs.rows import run_rows
 from supsup_methods.errors import UsageError
 from supsup_methods.run_folder import RUNS, RunFolder
 from supsup_methods.runs import find_runs
+from supsup_methods.watched_records import watched_path
 
 from ..methods.test_run_listing import write_run
 from .runs_page import buttons, opened, runs_table
@@ -125,7 +125,7 @@ def test_runs_may_themselves_be_a_link_to_a_larger_disk(here):
 def test_a_run_with_an_open_job_is_not_deleted(here):
     folder = write_run(here / "runs" / "demo-1", seconds=(2.0,))
     queue().submit(("supsup-eval", "runs/demo-1"), "asked again", Path("runs/demo-1"), "cpu", "token")
-    with pytest.raises(UsageError, match="a job of the queue works on it"):
+    with pytest.raises(UsageError, match=r"job 1 of the queue \(asked again\) works on it, or will; stop or cancel"):
         remove_run(RunFolder(Path("runs/demo-1")), queue())
     assert folder.holds_run
     (job,) = queue().jobs()
@@ -143,11 +143,56 @@ def test_deleting_does_not_lie_about_how_a_run_ended(here):
     assert (folder.path / "lock").read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    ("state", "job", "held"), [("died", "running", True), ("died", "died", False), ("done", None, False)]
-)
-def test_a_run_is_not_deleted_before_its_job_knows_that_the_process_is_gone(state, job, held):
+@pytest.mark.parametrize("change", ["state = 'running'", "state = 'died'"])
+def test_a_run_is_not_deleted_before_its_job_knows_that_the_process_is_gone(here, change):
     """In between, the queue would refuse."""
-    at_work = None if job is None else SimpleNamespace(is_open=job == "running")
-    row = Row(SimpleNamespace(name="demo-1"), state, at_work)
-    assert row.is_held is held
+    write_run(here / "runs" / "demo-1", seconds=(2.0,), ended="")
+    job = queue().submit(("supsup-train", "demo"), "demo", Path("runs/demo-1"), "cpu", "token")
+    queue().note(job.number, change, "state = 'waiting'")
+    job = queue().job(job.number)
+    (row,) = run_rows([job])
+    assert (row.state, row.job) == ("starting" if job.is_open else "died", job)
+    assert row.is_held is job.is_open
+
+
+def test_a_run_whose_mask_is_watched_is_not_deleted(here):
+    folder = write_run(here / "runs" / "demo-1", seconds=(2.0,))
+    write_run(here / "runs" / "demo-2", seconds=(2.0,))
+    job = watch(Path("runs/demo-1"))
+    rows = {row.name: row for row in run_rows(queue().jobs())}
+    assert {name: row.is_held for name, row in rows.items()} == {"demo-1": True, "demo-2": False}
+    assert rows["demo-1"].job is None, "its log is not that of the training"
+    assert opened("demo-1").button(key="ask-to-delete").disabled
+    with pytest.raises(UsageError, match=r"job 1 of the queue \(watch task 0\) works on it, or will"):
+        remove_run(RunFolder(Path("runs/demo-1")), queue())
+    assert folder.holds_run
+    queue().cancel(job.number)
+    remove_run(RunFolder(Path("runs/demo-1")), queue())
+    assert not folder.path.exists()
+
+
+def test_a_run_of_a_name_that_was_deleted_has_nothing_of_the_other(here):
+    path = Path("runs/demo-1")
+    write_run(here / path, seconds=(2.0,))
+    trained = queue().submit(("supsup-train", "demo", "--out", "runs/demo-1"), "demo", path, "cpu", "one")
+    queue().note(trained.number, "state = 'ended', status = 2", "state = 'waiting'")
+    watched = watch(path)
+    queue().note(watched.number, "state = 'ended', status = 2", "state = 'waiting'")
+    other = queue().submit(("supsup-train", "demo"), "demo", Path("runs/demo-10"), "cpu", "other")
+    for job in (trained, watched):
+        queue().log_path(job.number).write_text("error: accuracy of the run that was deleted\n")
+    remove_run(RunFolder(path), queue())
+    write_run(here / path, seconds=(2.0,))
+    page = opened("demo-1")
+    assert "started in a terminal" in "".join(each.value for each in page.info)
+    assert not any("was deleted" in each.value for each in page.code)
+    assert queue().last_of(watched_path(path, 0)) is None
+    assert [job.number for job in queue().jobs()] == [other.number]
+    assert not queue().log_path(trained.number).exists()
+    assert queue().submit(("supsup-train", "demo"), "demo", path, "cpu", "new").number == other.number + 1
+
+
+def watch(run):
+    """Ask for the mask of the run's first task to be watched, as the page Masks does."""
+    command = ("supsup-eval", str(run), "--watch-task", "0")
+    return queue().submit(command, "watch task 0", watched_path(run, 0), "cpu", f"watch {run}")

@@ -1,10 +1,13 @@
 import dataclasses
+import re
 
 import pytest
 from streamlit.testing.v1 import AppTest
+from supsup_dashboard.pages import storage
 from supsup_datasets import embedded_mnist
 from supsup_methods.byte_accounts import file_bytes, mask_account, paper_bytes
 from supsup_methods.experiment import Evaluation
+from supsup_methods.guess_costs import GuessCost
 from supsup_methods.psp import PspSettings
 from supsup_methods.run_environment import describe_environment
 from supsup_methods.run_folder import RunFolder
@@ -97,7 +100,7 @@ def test_a_method_without_masks_is_counted_by_the_papers_convention(here):
     assert "it keeps no contexts to search" in page.info[0].value
 
 
-def test_the_cost_of_a_guess_is_measured_when_asked_and_says_where(here):
+def test_the_cost_of_a_guess_is_measured_when_asked_and_says_where_and_when(here):
     done(here, "demo-1")
     page = opened("demo-1")
     pressed(page, "Measure")
@@ -105,9 +108,21 @@ def test_the_cost_of_a_guess_is_measured_when_asked_and_says_where(here):
     assert one_shot["x"] == every["x"] == [1, 2, 3]
     assert all(0 < value < 60_000 for value in (*one_shot["y"], *every["y"]))
     assert "cores" in page.caption[-1].value
+    assert re.match(r"Measured here, \d{4}-\d\d-\d\d \d\d:\d\d UTC: ", page.caption[-1].value)
 
 
-def test_the_papers_frontier_stands_behind_when_it_is_chosen(here):
+def test_each_session_measures_for_itself_and_again_when_asked(here, monkeypatch):
+    done(here, "demo-1")
+    seconds = iter((0.001, 0.002, 0.003))
+    monkeypatch.setattr(storage, "guess_costs", lambda *_: [GuessCost("One-Shot", 3, next(seconds))])
+    mine, theirs = opened("demo-1"), opened("demo-1")
+    for page, label, milliseconds in ((mine, "Measure", 1), (theirs, "Measure", 2), (mine, "Measure again", 3)):
+        pressed(page, label)
+        (costs,) = charts(page)["tasks to choose from"]["data"]
+        assert costs["y"] == [pytest.approx(milliseconds)]
+
+
+def test_the_papers_frontier_stands_behind_when_it_is_chosen(here, taken_along):
     folder = done(here, "demo-1")
     page = opened("demo-1")
     box = page.selectbox[0]
@@ -117,6 +132,10 @@ def test_the_papers_frontier_stands_behind_when_it_is_chosen(here):
     assert traces["paper: SupSup"]["x"] == [408432, 508432, 695592, 1035792, 1630032, 2487472]
     accuracy = folder.summary()["checkpoints"][-1]["accuracy"]
     assert traces["demo-1"]["y"] == pytest.approx([100 * accuracy])
+    assert traces["paper: SupSup"]["y"][0] == 77.56
+    numbers = taken_along["accuracy-against-bytes.csv"].set_index("row")["accuracy"]
+    assert numbers["demo-1"] == pytest.approx(accuracy), "to take along they are fractions"
+    assert numbers["paper: SupSup"].iloc[0] == 0.7756
 
 
 def test_damage_is_told_in_a_line(here):
@@ -127,3 +146,12 @@ def test_damage_is_told_in_a_line(here):
     assert len(page.error) >= 2
     assert "summary.json" in page.error[0].value
     assert all(len(error.value.splitlines()) == 1 for error in page.error)
+
+
+def test_a_summary_without_tests_is_told_in_a_line_and_its_ledger_is_shown(here):
+    folder = done(here, "demo-1")
+    folder.write_summary({**folder.summary(), "checkpoints": []})
+    page = opened("demo-1")
+    (error,) = page.error
+    assert error.value.startswith("runs/demo-1/summary.json: it tells of no test; ")
+    assert f"**{file_bytes(folder.bank):,} bytes**" in page.markdown[0].value

@@ -195,6 +195,35 @@ def test_a_task_in_training_takes_no_more_off_the_time_left_than_a_task(tmp_path
         assert line_of(tmp_path).seconds_left == 0.0
 
 
+@pytest.mark.parametrize(
+    ("tasks_at_once", "device", "checkpoints", "in_training"),
+    [
+        (100, "cuda:0", (), 100),
+        (100, "cuda:0", (50, 130), 30),
+        (10, "cuda:0,cuda:1", (), 20),
+        (200, "cuda:0", (), 150),
+        (None, "cpu", (), 1),
+    ],
+)
+def test_time_since_the_last_save_counts_for_all_tasks_that_train_together(
+    tmp_path, tasks_at_once, device, checkpoints, in_training
+):
+    recipe = dataclasses.replace(RECIPE, tasks=250, evaluation=Evaluation(checkpoints=checkpoints))
+    folder = write_run(tmp_path / "run", recipe=recipe, seconds=[1.0] * 100, device=device)
+    if tasks_at_once is not None:
+        environment = json.loads((folder.path / "environment.json").read_text())
+        (folder.path / "environment.json").write_text(json.dumps({**environment, "tasks_at_once": tasks_at_once}))
+    with folder.locked():
+        for passed in (5.0, 1000.0):
+            moment = time.time() - passed
+            for entry in (*folder.path.iterdir(), folder.bank):
+                os.utime(entry, (moment, moment))
+            line = line_of(tmp_path)
+            assert (line.tasks_in_training, line.seconds_a_task) == (in_training, 1.0)
+            # A slow machine may look later, but never earlier than `passed`.
+            assert 150 - in_training <= line.seconds_left <= 150 - min(passed, in_training)
+
+
 def test_before_the_first_task_nothing_is_known(tmp_path):
     folder = write_run(tmp_path / "run")
     with folder.locked():
@@ -243,6 +272,7 @@ def test_progress_in_another_order_is_read_as_well(tmp_path):
         ("recipe.json", "{", "recipe.json: not JSON"),
         ("recipe.json", "[]", "recipe.json"),
         ("recipe.json", '{"name": "demo", "tasks": "many"}', "recipe.json: "),
+        ("recipe.json", recipe_files.to_json(RECIPE).replace('"seed": 0', f'"seed": {2**63}'), "recipe.json: seed"),
         ("environment.json", None, "environment.json: missing"),
         ("environment.json", "{}", "environment.json: device"),
         ("summary.json", '{"checkpoints": []}', "summary.json: "),
@@ -276,6 +306,35 @@ def test_a_run_that_goes_on_is_running_whatever_is_damaged(tmp_path):
     assert "environment.json" in line.problem
 
 
+def test_a_lock_that_cannot_be_looked_at_is_damage_until_it_can(tmp_path):
+    folder = write_run(tmp_path / "run", seconds=(2.0,))
+    write_run(tmp_path / "other", seconds=(2.0,), ended="stopped")
+    (folder.path / LOCK).symlink_to(LOCK)  # which, as one without permission, has no moment of its own
+    listing = RunListing(tmp_path)
+    found = {line.name: line for line in listing.lines()}
+    assert (found["run"].state, found["other"].state) == ("damaged", "stopped")
+    assert found["run"].problem.startswith(f"{folder.path / LOCK}: it does not tell whether a process works on the run")
+    assert found["run"].learned == 1
+    (folder.path / LOCK).unlink()
+    assert {line.state for line in listing.lines()} == {"stopped"}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_run_that_others_may_not_look_at_takes_no_other_away(tmp_path):
+    folder = write_run(tmp_path / "run", seconds=(2.0,), ended="stopped")
+    hidden = write_run(tmp_path / "elsewhere" / "hidden", seconds=(2.0,))
+    (tmp_path / "link").symlink_to(hidden.path)
+    (folder.path / LOCK).chmod(0)
+    hidden.path.parent.chmod(0)
+    listing = RunListing(tmp_path)
+    try:
+        assert [(line.name, line.state) for line in listing.lines()] == [("run", "damaged")]
+        (folder.path / LOCK).chmod(0o600)
+        assert [(line.name, line.state) for line in listing.lines()] == [("run", "stopped")]
+    finally:
+        hidden.path.parent.chmod(0o700)
+
+
 def test_what_changes_is_seen_again(tmp_path):
     listing = RunListing(tmp_path)
     assert listing.lines() == []
@@ -298,8 +357,11 @@ def test_what_is_no_run_is_not_listed(tmp_path):
     write_run(tmp_path / ".deleted-1", seconds=(2.0,))
     (tmp_path / "queue").mkdir()
     (tmp_path / "mlflow.db").write_text("")
+    (tmp_path / "loop").symlink_to("loop")
+    write_run(tmp_path / os.fsdecode(b"\xff"), seconds=(2.0,))
     assert RunListing(tmp_path).lines() == []
     assert RunListing(tmp_path / "nowhere").lines() == []
+    assert RunListing(tmp_path / "mlflow.db").lines() == []
 
 
 def test_the_entry_in_the_tracking_store_is_known(tmp_path):

@@ -1,4 +1,5 @@
 import dataclasses
+import os
 import shutil
 
 import pytest
@@ -182,6 +183,8 @@ def test_runs_are_found_by_name(whole, tmp_path):
         begin(tmp_path / name)
     assert [found.path.name for found in find_runs(tmp_path)] == ["cifar-2", "demo-1", "demo-9", "demo-10"]
     assert list(find_runs(tmp_path / "nowhere")) == []
+    begin(tmp_path / os.fsdecode(b"demo-\xff"))
+    assert len(list(find_runs(tmp_path))) == 4, "what has a name that is no text can be shown nowhere"
 
 
 def test_no_seconds_are_lost_between_progress_and_bank(tmp_path, whole):

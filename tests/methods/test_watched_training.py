@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -374,6 +375,31 @@ def test_a_record_comes_back_as_it_was_written(small, tmp_path):
     (tmp_path / "watched-x.json").write_text("")
     write_watched(tmp_path, dataclasses.replace(watched, task=0))
     assert watched_tasks(tmp_path) == [0, 2]
+
+
+def test_a_record_is_of_one_run_and_of_none_that_takes_its_place(trained, tmp_path):
+    run, other = RunFolder(tmp_path / "demo-1"), dataclasses.replace(RECIPE, seed=1)
+    shutil.copytree(trained.path, run.path)
+    watched = watch_task(open_run(run.path), run.environment(), 0)
+    assert watched.run == run.digest == trained.digest, "a copy is the same run"
+    path = write_watched(run.path, watched)
+    assert read_watched(run.path, 0) == watched
+    without = {name: value for name, value in json.loads(path.read_text()).items() if name != "run"}
+    path.write_text(json.dumps(without))
+    assert read_watched(run.path, 0) is not None, "older records do not say"
+    write_watched(run.path, watched)
+    run.begin(other, run.environment())
+    assert run.digest not in ("", watched.run)
+    assert read_watched(run.path, 0) is None
+    for gone in (False, True):
+        if gone:
+            shutil.rmtree(run.path)
+        with pytest.raises(
+            UsageError, match="demo-1: the run that was watched is gone, and perhaps another in its place"
+        ):
+            write_watched(run.path, watched)
+    assert not run.path.exists()
+    assert run.digest == ""
 
 
 @pytest.mark.parametrize(

@@ -24,12 +24,10 @@ from supsup_core.maskable_weights import (
     zero_biases,
     zero_padding_rows,
 )
-from supsup_core.module_twins import ModuleTwins
+from supsup_core.module_twins import NORMALISATION, ModuleTwins, forget_statistics
 from supsup_core.packed_bits import checksum, raw_bytes
 from supsup_core.shapes import Weights
 from supsup_core.weight_init import WeightInit, keep_weights, signed_kaiming_constant
-
-_NORMALISATION = nn.modules.batchnorm._NormBase
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ class FrozenNetwork:
         """The running statistics of which every task has its own; empty for a network without them."""
         found = []
         for prefix, layer in self._module.named_modules():
-            if isinstance(layer, _NORMALISATION):
+            if isinstance(layer, NORMALISATION):
                 for local_name, buffer in layer.named_buffers(recurse=False):
                     if buffer.is_floating_point():
                         found.append(
@@ -227,7 +225,7 @@ class FrozenNetwork:
         for entry in self.task_buffers:
             if entry.name not in weights:
                 raise InvalidArgument(f"weights: no {entry.name!r}; training updates it, so pass fresh_buffers() along")
-        if any(isinstance(layer, _NORMALISATION) and layer.momentum is None for layer in self._module.modules()):
+        if any(isinstance(layer, NORMALISATION) and layer.momentum is None for layer in self._module.modules()):
             raise InvalidArgument(
                 "module: normalisation with momentum=None counts the batches of all tasks; give it a momentum"
             )
@@ -248,7 +246,7 @@ class FrozenNetwork:
 
     @cached_property
     def _without_statistics(self) -> ModuleTwins:
-        return ModuleTwins(self._module, _forget_statistics)
+        return ModuleTwins(self._module, forget_statistics)
 
     def __getstate__(self) -> dict[str, object]:
         """Return what a copy takes over: not the twins, which other threads may be calling."""
@@ -259,7 +257,7 @@ class FrozenNetwork:
         of_tasks = {
             f"{prefix}.{name}" if prefix else name
             for prefix, layer in self._module.named_modules()
-            if isinstance(layer, _NORMALISATION)
+            if isinstance(layer, NORMALISATION)
             for name, _ in layer.named_buffers(recurse=False)
         }
         return {name: value for name, value in self._module.named_buffers() if name not in of_tasks}
@@ -299,14 +297,6 @@ def _checked_seed(seed: SupportsIndex) -> int:
     if number < 0:
         raise InvalidArgument(f"seed={seed}: a seed is a whole number from 0 up; choose another")
     return number
-
-
-def _forget_statistics(module: nn.Module) -> None:
-    for layer in module.modules():
-        if isinstance(layer, _NORMALISATION):
-            layer.track_running_stats = False
-            for name, _ in tuple(layer.named_buffers(recurse=False)):
-                setattr(layer, name, None)
 
 
 def _called(module: nn.Module, replaced: Mapping[str, Tensor], x: Tensor) -> Tensor:

@@ -71,14 +71,17 @@ class LinearChain:
                 if x.ndim != 2:
                     return None
                 weight, bias = weights.get(f"{name}.weight", layer.weight), weights.get(f"{name}.bias", layer.bias)
-                inputs[name] = x.detach()
+                inputs[name] = x.detach().to(weight.dtype)  # autocast has another
                 # A leaf in the first layer, where nothing else asks for a gradient.
                 x = linear(x, weight.detach(), None if bias is None else bias.detach())
                 x = x if x.requires_grad else x.requires_grad_()
                 outputs[name] = x
             # The sum: each image's objective depends on its own outputs only.
             gradients = torch.autograd.grad(objective(x).sum(), list(outputs.values()))
-        return {f"{name}.weight": (inputs[name], gradient) for name, gradient in zip(outputs, gradients, strict=True)}
+        return {
+            f"{name}.weight": (inputs[name], gradient.to(inputs[name].dtype))
+            for name, gradient in zip(outputs, gradients, strict=True)
+        }
 
     def rank_one_outputs(
         self, factors: Mapping[str, RankOneFactors], x: Shaped[Tensor, "images *input"]

@@ -16,7 +16,7 @@ from supsup_core.frozen_network import FrozenNetwork
 from supsup_core.inference_mode import outside_inference_mode
 from supsup_core.mask_counts import MaskCounts
 from supsup_core.mask_coverage import coverage
-from supsup_core.mask_slopes import by_lookups, by_matrix_products, by_rows
+from supsup_core.mask_slopes import by_lookups, by_matrix_products, by_rows, formed_in_parts
 from supsup_core.packed_bits import pack, row_bytes, unpack, unpack_into, unpack_to
 from supsup_core.shapes import Masks, OuterProducts, Weights
 from supsup_core.task_names import NameTable, TaskNames
@@ -30,7 +30,6 @@ from supsup_core.task_rows import (
 )
 
 _TASKS_AT_ONCE = 256
-_GRADIENT_FLOATS = 2**24  # formed at once
 
 
 class MaskBank:
@@ -227,8 +226,7 @@ class MaskBank:
 
     def mean_mask(self) -> Float[Tensor, " bits"]:
         """Return the share of all tasks whose mask has each weight, in the order of `FrozenNetwork.flatten`; 0 without a task."""
-        counts = self._counts.all().to(torch.promote_types(self._frozen.dtype, torch.float32))
-        return (counts / max(1, len(self))).to(self._frozen.dtype)
+        return (self._counts.all().double() / max(1, len(self))).to(self._frozen.dtype)
 
     def slopes(self, gradients: Mapping[str, Tensor]) -> Float[Tensor, "*rows tasks"]:
         """Return dO/dα_i = sum over weights of dO/dW(α) · W · M^i, for every task.
@@ -249,12 +247,11 @@ class MaskBank:
         Args:
             gradients: a and g of each maskable parameter, (out, in), by name.
         """
-        images, dtype = len(next(iter(gradients.values()))[0]), self._frozen.dtype
-        gradients = {name: (a.to(dtype), g.to(dtype)) for name, (a, g) in gradients.items()}  # autocast has its own
+        images = len(next(iter(gradients.values()))[0])
         if packed_lookups.suits(self._frozen, images, len(self)):
             return by_lookups(self._net, len(self), self.blocks, gradients)
         if images <= packed_kernels.FEW_VECTORS:
-            return torch.cat([self.slopes(formed) for formed in _formed(gradients, images, self._net.num_bits)])
+            return torch.cat([self.slopes(formed) for formed in formed_in_parts(gradients, self._net.num_bits)])
         return by_matrix_products(self._net, self._frozen, len(self), self.blocks, gradients)
 
     def save(self, folder: str | os.PathLike[str], *, compact: bool = False) -> None:
@@ -321,13 +318,3 @@ class MaskBank:
             bank._tasks.adopt(stored)
             bank._names.adopt(stored)
         return bank
-
-
-def _formed(
-    gradients: Mapping[str, OuterProducts], images: int, num_bits: int
-) -> Iterator[dict[str, Float[Tensor, "some out in"]]]:
-    """Yield the gradients g aᵀ of some images after others."""
-    at_once = max(1, _GRADIENT_FLOATS // num_bits)
-    for first in range(0, images, at_once):
-        some = slice(first, first + at_once)
-        yield {name: g[some].unsqueeze(-1) * a[some].unsqueeze(-2) for name, (a, g) in gradients.items()}

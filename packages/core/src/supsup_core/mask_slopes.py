@@ -1,4 +1,4 @@
-"""Slopes along every task's mask: of gradients as they are, and of gradients g aᵀ, one for each image, which are never formed.
+"""Slopes along every task's mask: of gradients as they are, and of gradients g aᵀ, one for each image, of which few are formed.
 
 Of the latter dO/dα_i = sum over layers of gᵀ ((W ⊙ M^i) a).
 """
@@ -16,6 +16,7 @@ from supsup_core.packed_lookups import MaskedLayer
 from supsup_core.shapes import OuterProducts
 
 _Blocks = Callable[[int], Iterator[UInt8[Tensor, "some bytes"]]]
+_GRADIENT_FLOATS = 2**24  # formed at once
 _FLOATS_OF_PRODUCTS = 2**21
 _TASKS_MULTIPLIED = 256  # rows of one matrix product
 _TASKS_UNPACKED = 8  # a few masked copies of W are in memory at once
@@ -46,6 +47,21 @@ def by_rows(vectors: Float[Tensor, "vectors bits"], tasks: int, blocks: _Blocks)
         slopes[:, start : start + len(block)] = multiply(block, vectors)
         start += len(block)
     return slopes
+
+
+def formed_in_parts(
+    gradients: Mapping[str, OuterProducts], num_bits: int
+) -> Iterator[dict[str, Float[Tensor, "some out in"]]]:
+    """Yield the gradients g aᵀ of some images after others, as many as do not take much memory, for `by_rows`.
+
+    Args:
+        gradients: a and g of each maskable weight, of shape (out, in), by name.
+        num_bits: of a mask.
+    """
+    images, at_once = len(next(iter(gradients.values()))[0]), max(1, _GRADIENT_FLOATS // num_bits)
+    for first in range(0, images, at_once):
+        some = slice(first, first + at_once)
+        yield {name: g[some].unsqueeze(-1) * a[some].unsqueeze(-2) for name, (a, g) in gradients.items()}
 
 
 def by_lookups(

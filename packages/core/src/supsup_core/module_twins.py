@@ -8,6 +8,9 @@ from torch import nn
 
 from supsup_core.inference_mode import outside_inference_mode
 
+NORMALISATION = nn.modules.batchnorm._NormBase
+"""Layers that have running statistics, or may have."""
+
 
 class ModuleTwins:
     """Copies of a module that share its parameters and buffers, as many as there were calls at once.
@@ -43,3 +46,12 @@ class ModuleTwins:
         twin = copy.deepcopy(self._module, shared)
         self._prepare(twin)
         return twin
+
+
+def forget_statistics(module: nn.Module) -> None:
+    """Have the normalisation layers of a module take the statistics of each batch, for they have none of their own any more."""
+    for layer in module.modules():
+        if isinstance(layer, NORMALISATION):
+            layer.track_running_stats = False
+            for name, _ in tuple(layer.named_buffers(recurse=False)):
+                setattr(layer, name, None)

@@ -15,6 +15,7 @@
 """
 
 import contextlib
+import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Sequence
@@ -102,6 +103,15 @@ class RunFolder:
     def holds_run(self) -> bool:
         """Whether a run was started here."""
         return (self.path / RECIPE).exists()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what was asked and where it ran: runs that share it learn the same bits. Nothing where no run is."""
+        try:
+            parts = [(self.path / name).read_bytes() for name in (RECIPE, ENVIRONMENT)]
+        except FileNotFoundError:
+            return ""
+        return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
     @property
     def tasks_saved(self) -> int:

@@ -16,8 +16,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from supsup_core.atomic_files import naming
-
 from supsup_methods.errors import UsageError
 
 _ATTEMPTS = 10
@@ -66,7 +64,7 @@ def is_held(path: Path) -> bool:
     try:
         with open(path, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     except BlockingIOError:
         return True
@@ -109,6 +107,8 @@ def _described(error: BaseException) -> str:
 
 
 def _note(path: Path, holder: Holder) -> None:
+    from supsup_core.atomic_files import naming  # here and not above: who only looks at locks needs no torch
+
     # One write over the note before it: whoever reads it now finds either.
     with naming(path), open(path, "r+b") as file:
         file.write(json.dumps(asdict(holder), ensure_ascii=True).ljust(_NOTE_BYTES).encode())

@@ -103,10 +103,14 @@ def open_run(
 
 
 def find_runs(parent: Path) -> Iterator[RunFolder]:
-    """Yield the runs directly under a folder, by name, demo-10 behind demo-9; what cannot be looked into is passed over."""
+    """Yield the runs directly under a folder, by name, demo-10 behind demo-9.
+
+    What cannot be looked into is passed over, and what has a name that is no text.
+    """
     for entry in sorted(parent.iterdir(), key=_natural) if parent.is_dir() else ():
         folder = RunFolder(entry)
-        with contextlib.suppress(PermissionError):
+        with contextlib.suppress(PermissionError, UnicodeEncodeError):
+            entry.name.encode()
             if folder.holds_run:
                 yield folder
 

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from supsup_core.atomic_files import replace_file
 
 from supsup_methods.errors import UsageError
+from supsup_methods.run_folder import RunFolder
 
 BINS = 64
 """Of a histogram of scores; the edge between the middle two is 0, where a threshold mask turns."""
@@ -58,6 +59,8 @@ class WatchedTraining:
     """What was different from the run, so that the last bits may be: device, machine, tasks at once, torch."""
     machine: str
     seconds: float
+    run: str = ""
+    """Of which run it is (`RunFolder.digest`), as a folder may come to hold another; nothing in older records."""
 
     def __post_init__(self) -> None:
         by_moment = [self.loss, *(part for each in self.layers for part in _by_moment(each))]
@@ -84,14 +87,22 @@ def watched_tasks(run: Path) -> list[int]:
 
 
 def write_watched(run: Path, watched: WatchedTraining) -> Path:
-    """Write what was seen of a task into the run's folder, and return the file."""
+    """Write what was seen of a task into the run's folder, and return the file.
+
+    Raises:
+        UsageError: the folder does not hold the run that was watched.
+    """
+    if RunFolder(run).digest != watched.run:
+        raise UsageError(
+            f"{run}: the run that was watched is gone, and perhaps another in its place; watch one that is there"
+        )
     path = watched_path(run, watched.task)
     replace_file(path, (json.dumps(asdict(watched)) + "\n").encode())
     return path
 
 
 def read_watched(run: Path, task: int) -> WatchedTraining | None:
-    """Return what was seen of a task; None where nobody watched.
+    """Return what was seen of a task; None where nobody watched, or it was another run that had the folder.
 
     Raises:
         UsageError: the file is damaged.
@@ -99,7 +110,7 @@ def read_watched(run: Path, task: int) -> WatchedTraining | None:
     path = watched_path(run, task)
     again = f"watch it again: supsup-eval {run} --watch-task {task}"
     try:
-        return _WATCHED.validate_python(json.loads(path.read_bytes()))
+        watched = _WATCHED.validate_python(json.loads(path.read_bytes()))
     except FileNotFoundError:
         return None
     except ValidationError as error:
@@ -107,6 +118,7 @@ def read_watched(run: Path, task: int) -> WatchedTraining | None:
         raise UsageError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; {again}") from None
     except ValueError as error:
         raise UsageError(f"{path}: not JSON ({error}); {again}") from None
+    return watched if watched.run in ("", RunFolder(run).digest) else None
 
 
 def _by_moment(layer: WatchedLayer) -> Sequence[Sequence[object]]:

@@ -25,7 +25,7 @@ from supsup_methods.devices import describe_machine
 from supsup_methods.errors import UsageError
 from supsup_methods.machine_loops import arithmetic
 from supsup_methods.mask_training import check_finite, task_loss
-from supsup_methods.run_folder import Environment
+from supsup_methods.run_folder import Environment, RunFolder
 from supsup_methods.runs import Run
 from supsup_methods.supsup import MaskInTraining, SupSup
 from supsup_methods.watched_records import BINS, WatchedLayer, WatchedTraining
@@ -89,6 +89,7 @@ def watch_task(
         raise UsageError(
             f"{run.path}: its data {run.dataset.name} has changed since, and trains other masks; restore it"
         )
+    watched = RunFolder(run.path).digest
     device, before, begun = method.net.device, method.first(task), time.perf_counter()
     recorder = _Recorder(method.net, tell)
     with _threads(environment.threads):
@@ -107,6 +108,7 @@ def watch_task(
         unlike_run=_differences(environment, device),
         machine=describe_machine(device),
         seconds=seconds,
+        run=watched,
     )
 
 

@@ -16,7 +16,6 @@ def train_command(
     device: str,
     out: Path | None,
     data_root: Path | None = None,
-    tasks_at_once: int | None = None,
 ) -> tuple[str, ...]:
     """Return the command of a run: the name of a recipe, and an option for each field that differs from it.
 
@@ -26,10 +25,9 @@ def train_command(
         device: as `--device` takes it.
         out: folder of the run; None for the next free one.
         data_root: of full data.
-        tasks_at_once: tasks trained side by side.
     """
     command = ["supsup-train", default.name, *_differences(default, recipe, "-")]
-    for name, value in (("device", device), ("data-root", data_root), ("tasks-at-once", tasks_at_once), ("out", out)):
+    for name, value in (("device", device), ("data-root", data_root), ("out", out)):
         if value is not None:
             command += [f"--{name}", str(value)]
     return tuple(command)

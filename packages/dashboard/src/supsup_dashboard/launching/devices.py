@@ -6,8 +6,11 @@ import subprocess
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import streamlit as st
+
 _QUERY = ("--query-gpu=index,uuid,name,memory.free,memory.total", "--format=csv,noheader,nounits")
 _PATIENCE_SECONDS = 10
+_FRESH_SECONDS = 15
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class Device:
 def available_devices() -> list[Device]:
     """Return the GPUs that this process may use, by nvidia-smi, and the CPU; what nvidia-smi cannot tell is not there.
 
-    `CUDA_VISIBLE_DEVICES` counts, by index or by UUID, as it does for torch, in the order of nvidia-smi.
+    `CUDA_VISIBLE_DEVICES` counts, by index or by UUID, as it does for torch, in the order of nvidia-smi. What is free of their
+    memory is some seconds old at most.
     """
     gpus = [
         Device(f"cuda:{number}", f"{name}, {total / 1024:.1f} GiB", f"{free / 1024:.1f} GiB")
@@ -62,19 +66,25 @@ def _gpus() -> Iterator[_Gpu]:
     program = shutil.which("nvidia-smi")
     if program is None:
         return
-    try:
-        answer = subprocess.run(  # noqa: S603
-            [program, *_QUERY], capture_output=True, text=True, timeout=_PATIENCE_SECONDS, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return  # a driver that does not answer has no GPU to offer
-    for line in answer.stdout.splitlines():
+    for line in _answer(program).splitlines():
         fields = [field.strip() for field in line.split(",")]
         try:
             index, uuid, *name, free, total = fields
             yield _Gpu(index, uuid, ",".join(name), float(free), float(total))
         except ValueError:
             continue  # "[N/A]" of a card that shares the machine's memory, or is lost
+
+
+@st.cache_data(ttl=_FRESH_SECONDS, show_spinner=False)
+def _answer(program: str) -> str:
+    """Return what nvidia-smi says, asked once for all sessions and redraws of some seconds: it may take seconds itself."""
+    try:
+        answer = subprocess.run(  # noqa: S603
+            [program, *_QUERY], capture_output=True, text=True, timeout=_PATIENCE_SECONDS, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""  # a driver that does not answer has no GPU to offer
+    return answer.stdout
 
 
 def _visible(gpus: list[_Gpu]) -> Iterator[tuple[str, float, float]]:

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import streamlit as st
 from supsup_methods.errors import UsageError
+from supsup_methods.reproduction.findings import record_stem
 from supsup_methods.reproduction.ledger import RECORDS
 from supsup_methods.reproduction.targets import FIGURES, TARGETS
 
 from supsup_dashboard.data_root import HOW_TO_NAME_IT, data_root
 from supsup_dashboard.launching.command_line import as_typed
 from supsup_dashboard.launching.devices import available_devices, device_option, free_memory
+from supsup_dashboard.moments import spoken_moment
 from supsup_dashboard.queueing.jobs import Job, queue
 
 REPRODUCTION = Path("reproduction")
@@ -71,7 +73,8 @@ def show_launch(target: str) -> None:
     st.markdown("The same in a terminal:")
     st.code(as_typed(command), language="bash")
     if st.button("Measure", type="primary", icon=":material/play_arrow:", key="measure"):
-        _submit(chosen if row is None else f"{chosen}, {row}", command, REPRODUCTION / RECORDS / chosen, device)
+        record = record_path(chosen, quick=quick, row=row)
+        _submit(chosen if row is None else f"{chosen}, {row}", command, record, device)
     if started := st.session_state.pop("measuring", None):
         st.success(f"{started} is in the queue.")
 
@@ -96,6 +99,18 @@ def reproduce_command(
     return (*command, "--quick") if quick else tuple(command)
 
 
+def record_path(target: str, *, quick: bool, row: str | None = None) -> Path:
+    """Return where the command that measures a target writes its record: on it no two jobs may work at once.
+
+    Args:
+        target: as for `reproduce_command`.
+        quick: likewise.
+        row: likewise.
+    """
+    stem = record_stem(REPRODUCTION / RECORDS, target, quick=quick, part=() if row is None else (row,))
+    return stem.with_name(f"{stem.name}.json")
+
+
 def _submit(target: str, command: tuple[str, ...], place: Path, device: str) -> None:
     token = st.session_state.setdefault(_TOKEN, uuid.uuid4().hex)
     about = f"{target}, {'small version' if '--quick' in command else 'reproduction'}"
@@ -112,7 +127,11 @@ def _submit(target: str, command: tuple[str, ...], place: Path, device: str) -> 
 @st.fragment(run_every=2)
 def show_jobs() -> None:
     """Show the targets that wait or run, with the end of their logs, and how the last ones ended."""
-    jobs = [job for job in queue().jobs() if job.command[0] == _COMMAND]
+    try:
+        jobs = [job for job in queue().jobs() if job.command[0] == _COMMAND]
+    except UsageError as error:
+        st.error(str(error))
+        return
     open_jobs = [job for job in jobs if job.is_open]
     over = [job for job in jobs if not job.is_open][:_SHOWN]
     if open_jobs:
@@ -130,7 +149,7 @@ def show_jobs() -> None:
 
 def _show_job(job: Job, *, stoppable: bool) -> None:
     left, right = st.columns([4, 1], vertical_alignment="bottom")
-    left.caption(f"{job.about}: {job.outcome} on {job.device}, asked for {job.asked:%Y-%m-%d %H:%M} UTC.")
+    left.caption(f"{job.about}: {job.outcome} on {job.device}, asked for {spoken_moment(job.asked)}.")
     if stoppable and right.button("Stop", key=f"stop-reproduction-{job.number}", icon=":material/stop:"):
         queue().stop(job.number)
         st.rerun(scope="fragment")

@@ -16,7 +16,7 @@ from supsup_methods.reporting.figures import task_accuracy
 from supsup_methods.reporting.stream_figures import decisions_along_stream, masks_along_stream
 from supsup_methods.reporting.table_figures import learning_curves
 from supsup_methods.reproduction.tables import PANELS, ROWS, rows_like
-from supsup_methods.run_folder import Environment, RunFolder
+from supsup_methods.run_folder import PROGRESS, Environment, RunFolder
 from supsup_methods.run_frames import TaskTests, decision_rows, read_stretches, stretch_rows, task_tests
 from supsup_methods.supsup_unknown_tasks import UnknownTasksSettings
 
@@ -25,6 +25,7 @@ from supsup_dashboard.run_choice import choose_runs, stamp
 
 _SECONDS = 5  # from one look at the runs to the next: one may go on at any time
 _FAR = 5  # times as many tasks, and more
+_DIGITS = 4  # of the paper's accuracies as fractions: it prints hundredths of a percent
 _CURVE_OF = {f"Table {table}: {row.label}": (table, row) for table, rows in ROWS.items() for row in rows}
 
 
@@ -102,7 +103,13 @@ def _environment(path: Path, stamped: tuple[int, ...]) -> Environment:
 
 @st.cache_data(max_entries=50, show_spinner="Reading the tests")
 def _tests(path: Path, stamped: tuple[int, ...]) -> TaskTests:
-    return task_tests(RunFolder(path).progress())
+    try:
+        return task_tests(RunFolder(path).progress())
+    except ZeroDivisionError:
+        raise UsageError(
+            f"{path / PROGRESS}: it tells of a test without images; remove it, and go on with supsup-train --resume --out "
+            f"{path}, which makes it again"
+        ) from None
 
 
 def _choose_papers(runs: Mapping[str, _Seen]) -> dict[str, str | None]:
@@ -159,9 +166,10 @@ def _show_curves(runs: Mapping[str, _Seen], papers: Mapping[str, str | None], sc
     if not curves and paper.empty:
         return
     rows = pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=["run", "tasks", "accuracy"])
-    rows["accuracy"] = 100 * rows["accuracy"].astype(float)
-    figure = learning_curves(rows, paper).update_layout(xaxis_type=scale, uirevision=scale)
-    behind = pd.DataFrame({"run": "paper: " + paper["row"], "tasks": paper["tasks"], "accuracy": paper["accuracy"]})
+    percent = rows.assign(accuracy=100 * rows["accuracy"].astype(float))
+    figure = learning_curves(percent, paper).update_layout(xaxis_type=scale, uirevision=scale)
+    printed = (paper["accuracy"].astype(float) / 100).round(_DIGITS)
+    behind = pd.DataFrame({"run": "paper: " + paper["row"], "tasks": paper["tasks"], "accuracy": printed})
     numbers = pd.concat([rows, behind], ignore_index=True) if len(rows) else behind
     about = "Accuracy in percent, mean over tasks, against the number of tasks learned: of the chosen runs and of the paper."
     show_chart(figure, numbers, "accuracy-against-tasks", about)

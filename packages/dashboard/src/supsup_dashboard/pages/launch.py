@@ -1,7 +1,8 @@
 """Start a run: a recipe, its fields, a device, the command line that it comes to, and the queue."""
 
 import uuid
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -21,13 +22,15 @@ from supsup_dashboard.kept_values import beginning, held
 from supsup_dashboard.launching.command_line import as_typed, train_command
 from supsup_dashboard.launching.devices import available_devices, device_option, free_memory
 from supsup_dashboard.launching.recipe_form import edited_recipe, runs_own_code
+from supsup_dashboard.moments import local_time, moment_column
 from supsup_dashboard.queueing.jobs import Job, queue
 from supsup_dashboard.runs.rows import jobs_to_show
 
 _TOKEN = "launch-token"  # noqa: S105  # of one filled-in form: pressing Start twice starts one run
 
-_SHOWN = 20  # of the queue
+_SHOWN = 20  # jobs that are over
 _STARTED = "started"  # the number of the job that was asked for last
+_CHOSEN = "job of the queue"  # the number of the one that is chosen in its table
 _DIGITS = "the 5,000 digits that ship with a dependency"
 
 
@@ -157,9 +160,11 @@ def _start(default: Recipe, recipe: Recipe, place: _Place, data: _Data) -> None:
 
 @st.fragment(run_every=2)
 def _show_queue() -> None:
-    """Show what waits and what runs, and what came of the last ones."""
+    """Show what runs and what waits, and what came of the last ones."""
     st.subheader("Queue")
-    jobs = queue().jobs()
+    jobs = _told(queue().jobs)
+    if jobs is None:
+        return
     if not jobs:
         st.info("Nothing was started from here yet. Runs that are started in a terminal are on the page Runs.")
         return
@@ -167,22 +172,48 @@ def _show_queue() -> None:
     started = next((job for job in jobs if job.number == st.session_state.get(_STARTED)), None)
     if started is not None and started.is_open:
         st.success(f"{_name(started)} is in the queue. The page Runs shows how it goes.")
-    moment = st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone=st.context.timezone)
-    table = pd.DataFrame([_line(job) for job in jobs[:_SHOWN]])
-    st.dataframe(table, hide_index=True, column_config={"asked for": moment})
-    open_jobs = [job for job in jobs if job.is_open]
-    for job in open_jobs:
+    chosen = _choose_job(_listed(jobs))
+    if chosen is not None and chosen.is_open:
         st.button(
-            f"Stop {_name(job)}",
-            key=f"stop-{job.number}",
+            f"Stop {_name(chosen)}",
+            key=f"stop-{chosen.number}",
             icon=":material/stop:",
             on_click=_stop,
-            args=(job.number,),
+            args=(chosen.number,),
         )
+    elif any(job.is_open for job in jobs):
+        st.caption("Choose a job that runs or waits to stop it.")
     failed = next((job for job in jobs_to_show(jobs) if job.is_failure), None)
     if failed is not None:
         st.caption(f"The last words of {_name(failed)}, which {failed.outcome} with status {failed.status}:")
         st.code(queue().log_tail(failed.number, 5) or "(none)", language=None)
+
+
+def _listed(jobs: Sequence[Job]) -> list[Job]:
+    """Return the jobs that run, those that wait in the order of their turns, and the last of those that are over."""
+    asked = jobs[::-1]
+    running, waiting = ([job for job in asked if job.state == state] for state in ("running", "waiting"))
+    return [*running, *waiting, *[job for job in jobs if not job.is_open][:_SHOWN]]
+
+
+def _choose_job(jobs: Sequence[Job]) -> Job | None:
+    """Show jobs as a table, and return the one that is chosen in it: it stays chosen while others come and end."""
+    numbers, kept = [job.number for job in jobs], st.session_state.get(_CHOSEN)
+    table = st.dataframe(
+        pd.DataFrame([_line(job) for job in jobs]),
+        # A row is chosen by its place, which is another when a job comes or ends: then it is another table.
+        key=f"queue-{zlib.crc32(repr(numbers).encode()):08x}",
+        on_select="rerun",
+        selection_mode="single-row",
+        selection_default={"selection": {"rows": [numbers.index(kept)] if kept in numbers else []}},
+        hide_index=True,
+        column_config={"asked for": moment_column()},
+        placeholder="",
+        alt="Jobs of the queue",
+    )
+    chosen = next((jobs[place] for place in table.selection.rows if place < len(jobs)), None)
+    st.session_state[_CHOSEN] = None if chosen is None else chosen.number
+    return chosen
 
 
 def _line(job: Job) -> dict[str, object]:
@@ -193,7 +224,7 @@ def _line(job: Job) -> dict[str, object]:
         "device": job.device,
         "state": job.outcome,
         "exit status": job.status,
-        "asked for": job.asked,
+        "asked for": local_time(job.asked),
     }
 
 

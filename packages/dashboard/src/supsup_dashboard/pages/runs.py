@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import streamlit as st
+from supsup_methods.errors import UsageError
 
 from supsup_dashboard.queueing.jobs import Job, queue
 from supsup_dashboard.runs.comparison import show_comparison
@@ -25,8 +26,9 @@ def show() -> None:
     st.title("Runs")
     tell_deleted()
     question = take_question()
-    queue().ensure_runner()  # in place of one that was killed
-    jobs = queue().jobs()
+    jobs, problem = _jobs()
+    if problem:
+        st.error(problem)
     rows = run_rows(jobs)
     is_live = _goes_on(rows, jobs)
     seconds = None if question else _LIVE_SECONDS if is_live else _IDLE_SECONDS
@@ -38,7 +40,7 @@ def show() -> None:
 
 def _show_all(was_live: bool | None) -> None:
     """Show them; None where the page has to stay as it is."""
-    jobs = queue().jobs()
+    jobs, _ = _jobs()
     rows = run_rows(jobs)
     if was_live is not None and was_live != _goes_on(rows, jobs):
         st.rerun()  # to look more often from now on, or less
@@ -65,6 +67,15 @@ def _show_all(was_live: bool | None) -> None:
         show_comparison(chosen)
 
 
+def _jobs() -> tuple[list[Job], str]:
+    """Return the jobs of the queue, having seen to it that a runner is at work on them; or none, and in a line why."""
+    try:
+        queue().ensure_runner()  # in place of one that was killed
+        return queue().jobs(), ""
+    except UsageError as error:
+        return [], str(error)
+
+
 def _goes_on(rows: Sequence[Row], jobs: Sequence[Job]) -> bool:
     """Tell whether a run is live, or a job runs or waits."""
     return any(row.is_live for row in rows) or any(job.is_open for job in jobs)
@@ -78,6 +89,7 @@ def _counted(shown: list[Row], rows: list[Row]) -> str:
 def _show_actions(chosen: list[Row]) -> None:
     """Show a button for each thing that can be done with at least one of the chosen runs, and do it."""
     live, idle = [row for row in chosen if row.is_live], [row for row in chosen if row.can_go_on]
+    is_held = any(row.is_held for row in chosen)
     with st.container(horizontal=True):
         if live and st.button("Stop", key="stop-runs", icon=":material/stop:"):
             for row in live:
@@ -90,8 +102,8 @@ def _show_actions(chosen: list[Row]) -> None:
             "Delete",
             key="ask-to-delete",
             icon=":material/delete:",
-            disabled=any(row.is_held for row in chosen),
-            help="Runs that go on, or wait for it, are stopped first" if live else None,
+            disabled=is_held,
+            help="What works on a run, or waits for it, is stopped first" if is_held else None,
         ):
             ask_on_next_run([row.name for row in chosen])
             st.rerun()

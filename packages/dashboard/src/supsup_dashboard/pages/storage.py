@@ -2,7 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeAlias
 
 import pandas as pd
 import streamlit as st
@@ -18,16 +21,33 @@ from supsup_methods.reporting.bytes_figures import bytes_by_part, density_by_lay
 from supsup_methods.reporting.table_figures import accuracy_against_bytes
 from supsup_methods.reproduction.paper_numbers import paper_frontier
 from supsup_methods.result_records import Summary
-from supsup_methods.run_folder import RunFolder
+from supsup_methods.run_folder import SUMMARY, RunFolder
 from supsup_methods.run_frames import CSC, byte_rows, density_rows
 from supsup_methods.runs import Run
 
 from supsup_dashboard.charts import show_chart
+from supsup_dashboard.moments import spoken_moment
 from supsup_dashboard.run_choice import choose_runs, opened, stamp
 
 _PAPERS = {"SplitCIFAR100 (Figure 2, right; Table 2)": "2", "SplitImageNet (Figure 2, left)": "figure 2, left"}
 _FITTING = {"split-cifar100": 0, "split-image-folder": 0, "split-imagenet": 1}  # paper's values by the stream of runs
-_COUNTED, _TIMED = "counted runs", "timed runs"
+_COUNTED, _TIMED = "counted runs", "costs of guesses"
+
+_Key: TypeAlias = tuple[str, tuple[int, ...]]
+"""Of a run as it is now."""
+
+
+@dataclass(frozen=True)
+class _Costs:
+    """What guesses cost, as this session measured it.
+
+    Attributes:
+        rows: what `bytes_figures.seconds_per_guess` draws.
+        at: when it was measured: another time, with other work on the machine, costs are others.
+    """
+
+    rows: pd.DataFrame
+    at: datetime
 
 
 def show() -> None:
@@ -81,17 +101,23 @@ def _show_frontier(runs: Mapping[str, RunFolder]) -> None:
     st.caption(
         "Bytes as a run keeps them: masks as packed bits. Entropy-coded, sparse masks take less: counted below, they are drawn."
     )
-    behind = [] if paper is None else [paper.assign(row="paper: " + paper["row"])]
+    behind = [] if paper is None else [_printed(paper)]
     about = "Accuracy in percent against the bytes of all tasks, of the chosen runs and of the paper."
     numbers = pd.concat([frame for frame in (rows, *behind) if len(frame)], ignore_index=True)
-    show_chart(accuracy_against_bytes(rows, paper), numbers, "accuracy-against-bytes", about)
+    percent = rows.assign(accuracy=100 * rows["accuracy"].astype(float))
+    show_chart(accuracy_against_bytes(percent, paper), numbers, "accuracy-against-bytes", about)
+
+
+def _printed(paper: pd.DataFrame) -> pd.DataFrame:
+    """Return the paper's values under its name, accuracies as the fractions of which it prints four digits."""
+    return paper.assign(row="paper: " + paper["row"], accuracy=(paper["accuracy"] / 100).round(4))
 
 
 def _points(folder: RunFolder, summary: Summary) -> Iterator[tuple[str, float, float]]:
-    """Yield the name, bytes and accuracy in percent of a run, and of its masks entropy-coded where they were counted."""
-    name, accuracy = folder.path.name, 100 * summary["checkpoints"][-1]["accuracy"]
+    """Yield the name, bytes and accuracy of a run, and of its masks entropy-coded where they were counted."""
+    name, accuracy = folder.path.name, summary["checkpoints"][-1]["accuracy"]
     yield name, summary["bytes"]["total"], accuracy
-    if _was_asked(_COUNTED, folder):
+    if _is_counted(folder):
         account, *_ = _account(folder.path, stamp(folder))
         for ledger in () if account is None else list(account.coded.values())[:1]:
             yield f"{name}, entropy-coded", ledger.total - ledger.manifest, accuracy
@@ -113,7 +139,13 @@ def _summaries(runs: Mapping[str, RunFolder]) -> Iterator[tuple[str, Summary]]:
 
 @st.cache_data(max_entries=200, show_spinner=False)
 def _summary(path: Path, stamped: tuple[int, ...]) -> Summary:
-    return RunFolder(path).summary()
+    summary = RunFolder(path).summary()
+    if not summary["checkpoints"]:
+        raise UsageError(
+            f"{path / SUMMARY}: it tells of no test; remove it, and go on with supsup-train --resume --out {path}, which "
+            "makes it again"
+        )
+    return summary
 
 
 def _show_ledger(folder: RunFolder) -> None:
@@ -125,7 +157,7 @@ def _show_ledger(folder: RunFolder) -> None:
         f"{recipe.method.kind}, {tasks} of {recipe.tasks} tasks learned: all files of {folder.bank} take "
         f"**{file_bytes(folder.bank):,} bytes**, {file_bytes(folder.bank) / tasks:,.1f} a task."
     )
-    if not _asked(_COUNTED, folder, "Count what it could take", "Entropy-codes the masks in a temporary folder"):
+    if not _asked_to_count(folder):
         return
     account, counted, parts = _account(folder.path, stamp(folder))
     about = "Bytes of what was learned in several forms, each by its parts."
@@ -190,22 +222,30 @@ def _show_costs(folder: RunFolder) -> None:
     if folder.tasks_saved == 0:
         st.info("Nothing is learned yet.")
         return
-    if not _asked(_TIMED, folder, "Measure", "Takes some seconds, or a minute with thousands of tasks"):
+    costs: dict[_Key, _Costs] = st.session_state.setdefault(_TIMED, {})
+    key = _key(folder)
+    label = "Measure again" if key in costs else "Measure"
+    if st.button(label, help="Takes some seconds, or a minute with thousands of tasks", key="measure-guesses"):
+        try:
+            costs[key] = _Costs(_measured_costs(folder), datetime.now(UTC))
+        except InvalidArgument as error:
+            st.info(str(error))
+            return
+        st.rerun()
+    if key not in costs:
         return
-    try:
-        costs = _costs(folder.path, stamp(folder))
-    except InvalidArgument as error:
-        st.info(str(error))
-        return
+    measured = costs[key]
     about = "Milliseconds for one guess against the number of tasks to choose from, on logarithmic axes."
-    show_chart(seconds_per_guess(costs), costs, "cost-of-a-guess", about)
+    show_chart(seconds_per_guess(measured.rows), measured.rows, "cost-of-a-guess", about)
     machine, threads = describe_machine(torch.device("cpu")), torch.get_num_threads()
-    st.caption(f"Measured here and now: {machine}, {threads} threads; the median of repeats, from one image.")
+    st.caption(
+        f"Measured here, {spoken_moment(measured.at)}: {machine}, {threads} threads; the median of repeats, from one image."
+    )
 
 
-@st.cache_data(max_entries=20, show_spinner=False)
-def _costs(path: Path, stamped: tuple[int, ...]) -> pd.DataFrame:
-    run = opened(RunFolder(path))
+def _measured_costs(folder: RunFolder) -> pd.DataFrame:
+    """Return what `bytes_figures.seconds_per_guess` draws, measured now; a bar tells how far it is."""
+    run = opened(folder)
     lines = []
     method = run.method
     steps = doubling(len(method.bank)) if isinstance(method, OverContexts) else []
@@ -222,22 +262,23 @@ def _image(run: Run) -> torch.Tensor:
     return next(iter(run.stream[0].test.in_order(1))).images
 
 
-def _asked(what: str, folder: RunFolder, label: str, about: str) -> bool:
+def _asked_to_count(folder: RunFolder) -> bool:
     """Show a button and tell whether it was pressed for this run as it is now, in this session."""
-    asked = _was_asked(what, folder)
-    st.button(label, help=about, disabled=asked, key=f"ask-{what}", on_click=_ask, args=(what, folder))
+    asked = _is_counted(folder)
+    about = "Entropy-codes the masks in a temporary folder"
+    st.button("Count what it could take", help=about, disabled=asked, key="count", on_click=_count, args=(folder,))
     return asked
 
 
-def _ask(what: str, folder: RunFolder) -> None:
-    st.session_state.setdefault(what, set()).add(_key(folder))
+def _count(folder: RunFolder) -> None:
+    st.session_state.setdefault(_COUNTED, set()).add(_key(folder))
 
 
-def _was_asked(what: str, folder: RunFolder) -> bool:
-    return _key(folder) in st.session_state.get(what, set())
+def _is_counted(folder: RunFolder) -> bool:
+    return _key(folder) in st.session_state.get(_COUNTED, set())
 
 
-def _key(folder: RunFolder) -> tuple[str, tuple[int, ...]]:
+def _key(folder: RunFolder) -> _Key:
     return str(folder.path), stamp(folder)
 
 

@@ -2,6 +2,8 @@
 
 Jobs are rows of an SQLite file, so that two tabs, two dashboards and the runner (`runner`) agree about them. A job's
 process holds a lock as long as it lives: that is never guessed from a number, which another process may have by now.
+
+The runner lives as long as a job does, so that nothing here imports torch, which would take half a GB of it.
 """
 
 import contextlib
@@ -14,8 +16,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,8 +25,9 @@ from types import MappingProxyType
 from typing import Any, BinaryIO, Literal, TypeAlias
 
 from supsup_methods.errors import UsageError
-from supsup_methods.run_folder import RUNS
 from supsup_methods.run_lock import is_held
+
+from supsup_dashboard.queueing.database import DATABASE, OPEN, transaction
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
@@ -38,24 +41,10 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
 JobState: TypeAlias = Literal["waiting", "running", "ended", "died", "cancelled"]
 """`ended`: by itself, with an exit status, or with nobody there to see how. `died`: its process was killed."""
 
-DATABASE = "queue.db"
 RUNNER_LOCK = "runner.lock"
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS jobs (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    command TEXT NOT NULL,
-    about TEXT NOT NULL,
-    place TEXT,
-    device TEXT NOT NULL,
-    token TEXT NOT NULL UNIQUE,
-    state TEXT NOT NULL DEFAULT 'waiting',
-    status INTEGER,
-    pid INTEGER,
-    asked TEXT NOT NULL
-);
-CREATE UNIQUE INDEX IF NOT EXISTS one_a_place ON jobs (place) WHERE state IN ('waiting', 'running');
-"""
-_FIELDS = "number, command, about, place, device, state, status, pid, asked"
+VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
+_FIELDS = "number, command, about, place, device, state, status, pid, asked, visible_devices"
+_ATTEMPTS = 10
 _LOG_BYTES = 65_536  # of a log's end, that are looked at
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -78,6 +67,8 @@ class Job:
     """Exit status; None where it is not over, or nobody was there to see it."""
     pid: int | None
     asked: datetime
+    visible_devices: str | None = None
+    """`CUDA_VISIBLE_DEVICES` where it was asked for, among which `device` counts; None where that was not set."""
 
     @property
     def is_open(self) -> bool:
@@ -111,7 +102,7 @@ class JobQueue:
         """Add a job, have somebody run it, and return it; the same token again returns the same job.
 
         Raises:
-            UsageError: the command is none of ours, or another job for the same place waits or runs.
+            UsageError: the command is none of ours, another job for the same place waits or runs, or the queue's file is damaged.
         """
         if not command or command[0] not in COMMANDS:
             raise UsageError(f"command {' '.join(command)}: not one that is run here; there are {', '.join(COMMANDS)}")
@@ -123,14 +114,17 @@ class JobQueue:
             device,
             token,
             datetime.now(UTC).isoformat(timespec="seconds"),
+            os.environ.get(VISIBLE_DEVICES),
         )
         self._settle()
-        with self._connection() as connection:
+        with transaction(self.folder / DATABASE) as connection:
             earlier = connection.execute("SELECT number FROM jobs WHERE token = ?", (token,)).fetchone()
             if earlier is None:
                 try:
                     connection.execute(
-                        "INSERT INTO jobs (command, about, place, device, token, asked) VALUES (?, ?, ?, ?, ?, ?)", row
+                        "INSERT INTO jobs (command, about, place, device, token, asked, visible_devices) "
+                        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                        row,
                     )
                 except sqlite3.IntegrityError:
                     raise UsageError(f"{place}: a job for it waits or runs already; wait for it, or stop it") from None
@@ -138,9 +132,17 @@ class JobQueue:
         return next(job for job in self._select("WHERE token = ?", token))
 
     def jobs(self) -> list[Job]:
-        """Return all jobs, the newest first."""
+        """Return all jobs, the newest first.
+
+        Raises:
+            UsageError: the queue's file is damaged.
+        """
         self._settle()
         return list(self._select("ORDER BY number DESC"))
+
+    def open_jobs(self) -> list[Job]:
+        """Return the jobs that run or wait, the oldest first; for the runner, which alone looks without settling the others."""
+        return list(self._select(f"WHERE {OPEN} ORDER BY number"))
 
     def job(self, number: int) -> Job:
         """Return one job.
@@ -168,14 +170,23 @@ class JobQueue:
         """Ask a job to stop, as Ctrl-C does, or take it out of the queue; tell whether there was something to stop."""
         if self.cancel(number):
             return True
-        job = self.job(number)
-        if job.state != "running" or job.pid is None or not self.is_alive(number):
+        job = next(self._select("WHERE number = ?", number), None)
+        if job is None or job.state != "running" or job.pid is None or not self.is_alive(number):
             return False
         try:
             os.kill(job.pid, signal.SIGTERM)
         except ProcessLookupError:
             return False
         return True
+
+    def forget(self, number: int) -> None:
+        """Remove a job that is over, with what its process wrote; one that is open stays."""
+        with transaction(self.folder / DATABASE) as connection:
+            statement = f"DELETE FROM jobs WHERE number = ? AND NOT {OPEN}"  # noqa: S608
+            over = connection.execute(statement, (number,)).rowcount == 1
+        if over:
+            for path in (self.log_path(number), self.lock_path(number)):
+                path.unlink(missing_ok=True)
 
     def is_alive(self, number: int) -> bool:
         """Tell whether the process of a job lives."""
@@ -200,17 +211,29 @@ class JobQueue:
         return self.folder / f"job-{number:06d}.lock"
 
     def ensure_runner(self) -> None:
-        """Have a runner at work if a job waits and none is."""
-        if self._any_waiting() and not self._has_runner:
-            with open(self.folder / "runner.log", "ab") as log:
-                runner = subprocess.Popen(  # noqa: S603
-                    [sys.executable, "-P", "-m", "supsup_dashboard.queueing.runner", str(self.folder)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,  # Ctrl-C in the dashboard's terminal is not for it
-                )
-            threading.Thread(target=runner.wait, daemon=True).start()  # else it would stay behind as a zombie
+        """Have a runner at work if a job waits and none is.
+
+        It is born with its lock: of all who see at once that there is none, one starts it.
+        """
+        if not self.is_awaited or self._has_runner:
+            return
+        with open(self.folder / RUNNER_LOCK, "ab") as lock, open(self.folder / "runner.log", "ab") as log:
+            if not lock_patiently(lock):
+                return  # somebody has just started one
+            runner = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-P", "-m", "supsup_dashboard.queueing.runner", str(self.folder), str(lock.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(lock.fileno(),),
+                start_new_session=True,  # Ctrl-C in the dashboard's terminal is not for it
+            )
+        threading.Thread(target=runner.wait, daemon=True).start()  # else it would stay behind as a zombie
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a job waits for a runner."""
+        return next(self._select("WHERE state = 'waiting' LIMIT 1"), None) is not None
 
     @property
     def _has_runner(self) -> bool:
@@ -227,29 +250,19 @@ class JobQueue:
 
     def note(self, number: int, change: str, where: str) -> bool:
         """Change a job's row if it is still as it should be, both in SQL, and tell whether it was; for the runner."""
-        with self._connection() as connection:
+        with transaction(self.folder / DATABASE) as connection:
             statement = f"UPDATE jobs SET {change} WHERE number = ? AND {where}"  # noqa: S608
             return connection.execute(statement, (number,)).rowcount == 1
-
-    def _any_waiting(self) -> bool:
-        return next(self._select("WHERE state = 'waiting' LIMIT 1"), None) is not None
 
     def _select(self, rest: str, *values: Any) -> Iterator[Job]:
         if not (self.folder / DATABASE).exists():
             return
-        with self._connection() as connection:
+        with transaction(self.folder / DATABASE) as connection:
             rows = connection.execute(f"SELECT {_FIELDS} FROM jobs {rest}", values).fetchall()  # noqa: S608
-        for number, command, about, place, device, state, status, pid, asked in rows:
+        for number, command, about, place, device, state, status, pid, asked, visible in rows:
             path = None if place is None else Path(place)
             when = datetime.fromisoformat(asked)
-            yield Job(number, tuple(json.loads(command)), about, path, device, state, status, pid, when)
-
-    @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        """Open the file for one transaction."""
-        with closing(sqlite3.connect(self.folder / DATABASE, timeout=30)) as connection, connection:
-            connection.executescript(_SCHEMA)
-            yield connection
+            yield Job(number, tuple(json.loads(command)), about, path, device, state, status, pid, when, visible)
 
 
 def give_back(job: Job) -> None:
@@ -261,6 +274,8 @@ def give_back(job: Job) -> None:
 
 def queue() -> JobQueue:
     """Return the queue beside the runs."""
+    from supsup_methods.run_folder import RUNS  # here and not above: torch is behind it
+
     return JobQueue(RUNS / "queue")
 
 
@@ -271,3 +286,13 @@ def try_lock(file: BinaryIO) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def lock_patiently(file: BinaryIO) -> bool:
+    """Take the lock of an open file unless somebody keeps it; whoever only looks whether it is held, holds it for a moment."""
+    for attempt in range(_ATTEMPTS):
+        if try_lock(file):
+            return True
+        if attempt < _ATTEMPTS - 1:
+            time.sleep(0.05)
+    return False

@@ -1,17 +1,26 @@
 """The process that runs the jobs of a queue: one at a time on each device, in the order in which they were asked for.
 
 It is started by whoever adds a job, lives until none is left, and needs no dashboard. Its jobs are processes of their own, which
-outlive it where it is killed; the next runner finds them by their locks. Run by `python -m`, with the folder.
+outlive it where it is killed; the next runner finds them by their locks. Run by `python -m`, with the folder and the number of an
+open file that holds the runner's lock.
 """
 
+import fcntl
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import BinaryIO
 
-from supsup_dashboard.queueing.jobs import COMMANDS, RUNNER_LOCK, Job, JobQueue, give_back, try_lock
+from supsup_dashboard.queueing.jobs import (
+    COMMANDS,
+    VISIBLE_DEVICES,
+    Job,
+    JobQueue,
+    give_back,
+    lock_patiently,
+    try_lock,
+)
 
 _LOOK_SECONDS = 0.2
 
@@ -19,23 +28,13 @@ _LOOK_SECONDS = 0.2
 def main() -> None:
     """Run the jobs of the queue in the folder that is named, until none waits or runs."""
     runner = QueueRunner(Path(sys.argv[1]))
-    while True:
-        with open(runner.queue.folder / RUNNER_LOCK, "ab") as file:
-            if not _patiently(file):
-                return  # another runner is at work
+    with open(int(sys.argv[2]), "ab") as lock:
+        while True:
             runner.work()
-        # Somebody may have added a job after the last look and before the lock was free, and have started nobody.
-        if not any(job.state == "waiting" for job in runner.queue.jobs()):
-            return
-
-
-def _patiently(file: BinaryIO) -> bool:
-    """Take the runner's lock; whoever only looks whether it is held, holds it for a moment."""
-    for _ in range(10):
-        if try_lock(file):
-            return True
-        time.sleep(0.05)
-    return False
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            # Somebody may have added a job after the last look and before the lock was free, and have started nobody.
+            if not runner.queue.is_awaited or not lock_patiently(lock):
+                return  # nothing is left, or another runner is at work
 
 
 class QueueRunner:
@@ -57,22 +56,19 @@ class QueueRunner:
 
     def look(self) -> bool:
         """Note which jobs ended, start those whose device is free, and tell whether one waits or runs."""
-        for job in self._in_state("running"):
-            self._note_end(job)
-        taken = {part for job in self._in_state("running") for part in _parts(job.device)}
-        for job in sorted(self._in_state("waiting"), key=lambda each: each.number):
-            wanted = _parts(job.device)
+        jobs = self.queue.open_jobs()
+        running = [job for job in jobs if job.state == "running" and not self._note_end(job)]
+        waiting = [job for job in jobs if job.state == "waiting"]
+        taken = {device for job in running for device in _devices(job)}
+        for job in waiting:
+            wanted = _devices(job)
             if not wanted & taken:
                 self._start(job)
             taken |= wanted  # a job that waits for two devices is not overtaken by those that need one
-        return any(job.is_open for job in self.queue.jobs())
-
-    def _in_state(self, state: str) -> list[Job]:
-        return [job for job in self.queue.jobs() if job.state == state]
+        return bool(running or waiting)
 
     def _start(self, job: Job) -> None:
         name, *arguments = job.command
-        environment = {**os.environ, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # as nvidia-smi counts, which named the devices
         with open(self.queue.log_path(job.number), "ab") as log, open(self.queue.lock_path(job.number), "ab") as lock:
             # The lock is the open file's, so that it lasts as long as the process; it is there before the job counts as running.
             if not try_lock(lock) or not self.queue.note(job.number, "state = 'running'", "state = 'waiting'"):
@@ -82,30 +78,46 @@ class QueueRunner:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=environment,
+                env=_environment(job),
                 pass_fds=(lock.fileno(),),
                 start_new_session=True,
             )
         self.children[job.number] = child
         self.queue.note(job.number, f"pid = {child.pid}", "state = 'running'")
 
-    def _note_end(self, job: Job) -> None:
+    def _note_end(self, job: Job) -> bool:
+        """Note whether and how a job that ran has ended, and tell whether it has."""
         child = self.children.get(job.number)
         if child is None:
-            if not self.queue.is_alive(job.number):  # it was started by a runner that was killed
-                self.queue.note(job.number, "state = 'ended'", "state = 'running'")
-                give_back(job)
-            return
-        status = child.poll()
-        if status is not None:
+            if self.queue.is_alive(job.number):  # it was started by a runner that was killed
+                return False
+            self.queue.note(job.number, "state = 'ended'", "state = 'running'")
+        else:
+            status = child.poll()
+            if status is None:
+                return False
             del self.children[job.number]
             state = "died" if status < 0 else "ended"
             self.queue.note(job.number, f"state = '{state}', status = {status}", "state = 'running'")
-            give_back(job)
+        give_back(job)
+        return True
 
 
-def _parts(device: str) -> set[str]:
-    return set(device.split(",")) - {""}
+def _environment(job: Job) -> dict[str, str]:
+    """Return the environment of a job's process: the runner's own, but GPUs count as where the job was asked for."""
+    environment = {name: value for name, value in os.environ.items() if name != VISIBLE_DEVICES}
+    if job.visible_devices is not None:
+        environment[VISIBLE_DEVICES] = job.visible_devices
+    return {**environment, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # as nvidia-smi counts, which named the devices
+
+
+def _devices(job: Job) -> set[str]:
+    """Return the devices that a job needs, GPUs by what `CUDA_VISIBLE_DEVICES` calls them: cuda:0 is not the same everywhere."""
+    devices = set(job.device.split(",")) - {""}
+    if job.visible_devices is None:
+        return devices
+    visible = {f"cuda:{number}": f"cuda:{name.strip()}" for number, name in enumerate(job.visible_devices.split(","))}
+    return {visible.get(device, device) for device in devices}
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def show_comparison(rows: Sequence[Row]) -> None:
     for row in rows:
         try:
             settings[row.name] = settings_of(row.folder)
-        except UsageError as error:
+        except (OSError, UsageError) as error:
             st.error(str(error))
     figures = pd.DataFrame({row.name: figures_of(row) for row in rows})
     st.dataframe(figures.rename_axis("figure"), alt="Figures of the chosen runs")

@@ -8,10 +8,10 @@ from supsup_methods.errors import UsageError
 from supsup_methods.run_states import stop_run
 
 from supsup_dashboard.launching.command_line import as_typed
+from supsup_dashboard.moments import spoken_moment
 from supsup_dashboard.queueing.jobs import queue
 from supsup_dashboard.runs.comparison import UNKNOWN, figures_of, settings_of
 from supsup_dashboard.runs.rows import Row
-from supsup_dashboard.runs.table import local_time
 from supsup_dashboard.runs.units import spoken_seconds
 
 _LOG_LINES = 40
@@ -69,11 +69,10 @@ def _about(row: Row) -> str:
         asked.append(f"seed {line.seed}")
     if line.device:
         asked.append(f"on {line.device}")
-    begun, ended = local_time(line.begun), local_time(line.ended)
-    if begun is not None:
-        asked.append(f"begun {begun:%Y-%m-%d %H:%M}")
-    if ended is not None:
-        asked.append(f"ended {ended:%Y-%m-%d %H:%M}")
+    if line.begun is not None:
+        asked.append(f"begun {spoken_moment(line.begun)}")
+    if line.ended is not None:
+        asked.append(f"ended {spoken_moment(line.ended)}")
     return " · ".join(asked)
 
 
@@ -123,7 +122,7 @@ def _show_settings(row: Row) -> None:
     with st.expander("Settings", key="run-settings"):
         try:
             settings = settings_of(row.folder)
-        except (UsageError, SupsupError) as error:
+        except (OSError, UsageError, SupsupError) as error:
             st.error(str(error))
             return
         st.dataframe(

@@ -11,14 +11,12 @@ from supsup_methods.run_folder import RUNS
 from supsup_methods.run_listing import RunLine
 from supsup_methods.tracked_runs import STORE, TrackedRun, TrackingServer, elsewhere, local_runs
 
-from supsup_dashboard.runs.table import local_time
+from supsup_dashboard.moments import local_time, moment_column
 
 _LOOK_SECONDS = 2
 _COLUMNS = {
     "accuracy": st.column_config.NumberColumn("accuracy", format="percent"),
     "task inference": st.column_config.NumberColumn("task inference", format="percent"),
-    "begun": st.column_config.DatetimeColumn("begun", format="YYYY-MM-DD HH:mm"),
-    "ended": st.column_config.DatetimeColumn("ended", format="YYYY-MM-DD HH:mm"),
     "path": st.column_config.TextColumn("path", width="large"),
 }
 
@@ -59,7 +57,8 @@ def _show(tracked: Sequence[TrackedRun]) -> None:
         st.caption(
             "They are in other folders or on other machines; here are their figures, as they were reported last."
         )
-        st.dataframe(table_of(tracked), hide_index=True, column_config=_COLUMNS, placeholder="", alt="Runs elsewhere")
+        columns = {**_COLUMNS, "begun": moment_column(), "ended": moment_column()}
+        st.dataframe(table_of(tracked), hide_index=True, column_config=columns, placeholder="", alt="Runs elsewhere")
 
 
 def table_of(tracked: Sequence[TrackedRun]) -> pd.DataFrame:

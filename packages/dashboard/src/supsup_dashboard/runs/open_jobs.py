@@ -8,8 +8,8 @@ import streamlit as st
 from supsup_methods.errors import UsageError
 
 from supsup_dashboard.launching.command_line import as_typed
+from supsup_dashboard.moments import local_time, moment_column
 from supsup_dashboard.queueing.jobs import Job, queue
-from supsup_dashboard.runs.table import local_time
 
 _LOG_LINES = 40
 _HEIGHT_PIXELS = 250
@@ -31,7 +31,7 @@ def show_jobs(jobs: Sequence[Job]) -> None:
             on_select="rerun",
             selection_mode="single-row",
             hide_index=True,
-            column_config={"asked": st.column_config.DatetimeColumn("asked", format="YYYY-MM-DD HH:mm")},
+            column_config={"asked": moment_column()},
             height=_HEIGHT_PIXELS if len(jobs) > 5 else "auto",
             placeholder="",
             alt="Jobs of the queue",

@@ -2,7 +2,6 @@
 
 import secrets
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,13 +10,12 @@ import streamlit as st
 from supsup_methods.errors import UsageError
 from supsup_methods.run_folder import LOCK, RUNS, RunFolder
 
-from supsup_dashboard.queueing.jobs import JobQueue, queue, try_lock
+from supsup_dashboard.queueing.jobs import JobQueue, lock_patiently, queue
 from supsup_dashboard.run_choice import keep_in_view
 from supsup_dashboard.runs.rows import run_of
 
 _BIN = ".deleted-"
 """Begins the name of a folder in runs/ of what is being removed; a stop midway leaves it there, for the next removal to end."""
-_ATTEMPTS = 10
 _QUESTION = "asked-to-delete"
 _DELETED = "deleted-runs"
 
@@ -71,7 +69,7 @@ def _removed(names: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def remove_run(folder: RunFolder, jobs: JobQueue) -> None:
-    """Delete a run's folder: first it is renamed, so that nobody sees half of it, then removed.
+    """Delete a run's folder and its jobs: first it is renamed, so that nobody sees half of it, then removed.
 
     Args:
         folder: of a run directly under runs/.
@@ -89,10 +87,16 @@ def remove_run(folder: RunFolder, jobs: JobQueue) -> None:
         )
     place = RUNS / f"{_BIN}{secrets.token_hex(8)}"
     with _held(path):
-        if any(job.is_open and run_of(job) == path.name for job in jobs.jobs()):
-            raise UsageError(f"{path}: a job of the queue works on it, or will; stop or cancel that first")
+        own = [job for job in jobs.jobs() if run_of(job) == path.name]
+        for job in own:
+            if job.is_open:
+                raise UsageError(
+                    f"{path}: job {job.number} of the queue ({job.about}) works on it, or will; stop or cancel that first"
+                )
         place.mkdir()
         path.rename(place / path.name)
+    for job in own:  # else the next run of this name would have their logs and failures
+        jobs.forget(job.number)
     for leftover in RUNS.glob(f"{_BIN}*"):
         shutil.rmtree(leftover, ignore_errors=True)  # another removal may be at it as well
     if place.exists():
@@ -105,12 +109,9 @@ def remove_run(folder: RunFolder, jobs: JobQueue) -> None:
 def _held(path: Path) -> Iterator[None]:
     """Keep processes from a run. Its note of how it ended stays as it is: the run is going, or stays as it was."""
     with open(path / LOCK, "ab") as file:
-        for _ in range(_ATTEMPTS):  # whoever only looks whether the lock is held, holds it for a moment
-            if try_lock(file):
-                yield
-                return
-            time.sleep(0.05)
-        raise UsageError(f"{path}: a process works on it; stop it first")
+        if not lock_patiently(file):
+            raise UsageError(f"{path}: a process works on it; stop it first")
+        yield
 
 
 def _listed(names: Sequence[str]) -> str:

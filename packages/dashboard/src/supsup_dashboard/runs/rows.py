@@ -30,11 +30,13 @@ class Row:
         line: what its files say.
         state: how it stands, the queue considered.
         job: the last one that trained it; None for a run that was started in a terminal.
+        has_open_job: whether a job of any kind works on it, or will: one that watches a mask, too.
     """
 
     line: RunLine
     state: RowState
     job: Job | None
+    has_open_job: bool
 
     @property
     def name(self) -> str:
@@ -53,8 +55,8 @@ class Row:
 
     @property
     def is_held(self) -> bool:
-        """Whether it cannot be deleted yet: it is live, or its job has not noticed that the process is gone."""
-        return self.is_live or (self.job is not None and self.job.is_open)
+        """Whether it cannot be deleted yet: it is live, or a job is open, perhaps as nobody noticed that its process is gone."""
+        return self.is_live or self.has_open_job
 
     @property
     def can_go_on(self) -> bool:
@@ -72,18 +74,20 @@ def run_rows(jobs: Sequence[Job]) -> list[Row]:
     for job in jobs:
         if job.command[0] == _TRAIN and (name := run_of(job)) is not None:
             last.setdefault(name, job)
+    at_work = {run_of(job) for job in jobs if job.is_open}
     rows = [
-        Row(line, _state(line, last.get(line.name)), last.get(line.name)) for line in _listing(RUNS.absolute()).lines()
+        Row(line, _state(line, last.get(line.name)), last.get(line.name), line.name in at_work)
+        for line in _listing(RUNS.absolute()).lines()
     ]
     return sorted(rows, key=lambda row: (row.is_live, row.line.begun, row.name), reverse=True)
 
 
 def run_of(job: Job) -> str | None:
-    """Return the name of the run under runs/ that a job works on, or None."""
+    """Return the name of the run under runs/ that a job works on, be it on a file of it alone; or None."""
     if job.place is None:
         return None
-    place = job.place.absolute()
-    return place.name if place.parent == RUNS.absolute() else None
+    place, runs = job.place.absolute(), RUNS.absolute()
+    return place.relative_to(runs).parts[0] if runs in place.parents else None
 
 
 def jobs_to_show(jobs: Sequence[Job]) -> list[Job]:

@@ -2,18 +2,19 @@
 
 import zlib
 from collections.abc import Sequence
-from datetime import datetime
 
 import pandas as pd
 import streamlit as st
 from supsup_methods.run_listing import RunLine
 
 from supsup_dashboard.kept_values import beginning, held
+from supsup_dashboard.moments import local_time, moment_column
 from supsup_dashboard.run_choice import QUERY, keep_in_view
 from supsup_dashboard.runs.rows import STATES, Row
 from supsup_dashboard.runs.units import spoken_seconds
 
 _HEIGHT_PIXELS = 420
+_HIDDEN = "runs that the filter hides"
 _AT_TIMES = ("problem", "steps/s", "left")  # columns that are empty most of the time, and not shown then
 _COLUMNS = {
     "run": st.column_config.TextColumn("run", pinned=True),
@@ -28,8 +29,6 @@ _COLUMNS = {
     "left": st.column_config.TextColumn("left", width=100, help="Time of training that is left; tests come on top"),
     "training": st.column_config.NumberColumn("training (s)", format="%.0f", help="Seconds of training so far"),
     "bytes": st.column_config.NumberColumn("stored", format="bytes", help="Contexts, buffers and shared weights"),
-    "begun": st.column_config.DatetimeColumn("begun", format="YYYY-MM-DD HH:mm"),
-    "ended": st.column_config.DatetimeColumn("ended", format="YYYY-MM-DD HH:mm"),
     "problem": st.column_config.TextColumn("problem", width="large"),
 }
 
@@ -48,7 +47,7 @@ def filtered(rows: Sequence[Row]) -> list[Row]:
     recipes = _some(recipe, "Recipe", sorted({row.line.recipe for row in rows} - {""}))
     methods = _some(method, "Method", sorted({row.line.method for row in rows} - {""}))
     states = _some(state, "State", [each for each in STATES if any(row.state == each for row in rows)])
-    return [
+    shown = [
         row
         for row in rows
         if (not recipes or row.line.recipe in recipes)
@@ -56,6 +55,8 @@ def filtered(rows: Sequence[Row]) -> list[Row]:
         and (not states or row.state in states)
         and all(word in _searched(row) for word in words.lower().split())
     ]
+    st.session_state[_HIDDEN] = {row.name for row in rows} - {row.name for row in shown}
+    return shown
 
 
 def _some(place: "st.delta_generator.DeltaGenerator", label: str, there: Sequence[str]) -> list[str]:
@@ -66,7 +67,10 @@ def _some(place: "st.delta_generator.DeltaGenerator", label: str, there: Sequenc
 
 
 def choose_rows(rows: Sequence[Row]) -> list[Row]:
-    """Show the table and return the rows that are chosen in it; those in the page's address are at first."""
+    """Show the table and return the rows that are chosen in it; those in the page's address are at first.
+
+    A run that was chosen and that the filter hides stays in the address: it is chosen when it is shown again.
+    """
     names, table = [row.name for row in rows], table_of(rows)
     asked = st.query_params.get_all(QUERY)
     said = st.dataframe(
@@ -77,7 +81,7 @@ def choose_rows(rows: Sequence[Row]) -> list[Row]:
         selection_mode="multi-row",
         selection_default={"selection": {"rows": [place for place, name in enumerate(names) if name in asked]}},
         hide_index=True,
-        column_config=_COLUMNS,
+        column_config={**_COLUMNS, "begun": moment_column(), "ended": moment_column()},
         column_order=[
             name for name in table if name not in _AT_TIMES or table[name].map(bool, na_action="ignore").any()
         ],
@@ -87,12 +91,13 @@ def choose_rows(rows: Sequence[Row]) -> list[Row]:
     )
     chosen = [rows[place] for place in said.selection.rows if place < len(rows)]
     if chosen or asked:
-        keep_in_view([row.name for row in chosen])
+        hidden = [name for name in asked if name in st.session_state.get(_HIDDEN, ())]
+        keep_in_view([*(row.name for row in chosen), *hidden])
     return chosen
 
 
 def table_of(rows: Sequence[Row]) -> pd.DataFrame:
-    """Return the table's content: fractions, seconds, bytes, and moments in local time."""
+    """Return the table's content: fractions, seconds, bytes, and moments by the reader's clock."""
     lines = [row.line for row in rows]
     return pd.DataFrame(
         {
@@ -120,11 +125,6 @@ def table_of(rows: Sequence[Row]) -> pd.DataFrame:
             "problem": [line.problem for line in lines],
         }
     )
-
-
-def local_time(moment: datetime | None) -> datetime | None:
-    """Return a moment as the machine's clocks show it."""
-    return None if moment is None else moment.astimezone().replace(tzinfo=None)
 
 
 def _share(line: RunLine) -> float | None:
