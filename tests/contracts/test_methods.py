@@ -175,10 +175,11 @@ def test_it_tells_tasks_apart_or_says_that_it_cannot(kind, learned):
     else:
         refuse_impossible(untold, dataset())
     assert list(inspect.signature(method.infer_each).parameters) == ["batches"], "neither labels nor the true task"
-    batches = [batch.images for batch in task.test.in_order(9)]
+    batches = [batch.images for index in range(TASKS) for batch in stream(kind)[index].test.in_order(9)]
     together = method.infer_each(batches)
     assert [guess.task for guess in together] == [method.infer_each([batch])[0].task for batch in batches]
     assert all(0 <= guess.task < TASKS and 0 < guess.confidence <= 1 for guess in together)
+    assert len({guess.task for guess in together}) > 1, "it looks at the images"
 
 
 def assert_it_is_shown_images_alone(method, task):
@@ -252,7 +253,11 @@ def test_a_run_of_it_stopped_anywhere_ends_as_if_it_had_not(kind, stop_at, tmp_p
     expected = execute(whole, recipe_of(kind), dataset(), CPU, Watcher())
     with pytest.raises(Stop):
         execute(stopped, recipe_of(kind), dataset(), CPU, Watcher(stop_at))
-    summary = execute(stopped, recipe_of(kind), dataset(), CPU, Watcher())
+    kept, watcher = open_run_of(stopped, recipe_of(kind)).tasks_learned, Watcher()
+    summary = execute(stopped, recipe_of(kind), dataset(), CPU, watcher)
+    assert watcher.calls[0] == ("begun", kept), "nothing is noted, for nothing is forgotten"
+    left = [len(stream(kind)[task].train) for task in range(kept, TASKS)]
+    assert watcher.calls.count("batch trained") == sum(VARIANTS[kind].training.steps(images) for images in left)
     assert results(summary) == results(expected)
     assert same(*(answers(open_run_of(folder, recipe_of(kind)), kind) for folder in runs))
     assert summary["checkpoints"][-1]["forgetting"] is not None
@@ -308,7 +313,11 @@ def test_a_crash_between_any_two_files_loses_nothing(name, tmp_path, monkeypatch
                 else:
                     assert at > 5, "a run of two tasks replaces more files than that"
                     return
-            summary = execute(folder, recipe, dataset(), CPU, Watcher())
+            kept, watcher = open_run_of(folder, recipe).tasks_learned, Watcher()
+            summary = execute(folder, recipe, dataset(), CPU, watcher)
+            (what, begun_with), *_ = watcher.calls
+            assert what == "begun", "nothing is noted, for nothing is forgotten"
+            assert begun_with >= kept, "what a first save has written is found, though nothing names it yet"
             assert same(answers(open_run_of(folder, recipe), settings.kind), expected)
             assert results(summary) == results(whole.summary())
 

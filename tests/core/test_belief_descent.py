@@ -20,6 +20,7 @@ from supsup_core import (
     superfluous_logsumexp,
     task_inference,
 )
+from supsup_core.belief_descent import _descend
 
 from .networks import filled_bank, inputs, random_masks, small_network
 
@@ -100,8 +101,15 @@ def test_small_steps_go_downhill():
     assert heights[-1] < heights[0] - 0.01
 
 
-def test_no_belief_is_lost_for_good():
-    """A first huge step puts all belief on one task; later slopes still reach the others."""
+def test_a_task_that_has_no_belief_any_more_can_have_it_again():
+    slopes = iter([torch.tensor([[0.0, 1.0]]), torch.tensor([[3.0, 0.0]])])
+    found = _descend(lambda beliefs: next(slopes), torch.zeros(1, 2), 2, 1e4)
+    assert [beliefs.tolist() for beliefs in found.beliefs] == [[[0.5, 0.5]], [[1.0, 0.0]], [[0.0, 1.0]]]
+    assert found.tasks.tolist() == [1]
+
+
+def test_a_huge_step_stays_finite():
+    """It puts all belief on one task."""
     net = small_network(seed=3)
     bank, x = filled_bank(net, 6), inputs(2)
     guess = belief_descent(entropy, net, bank, x, steps=3, learning_rate=1e4)

@@ -57,9 +57,13 @@ def test_two_layers_of_one_shape_differ():
 
 def test_biases_become_zero_and_normalisation_stays():
     module = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, generator=torch.Generator().manual_seed(0))
     net = FrozenNetwork(module, seed=0)
-    x = torch.zeros(2, 4)
-    assert torch.equal(net(x), torch.zeros(2, 4))
+    own = dict(net.module.named_parameters())
+    assert not own["0.bias"].any()
+    assert torch.equal(own["1.weight"], module[1].weight)
+    assert torch.equal(net(torch.zeros(2, 4)), module[1].bias.expand(2, 4))
     assert [entry.name for entry in net.maskable] == ["0.weight"]
 
 

@@ -14,6 +14,7 @@ from supsup_datasets import (
     LabelSpace,
     Normalization,
     PermutedStream,
+    RecurringStream,
     ResizeCentreCrop,
     ResizedCropFlip,
     RotatedStream,
@@ -40,6 +41,7 @@ def in_files(root):
 STREAMS = {
     "permuted": lambda root: PermutedStream(in_memory(), 3, seed=1),
     "rotated": lambda root: RotatedStream(in_memory(), 3),
+    "recurring": lambda root: RecurringStream(PermutedStream(in_memory(), 3, seed=1), 3, seed=1),
     "split": lambda root: SplitStream(in_memory(), PAIRS),
     "split, global labels": lambda root: SplitStream(in_memory(), PAIRS, LabelSpace.GLOBAL),
     "split, files": lambda root: SplitStream(in_files(root), PAIRS),

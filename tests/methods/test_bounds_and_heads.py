@@ -178,7 +178,7 @@ def normalised() -> nn.Module:
     )
 
 
-@pytest.mark.parametrize("name", ["upper", "lower", "shared", "heads", "random"])
+@pytest.mark.parametrize("name", ["upper", "carried", "lower", "shared", "heads", "random"])
 def test_running_statistics_are_each_tasks_own_and_stored(name, tmp_path):
     """Mean and variance of 16 channels for each of 3 tasks: the batch norm's answers in evaluation depend on them."""
     kind, settings = ALL[name]
@@ -186,7 +186,7 @@ def test_running_statistics_are_each_tasks_own_and_stored(name, tmp_path):
     learn(method, *(stream()[task] for task in range(3)))
     assert method.bytes.buffers == 4 * 3 * 2 * 16
     assert kind.stored_bytes(settings, method.net, 3) == method.bytes.total
-    contexts = method.models if name == "upper" else method.heads
+    contexts = method.models if name in ("upper", "carried") else method.heads
     means = [context["2.running_mean"] for context in contexts]
     assert not torch.equal(means[0], means[1])
     assert means[0].abs().max() > 0

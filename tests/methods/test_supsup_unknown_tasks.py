@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from supsup_core import FrozenNetwork, InvalidArgument, MaskBank, entropy, one_shot_each
+from supsup_core.novelty import Recognitions
 from supsup_datasets import Batch, PermutedStream, RecurringStream, Scenario, embedded_mnist
 from supsup_methods.backbones import fully_connected
 from supsup_methods.continual_method import Problem
@@ -101,11 +102,15 @@ def test_a_task_that_ends_between_two_decisions_does_not_spoil_its_mask():
     assert all(torch.equal(method.bank.masks(0)[name], alone.bank.masks(0)[name]) for name in method.net.frozen)
 
 
-def test_where_the_budget_is_used_up_the_nearest_mask_is_trained_on():
-    method = learned(digits(3), replace(SETTINGS, allocation=Allocation(every=20, budget=2)))
+@pytest.mark.parametrize("nearest", [0, 1])
+def test_where_the_budget_is_used_up_the_nearest_mask_is_trained_on(nearest, monkeypatch):
+    method = learned(digits(2), replace(SETTINGS, allocation=Allocation(every=20, budget=2)))
+    assert masks_of(method) == [0, 0, 0, 1, 1, 1]
+    unknown = Recognitions(torch.tensor([nearest]), torch.tensor([1.0]), torch.tensor([0]))
+    monkeypatch.setattr(method, "recognise", lambda images, size=1: unknown)
+    method.learn([digits(3)[2]], lambda: None)
     assert len(method.bank) == 2
-    assert masks_of(method)[:6] == [0, 0, 0, 1, 1, 1]
-    assert set(masks_of(method)[6:]) <= {0, 1}
+    assert masks_of(method)[6:] == [nearest] * 3
     assert not any(decision.new for decision in method.decisions[6:])
 
 

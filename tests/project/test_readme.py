@@ -1,6 +1,7 @@
 """What the README and its pages show must work as it stands there."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -100,7 +101,36 @@ def test_every_option_that_is_named_exists(option, tmp_path, monkeypatch, capsys
     ):
         with pytest.raises(SystemExit):
             parse([*recipe, "--help"])
-    assert re.search(rf"{re.escape(option)}\b", capsys.readouterr().out)
+    assert re.search(rf"{re.escape(option)}(?![\w-])", capsys.readouterr().out)
+
+
+COMMANDS = {"supsup-train": "launch.parse_launch", "supsup-eval": "questions.parse_question"}
+COMMANDS["supsup-reproduce"] = "reproduction_requests.parse_request"
+CALLED = re.compile(r"(supsup-(?:train|eval|reproduce))((?: [^`\n#·|]*)?)")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_the_options_that_it_is_called_with(command, capsys):
+    from importlib import import_module
+
+    module, parse = COMMANDS[command].split(".")
+    for recipe in ((), ("folder-own",), ("folder-torchvision",)) if command == "supsup-train" else ((),):
+        with pytest.raises(SystemExit):
+            getattr(import_module(f"supsup_methods.commands.{module}"), parse)([*recipe, "--help"])
+    told = capsys.readouterr().out
+    named = {
+        option
+        for name, rest in CALLED.findall(BENCHMARKS.sub("", ALL))
+        if name == command
+        for option in re.findall(r"(?<=\s)--[a-z][a-z.-]+", rest)
+    }
+    assert len(named) > 3
+    assert not {option for option in named if not re.search(rf"{re.escape(option)}(?![\w-])", told)}
+
+
+def test_the_dashboard_listens_on_localhost_and_takes_ten_megabytes():
+    server = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())["server"]
+    assert (server["address"], server["maxUploadSize"]) == ("localhost", 10)
 
 
 def test_every_recipe_that_is_named_exists():

@@ -32,9 +32,9 @@ def mended_bank(
         mended.rename(folder)  # an earlier mending was stopped between its last two steps
     if not folder.exists():
         return MaskBank(net, buffer_dtype), ()
+    shards, is_named = len(list(folder.glob("masks-*.safetensors"))), (folder / MANIFEST).exists()
     try:
-        written = (folder / MANIFEST).exists() or any(folder.glob("masks-*.safetensors"))
-        bank = MaskBank.open(folder, net) if written else MaskBank(net, buffer_dtype)
+        bank = MaskBank.open(folder, net) if is_named or shards else MaskBank(net, buffer_dtype)
         bank.check()
         return bank, ()
     except CorruptBank as error:
@@ -48,6 +48,11 @@ def mended_bank(
         intact = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], enumerate(found.tasks)))
         kept_tasks = whole_groups(intact)
         bank.append_rows(found.bank.rows[:kept_tasks], found.bank.buffers[:kept_tasks])
+        if (
+            shards == 1 and not is_named and not found.lost
+        ):  # the first save was stopped before its last step: no damage
+            bank.save(folder)
+            return bank, ()
     shutil.rmtree(mended, ignore_errors=True)  # of an earlier mending that was stopped
     bank.save(mended)
     aside = set_aside(folder)
