@@ -4,8 +4,10 @@ import dataclasses
 import json
 import os
 import random
+import tempfile
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from supsup_datasets import embedded_mnist
@@ -22,6 +24,7 @@ from .test_running import CPU, RECIPE, Stop, Watcher, begin
 
 BEGUN = 1_790_000_000  # seconds since 1970, in September 2026
 NOTE = {"pid": 1, "host": "elsewhere"}
+_NOBODY = 65534
 
 
 def write_run(path, *, recipe=RECIPE, seconds=(), checkpoints=(), done=False, learned=None, ended=None, device="cpu"):
@@ -319,14 +322,26 @@ def test_a_lock_that_cannot_be_looked_at_is_damage_until_it_can(tmp_path):
     assert {line.state for line in listing.lines()} == {"stopped"}
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
-def test_a_run_that_others_may_not_look_at_takes_no_other_away(tmp_path):
-    folder = write_run(tmp_path / "run", seconds=(2.0,), ended="stopped")
-    hidden = write_run(tmp_path / "elsewhere" / "hidden", seconds=(2.0,))
-    (tmp_path / "link").symlink_to(hidden.path)
+@pytest.fixture
+def of_nobody():
+    """A folder of somebody to whom things can be forbidden, who has the test's place: root becomes nobody."""
+    with tempfile.TemporaryDirectory() as folder:
+        is_root = os.geteuid() == 0
+        if is_root:
+            os.chown(folder, _NOBODY, _NOBODY)
+            os.seteuid(_NOBODY)
+        yield Path(folder)
+        if is_root:
+            os.seteuid(0)
+
+
+def test_a_run_that_others_may_not_look_at_takes_no_other_away(of_nobody):
+    folder = write_run(of_nobody / "run", seconds=(2.0,), ended="stopped")
+    hidden = write_run(of_nobody / "elsewhere" / "hidden", seconds=(2.0,))
+    (of_nobody / "link").symlink_to(hidden.path)
     (folder.path / LOCK).chmod(0)
     hidden.path.parent.chmod(0)
-    listing = RunListing(tmp_path)
+    listing = RunListing(of_nobody)
     try:
         assert [(line.name, line.state) for line in listing.lines()] == [("run", "damaged")]
         (folder.path / LOCK).chmod(0o600)
