@@ -188,6 +188,8 @@ def test_an_empty_folder_that_is_no_runs_stays(waiting_queue, tmp_path):
         ("ended", 2, "failed", False, True),
         ("ended", None, "ended", False, False),
         ("died", -9, "died", False, True),
+        ("died", -2, "stopped", False, False),
+        ("died", -15, "stopped", False, False),
     ],
 )
 def test_how_a_job_stands_is_told_in_one_word(waiting_queue, state, status, outcome, is_open, is_failure):

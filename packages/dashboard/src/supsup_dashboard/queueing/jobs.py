@@ -82,7 +82,12 @@ class Job:
 
     @property
     def outcome(self) -> str:
-        """How it stands, or how it ended: its state, and in place of `ended` done, stopped or failed where that is known."""
+        """How it stands, or how it ended: its state, and in place of `ended` done, stopped or failed where that is known.
+
+        It is stopped as well where it was asked to stop before it could answer: then the signal ended it.
+        """
+        if self.state == "died" and self.status in (-signal.SIGINT, -signal.SIGTERM):
+            return "stopped"
         if self.state != "ended" or self.status is None:
             return self.state
         return {0: "done", 130: "stopped"}.get(self.status, "failed")
