@@ -70,3 +70,9 @@ def test_a_bank_that_is_saved_meanwhile_is_accounted_for_as_it_is_then(tmp_path,
     shard.unlink()
     with pytest.raises(CorruptBank, match="it is missing"):
         byte_ledger(tmp_path, net)
+
+
+@pytest.mark.parametrize("name", [".", "nowhere"])
+def test_a_folder_that_is_no_bank_has_no_ledger(tmp_path, name):
+    with pytest.raises(CorruptBank, match="there is no such file, so the folder is not a mask bank"):
+        byte_ledger(tmp_path / name, small_network())

@@ -199,7 +199,6 @@ def _stored(path: Path, tensors: Mapping[str, Tensor], rows: Tensor, header: Hea
         tuple(rows.shape) != (len(checksums), row_bytes(_num_bits(header)))
         or tuple(buffers.shape) != (len(checksums), values)
         or buffers.dtype != header.buffer_dtype
-        or checksums.dtype != torch.int64
     ):
         raise ValueError(
             f"rows {tuple(rows.shape)}, buffers {tuple(buffers.shape)}, checksums {tuple(checksums.shape)}"

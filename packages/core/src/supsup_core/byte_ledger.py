@@ -61,7 +61,8 @@ def _as_it_is(path: Path, net: FrozenNetwork) -> ByteLedger:
     from supsup_core.bank_shards import tensor_bytes
     from supsup_core.bit_vectors import entropy_bits
 
-    manifest_bytes, manifest = (path / MANIFEST).stat().st_size if path.is_dir() else 0, read_manifest(path)
+    manifest = read_manifest(path)
+    manifest_bytes = (path / MANIFEST).stat().st_size
     shards, bank = manifest.shards, MaskBank.open(path, net)  # which may have more tasks by now
     bits = sum(
         entropy_bits(int(torch.count_nonzero(mask)), mask.numel())

@@ -2,7 +2,7 @@
 
 import difflib
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, SupportsIndex, overload
 
 from supsup_core.checked_tasks import Names, StoredTasks
@@ -30,12 +30,8 @@ class NameTable:
         return self._names
 
     @property
-    def tasks(self) -> Mapping[str, int]:
+    def tasks(self) -> dict[str, int]:
         """The task of each name."""
-        return self._tasks
-
-    @property
-    def _tasks(self) -> dict[str, int]:
         found = self._found
         if found is None:
             found = self._found = {name: place for place, name in enumerate(self._names) if name is not None}
@@ -50,9 +46,9 @@ class NameTable:
         old = self._names[task]
         checked = old if name == old else self.checked([name])[0]
         if old is not None:
-            del self._tasks[old]
+            del self.tasks[old]
         if checked is not None:
-            self._tasks[checked] = task
+            self.tasks[checked] = task
         self._names[task] = checked
 
     def checked(self, names: Iterable[str | None]) -> Names:
@@ -70,7 +66,7 @@ class NameTable:
                 continue
             if not isinstance(name, str) or not name or any(unicodedata.category(sign) in _NO_TEXT for sign in name):
                 raise InvalidArgument(f"name={name!r}: a name is a line of text; pass one, or None")
-            if name in self._tasks or name in new:
+            if name in self.tasks or name in new:
                 raise InvalidArgument(f"name={name!r}: another task has it; choose another, or remove that task")
             new[name] = None
         return listed
@@ -79,7 +75,7 @@ class NameTable:
         """Name tasks behind the last, as `checked` returned them."""
         for name in names:
             if name is not None:
-                self._tasks[name] = len(self._names)
+                self.tasks[name] = len(self._names)
             self._names.append(name)
 
     def adopt(self, stored: StoredTasks) -> None:
@@ -89,9 +85,9 @@ class NameTable:
             CorruptBank: a name is that of another task.
         """
         names = stored.names or (None,) * len(stored.checksums)
-        before = len(self._tasks)
+        before = len(self.tasks)
         self.append(names)
-        if len(self._tasks) - before != len(names) - names.count(None):
+        if len(self.tasks) - before != len(names) - names.count(None):
             raise CorruptBank(f"{stored.file}: it gives several tasks one name; restore it from a copy")
 
     def remove(self, task: int) -> None:
@@ -152,8 +148,8 @@ class TaskNames(Sequence[str | None]):
         task = self._table.tasks.get(name) if isinstance(name, str) else None
         if task is not None and task in range(start, len(self) if stop is None else stop):
             return task
-        compared = self._table.tasks if isinstance(name, str) and len(self._table.tasks) <= _NAMES_COMPARED else ()
-        near = difflib.get_close_matches(name, compared, n=1)
+        is_compared = isinstance(name, str) and len(self._table.tasks) <= _NAMES_COMPARED
+        near = difflib.get_close_matches(name, self._table.tasks, n=1) if is_compared else []
         hint = f"did you mean {near[0]!r}?" if near else "append names a task"
         raise InvalidArgument(f"name={name!r}: no task of this bank has it; {hint}")
 
