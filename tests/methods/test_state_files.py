@@ -1,9 +1,20 @@
 """Files of methods that keep tensors: what is whole comes back bit for bit, and what is not is named and learned again."""
 
+import os
+import threading
+
 import pytest
 import torch
 from supsup_core import CorruptBank
-from supsup_methods.state_files import TaskFiles, open_sequence, open_tasks, read_state, write_shared, write_task
+from supsup_methods.state_files import (
+    TaskFiles,
+    open_sequence,
+    open_tasks,
+    read_state,
+    read_tensors,
+    write_shared,
+    write_task,
+)
 
 CPU = torch.device("cpu")
 
@@ -72,6 +83,18 @@ def test_what_was_read_does_not_hang_on_the_file(tmp_path):
     with open(task_file(tmp_path, 0), "r+b") as file:
         file.truncate(1)  # would kill a process that still has the file mapped
     assert same(read, tensors(0))
+
+
+def test_a_file_is_opened_once_as_a_run_may_replace_it_meanwhile(tmp_path):
+    write_task(tmp_path, 7, tensors(7))
+    content, pipe = task_file(tmp_path, 7).read_bytes(), tmp_path / "pipe"
+    os.mkfifo(pipe)  # what is read from it is gone
+    writer = threading.Thread(target=pipe.write_bytes, args=(content,), daemon=True)
+    writer.start()
+    back, number = read_tensors(pipe, CPU)
+    writer.join()
+    assert number == 7
+    assert same(back, tensors(7))
 
 
 def test_no_flipped_bit_of_a_file_goes_unnoticed(tmp_path):

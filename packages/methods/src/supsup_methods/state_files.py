@@ -9,6 +9,7 @@ A bank of masks or of rank-one factors over frozen weights has files of its own 
 """
 
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +112,7 @@ def stored_task_files(folder: Path) -> int:
     if not shared.exists():
         return tasks
     try:
-        with safe_open(shared, framework="pt") as file:
+        with safe_open(shared, framework="np") as file:
             after = int((file.metadata() or {})[_ABOUT].split()[0])
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise CorruptBank(f"{shared}: it cannot be read ({error}){_RESTORE}") from None
@@ -215,18 +216,25 @@ def read_tensors(path: Path, device: torch.device) -> tuple[dict[str, Tensor], i
     Raises:
         CorruptBank: it cannot be read, or is not as it was written.
     """
-    from safetensors import SafetensorError, safe_open
+    import safetensors.torch
+    from safetensors import SafetensorError
 
     try:
-        with safe_open(path, framework="pt") as file:
-            number, expected = map(int, (file.metadata() or {})[_ABOUT].split())
-            # Copies: what the library returns is the file itself, mapped into memory.
-            tensors = {name: file.get_tensor(name).clone() for name in sorted(file.keys())}
+        # Read at once: the library's `safe_open` opens a path twice, and a run may replace the file between the two.
+        content = path.read_bytes()
+        tensors = dict(sorted(safetensors.torch.load(content).items()))
+        number, expected = map(int, _metadata(content)[_ABOUT].split())
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise CorruptBank(f"{path}: it cannot be read ({error}){_RESTORE}") from None
     if _checksum(number, tensors) != expected:
         raise CorruptBank(f"{path}: its content differs from its checksum{_RESTORE}")
     return {name: tensor.to(device) for name, tensor in tensors.items()}, number
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """Return what the content of a safetensors file says of itself, which the library tells of a path alone."""
+    length = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + length]).get("__metadata__") or {}
 
 
 def _checksum(number: int, tensors: Mapping[str, Tensor]) -> int:
