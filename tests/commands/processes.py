@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 SMALL = ("--tasks", "3", "--method.training.batches", "12")
+UNTRACKED = "--no-tracking"  # MLflow takes each run seconds to start
 COMMAND = (sys.executable, "-c", "from supsup_methods.commands.train import main; main()")
 
 
@@ -14,6 +15,7 @@ def environment(**changes: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", **changes}
 
 
-def train(*options: str, cwd: Path, **keywords) -> subprocess.CompletedProcess[str]:
+def train(*options: str, cwd: Path, tracked: bool = False, **keywords) -> subprocess.CompletedProcess[str]:
     keywords.setdefault("env", environment())
-    return subprocess.run([*COMMAND, *options], cwd=cwd, capture_output=True, text=True, timeout=300, **keywords)
+    command = [*COMMAND, *options, *(() if tracked else (UNTRACKED,))]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, **keywords)

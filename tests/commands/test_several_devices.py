@@ -15,10 +15,10 @@ from supsup_methods.recipes import RECIPES
 from supsup_methods.run_folder import RunFolder
 from supsup_methods.runs import open_run
 
-from .processes import COMMAND, environment, train
+from .processes import COMMAND, UNTRACKED, environment, train
 
 OPTIONS = ("--tasks", "6", "--method.training.batches", "150")
-TWO = ("--device", "cpu,cpu", "--snapshot-seconds", "0", "--out", "run")
+TWO = ("--device", "cpu,cpu", "--snapshot-seconds", "0", "--out", "run", UNTRACKED)
 PATIENCE = 120.0  # seconds until something that must happen counts as never happening
 
 

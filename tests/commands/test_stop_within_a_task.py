@@ -18,14 +18,14 @@ from supsup_methods.state_files import read_tensors, write_tensors
 from supsup_methods.training import plan_run
 
 from ..methods.test_running import Watcher
-from .processes import COMMAND, environment, train
+from .processes import COMMAND, UNTRACKED, environment, train
 
 CPU = torch.device("cpu")
 BATCHES = 300
 OPTIONS = (
     *("--tasks", "1", "--out", "run", "--backbone.hidden", "16", "--evaluation.scenario", "GG"),
     *("--method.training.batches", str(BATCHES), "--method.training.batch-size", "16"),
-    *("--method.training.optimizer", "adam", "--method.training.schedule.shape", "cosine"),
+    *("--method.training.optimizer", "adam", "--method.training.schedule.shape", "cosine", UNTRACKED),
 )
 
 

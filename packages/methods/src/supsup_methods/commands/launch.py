@@ -39,6 +39,8 @@ class Launch:
     """Go on with the run in --out."""
     summary: Path | None = None
     """File to write the summary to as well, as JSON."""
+    tracking: bool = True
+    """Whether the run is listed in the MLflow store, for which a process beside it takes seconds of a CPU."""
 
 
 def parse_launch(argv: list[str]) -> Launch:
@@ -66,7 +68,7 @@ def parse_launch(argv: list[str]) -> Launch:
         raise UsageError(
             f"--name {launch.recipe.name}: a recipe keeps its name, {default.name}; name the run's folder by --out"
         )
-    if launch.recipe.evaluation.checkpoints == default.evaluation.checkpoints:  # those that were asked for stay
+    if not launch.resume and launch.recipe.evaluation.checkpoints == default.evaluation.checkpoints:  # not asked for
         launch = replace(launch, recipe=launch.recipe.shortened(launch.recipe.tasks))
     recipe_files.checked(launch.recipe)
     if launch.summary is not None:

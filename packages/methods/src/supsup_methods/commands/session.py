@@ -43,7 +43,7 @@ def run_launch(launch: Launch, console: Console) -> None:
     try:
         with plan.begun(folder):
             _print_header(console, plan, folder)
-            _finish(console, launch.summary, plan, folder)
+            _finish(console, launch, plan, folder)
     except KeyboardInterrupt:
         if not folder.holds_run:
             raise  # it came before there was anything to go on with
@@ -53,19 +53,19 @@ def run_launch(launch: Launch, console: Console) -> None:
         ) from None
 
 
-def _finish(console: Console, summary: Path | None, plan: RunPlan, folder: RunFolder) -> None:
+def _finish(console: Console, launch: Launch, plan: RunPlan, folder: RunFolder) -> None:
     """Run what is left to run, under the eyes of the terminal and the tracking store, and say what came out."""
     stream = build_stream(plan.recipe, plan.dataset)
-    if folder.is_done and folder.has_results:
+    if not launch.tracking or (folder.is_done and folder.has_results):
         with RunProgress(console, plan.recipe, stream) as progress:
-            plan.carry_out(folder, progress)  # does nothing, but where files are damaged
-        _tell(console, summary, folder)
+            plan.carry_out(folder, progress)  # where all is done it does nothing, but where files are damaged
+        _tell(console, launch.summary, folder)
         return
     tracker = Tracker(plan.recipe, folder.path, RUNS)
     try:
         with RunProgress(console, plan.recipe, stream) as progress:
             plan.carry_out(folder, _Observers((progress, tracker)))
-        _tell(console, summary, folder)
+        _tell(console, launch.summary, folder)
         problem = tracker.close("FINISHED")
     except KeyboardInterrupt:
         tracker.leave("KILLED")  # nobody who presses Ctrl-C wants to wait for a store
