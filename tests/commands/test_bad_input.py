@@ -5,14 +5,19 @@ import os
 import shutil
 import sys
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from supsup_datasets import mnist_files
+from supsup_datasets import embedded_mnist, mnist_files
 from supsup_methods import training
 from supsup_methods.commands.exits import guarded
+from supsup_methods.commands.launch import parse_launch
 from supsup_methods.commands.train import _train
+from supsup_methods.recipes import RECIPES
+from supsup_methods.run_environment import describe_environment
+from supsup_methods.run_folder import RunFolder
 
 from .processes import SMALL
 
@@ -263,11 +268,6 @@ def test_what_may_not_be_read_is_named(tmp_path):
 @pytest.fixture(scope="module")
 def stopped_run(tmp_path_factory):
     """A run that was begun and holds no task yet."""
-    from supsup_datasets import embedded_mnist
-    from supsup_methods.recipes import RECIPES
-    from supsup_methods.run_environment import describe_environment
-    from supsup_methods.run_folder import RunFolder
-
     folder = RunFolder(tmp_path_factory.mktemp("stopped") / "run")
     folder.path.mkdir()
     folder.begin(RECIPES["demo"], describe_environment(torch.device("cpu"), embedded_mnist(), None))
@@ -287,6 +287,18 @@ def test_the_last_of_two_folders_counts(attempt, stopped_run, tmp_path):
     status, line = attempt("--resume", "--out", str(stopped_run), "--out", str(tmp_path / "nowhere"))
     assert status == 2
     assert f"{tmp_path / 'nowhere'}: no run here" in line
+
+
+def test_a_run_with_checkpoints_of_its_own_goes_on_by_the_name_of_its_recipe(tmp_path):
+    recipe = replace(
+        RECIPES["table3-supsup-h"], tasks=200
+    )  # as Python begins it, with a checkpoint that is never reached
+    assert recipe.evaluation.checkpoints == (10, 50, 100, 150, 200)
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    folder.begin(recipe, describe_environment(torch.device("cpu"), embedded_mnist(), None))
+    assert parse_launch(["table3-supsup-h", "--resume", "--out", str(folder.path)]).recipe == recipe
+    assert parse_launch(["--resume", "--out", str(folder.path)]).recipe == recipe
 
 
 @pytest.mark.parametrize("name", ["environment.json", "recipe.json"])

@@ -63,6 +63,14 @@ def test_a_report_is_not_replaced_by_one_of_no_records(monkeypatch, capsys, tmp_
             "--precision bfloat16: not for figure3; leave it out, or ask for table2",
         ),
         (("table2", "--precision", "half"), "--precision half: "),
+        (
+            ("table3", "nns-recurring", "--tasks", "3"),
+            "--tasks 3: not for nns-recurring; leave it out, or ask for table2, tiny-table2, table3, ",
+        ),
+        *(
+            ((target, "--tasks", "3"), f"--tasks 3: not for {target}; leave it out, or ask for table2")
+            for target in ("figure7", "figure8", "forward-cost", "nns-epsilon", "reservoir-capacity")
+        ),
         (("figure7", "--device", "tpu"), "--device tpu: not a device"),
         (("figure7", "--out", "taken"), "--out taken: it is a file; choose another folder"),
         (("figure7", "--data-root", "nowhere/at/all/\0"), "error: "),

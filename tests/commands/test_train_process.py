@@ -13,15 +13,17 @@ import subprocess
 import pytest
 import torch
 from supsup_methods.runs import open_run
+from supsup_methods.tracking import RUN_ID
 
-from .processes import COMMAND, SMALL, environment, train
+from .processes import COMMAND, SMALL, UNTRACKED, environment, train
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A run that went through: its working folder and what it printed."""
     folder = tmp_path_factory.mktemp("finished")
-    return folder, train(*SMALL, "--summary", "result.json", cwd=folder, env=environment(MLFLOW_TRACKING_URI=""))
+    own_store = environment(MLFLOW_TRACKING_URI="")
+    return folder, train(*SMALL, "--summary", "result.json", cwd=folder, tracked=True, env=own_store)
 
 
 def test_it_ends_well_and_says_what_came_out(finished):
@@ -51,6 +53,15 @@ def test_the_tracking_store_has_the_run(finished):
     summary = json.loads((folder / "result.json").read_text())
     assert metrics["accuracy"] == summary["checkpoints"][-1]["accuracy"]
     assert mode == "wal"
+
+
+def test_a_run_that_is_not_tracked_leaves_no_store(tmp_path):
+    done = train(*SMALL, "--no-tracking", cwd=tmp_path, env=environment(MLFLOW_TRACKING_URI=""))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "accuracy, mean over tasks" in done.stdout
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"demo-1"}
+    assert (tmp_path / "runs" / "demo-1" / "summary.json").exists()
+    assert not (tmp_path / "runs" / "demo-1" / RUN_ID).exists()
 
 
 @pytest.mark.parametrize("damaged", ["bank", "progress.json"])
@@ -171,14 +182,14 @@ def test_a_disk_that_is_full_from_the_beginning_is_one_line_that_names_a_file(tm
 
 def test_a_store_that_is_out_of_reach_does_not_stop_the_run(tmp_path):
     unreachable = environment(MLFLOW_TRACKING_URI="http://127.0.0.1:9", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
-    process = train(*SMALL, cwd=tmp_path, env=unreachable)
+    process = train(*SMALL, cwd=tmp_path, tracked=True, env=unreachable)
     assert process.returncode == 0
     assert "not in the tracking store: MlflowException" in process.stdout
     assert (tmp_path / "runs" / "demo-1" / "summary.json").exists()
 
 
 def test_two_processes_never_work_on_one_run(tmp_path):
-    options = ("--tasks", "50", "--method.training.batches", "150", "--out", "run")
+    options = ("--tasks", "50", "--method.training.batches", "150", "--out", "run", UNTRACKED)
     with subprocess.Popen(
         [*COMMAND, *options], cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -195,7 +206,7 @@ def test_two_processes_never_work_on_one_run(tmp_path):
 def test_a_terminal_sees_live_progress(tmp_path):
     leader, follower = pty.openpty()
     with subprocess.Popen(
-        [*COMMAND, *SMALL],
+        [*COMMAND, *SMALL, UNTRACKED],
         cwd=tmp_path,
         env=environment(TERM="xterm-256color", COLUMNS="120"),
         stdout=follower,
@@ -227,9 +238,20 @@ def test_help_is_help(tmp_path, options):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_output_that_is_closed_takes_nothing_from_the_run(tmp_path):
+    done = train(*SMALL, "--out", "run", cwd=tmp_path, preexec_fn=lambda: os.close(1))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "run" / "summary.json").exists()
+
+
 def test_a_reader_that_goes_away_ends_it_quietly(tmp_path):
     with subprocess.Popen(
-        [*COMMAND, *SMALL], cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*COMMAND, *SMALL, UNTRACKED],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout.readline().startswith("demo: 3 permuted tasks")
         process.stdout.close()

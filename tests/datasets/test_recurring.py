@@ -2,7 +2,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from supsup_datasets import DatasetError, PermutedStream, RecurringStream
+from supsup_datasets import DatasetError, PermutedStream, RecurringStream, recurring
 
 from .streams import small_dataset
 
@@ -37,6 +37,17 @@ def test_orders_differ_from_round_to_round_and_from_seed_to_seed():
         for lap in range(3)
     ]
     assert len(set(orders)) == 9
+
+
+def test_a_round_is_drawn_once(monkeypatch):
+    drawn, draw = [], recurring.permutation
+    monkeypatch.setattr(recurring, "permutation", lambda *key: drawn.append(key) or draw(*key))
+    tasks = stream(5, 20, seed=123)
+    for learned in range(20):  # as a run without task boundaries goes through them
+        assert [tasks.identity(index) for index in range(learned)] == [
+            tasks[index].identity for index in range(learned)
+        ]
+    assert len(drawn) == len(set(drawn)) == 4
 
 
 def test_it_refuses_what_is_no_stream():

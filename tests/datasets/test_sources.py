@@ -253,6 +253,18 @@ def test_a_download_lands_whole(tmp_path, mnist_root, monkeypatch):
     assert [entry.name for entry in target.iterdir()] == ["MNIST"]
 
 
+def test_who_downloads_second_reads_what_the_first_one_did(tmp_path, mnist_root, monkeypatch):
+    def second(root, train, download):
+        FakeMnist(root, train, download)
+        shutil.copytree(mnist_root / "MNIST", tmp_path / "target" / "MNIST")  # by another process, meanwhile
+
+    FakeMnist.source = mnist_root
+    monkeypatch.setattr("torchvision.datasets.MNIST", second)
+    (tmp_path / "target").mkdir()
+    assert mnist(tmp_path / "target", download=True, verify=False).digest == mnist(mnist_root, verify=False).digest
+    assert [entry.name for entry in (tmp_path / "target").iterdir()] == ["MNIST"]
+
+
 def test_a_failed_download_leaves_nothing_behind(tmp_path, monkeypatch):
     def fail(root, train, download):
         (Path(root) / "MNIST").mkdir()

@@ -151,6 +151,16 @@ def test_a_partition_is_read_from_the_file_beside_the_images(wnids):
     assert build_stream(pairs, load_dataset(stream, wnids)).partition == ((1, 3),)
 
 
+def test_a_partition_may_have_more_tasks_of_fewer_classes(wnids):
+    lines = (" ".join(f"n{number:08d}" for number in range(start, start + 5)) for start in range(0, 1000, 5))
+    (wnids / "imagenet" / "fives.txt").write_text("\n".join(lines))
+    stream = replace(IMAGENET.stream, partition="fives.txt")
+    recipe = replace(IMAGENET, tasks=200, stream=stream, backbone=replace(IMAGENET.backbone, outputs=5))
+    data = load_dataset(stream, wnids)
+    refuse_impossible(recipe, data)
+    assert len(build_stream(recipe, data)) == 200
+
+
 @pytest.mark.parametrize(
     ("content", "held"),
     [

@@ -132,7 +132,10 @@ def test_what_writes_that_never_ended_left_behind_is_swept_away(tmp_path, done):
     copied = RunFolder(shutil.copytree(folder.path, tmp_path / "copy"))
     (copied.path / "summary.json").unlink()
     left = [copied.path / ".progress.json.0a1b2c3d.partial", copied.bank / ".masks-00000003-000001.0a1b2c3d.partial"]
-    for path in left:
+    left.append(copied.path / ".in-training-000001.safetensors.0a1b2c3d.partial")
+    others = copied.path / ".watched-000001.json.0a1b2c3d.partial"
+    for path in (*left, others):
         path.write_bytes(b"torn")
     execute(copied, RECIPE, embedded_mnist(), CPU, Watcher())
     assert not any(path.exists() for path in left)
+    assert others.exists(), "who asks a run something has no lock on it, and may be about to end its write"

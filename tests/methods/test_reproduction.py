@@ -39,7 +39,12 @@ def test_what_was_run_is_not_run_again_and_other_settings_are_refused(bench):
     assert len(carried) == 2
     (runs[1].path / "summary.json").unlink()  # as if it had been stopped
     list(bench.each_seed(recipe))
-    assert carried[2:] == [(recipe.name, 1)]
+    (runs[0].path / "progress.json").unlink()  # as a crash of the machine may leave it
+    list(bench.each_seed(recipe))
+    (runs[1].path / "progress.json").write_text("torn")
+    tested = [run.progress().checkpoints[-1].tasks_learned for run in bench.each_seed(recipe)]
+    assert carried[2:] == [(recipe.name, 1), (recipe.name, 0), (recipe.name, 1)]
+    assert tested == [2, 2]
     with pytest.raises(UsageError, match="figure7-hopsupsup-seed-0: this run was made with other settings"):
         list(bench.each_seed(replace(recipe, tasks=1)))
     with pytest.raises(UsageError, match=r"seed-0: this run was made with another data \(MNIST-5k\); name it again"):

@@ -87,12 +87,13 @@ def test_what_is_no_record_is_refused_by_its_name(tmp_path, content):
         report(tmp_path, tmp_path)
 
 
-def test_a_file_of_somebody_elses_is_not_overwritten(tmp_path):
+@pytest.mark.parametrize("mine", [b"mine\n", "für mich\n".encode("latin-1")])
+def test_a_file_of_somebody_elses_is_not_overwritten(tmp_path, mine):
     path = tmp_path / "REPRODUCTION.md"
-    path.write_text("mine\n")
+    path.write_bytes(mine)
     with pytest.raises(UsageError, match="it was not written by this command and is not overwritten; move it away"):
         write_report(tmp_path, path)
-    assert path.read_text() == "mine\n"
+    assert path.read_bytes() == mine
 
 
 def test_it_is_written_over_an_earlier_one(tmp_path):

@@ -6,6 +6,7 @@ import threading
 import pytest
 import torch
 from supsup_core import CorruptBank
+from supsup_methods import state_files
 from supsup_methods.state_files import (
     TaskFiles,
     open_sequence,
@@ -170,6 +171,20 @@ def test_a_task_under_another_number_is_found(tmp_path):
     state, (note,) = open_tasks(folder, CPU)
     assert len(state.tasks) == 2
     assert "task-000002.safetensors: it holds task 3" in note
+
+
+def test_a_first_task_that_is_saved_between_two_looks_is_whole(tmp_path, monkeypatch):
+    look = state_files._task_paths
+
+    def saved_before(folder):
+        if not (folder / "shared.safetensors").exists():
+            filled(folder, tasks=1, shared_after=1)
+        return look(folder)
+
+    monkeypatch.setattr(state_files, "_task_paths", saved_before)
+    state = read_state(tmp_path, CPU)
+    assert same(state.shared, tensors(100))
+    assert (state.shared_after, state.damage, len(state.tasks)) == (1, None, 1)
 
 
 def test_shared_damage_loses_all_tasks_and_no_file(tmp_path):

@@ -36,7 +36,7 @@ def test_it_leaves_what_the_command_leaves(tmp_path):
         "--method.training.batches",
         "10",
     ]
-    options = ["--evaluation.checkpoints", "1", "2", "--device", "cpu", "--out", "command"]
+    options = ["--evaluation.checkpoints", "1", "2", "--device", "cpu", "--out", "command", "--no-tracking"]
     threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     subprocess.run([*command, *options], cwd=tmp_path, check=True, capture_output=True, env={**os.environ, **threads})
     other = open_run(tmp_path / "command")
@@ -85,23 +85,26 @@ def test_a_run_whose_files_fill_half_of_the_disk_goes_on(tmp_path, monkeypatch):
     train(RECIPE, tmp_path / "run", resume=True)
 
 
-def test_the_data_may_have_moved(tmp_path):
-    pictures = tmp_path / "here" / "pets"
+def pets(root, tasks):
+    """Write a folder of images, of two classes for each task, and return a recipe that learns them."""
     for part, images in (("train", 4), ("val", 2)):
-        for name in ("ant", "bee"):
-            (pictures / part / name).mkdir(parents=True)
+        for number in range(2 * tasks):
+            folder = root / "pets" / part / ("ant", "bee", "cat", "dog")[number]
+            folder.mkdir(parents=True)
             for image in range(images):
-                Image.new("RGB", (8, 8), (60 * image, 9, 200 * (name == "bee"))).save(
-                    pictures / part / name / f"{image}.png"
-                )
-    recipe = Recipe(
+                Image.new("RGB", (8, 8), (60 * image, 9, 80 * number)).save(folder / f"{image}.png")
+    return Recipe(
         "pets",
-        1,
+        tasks,
         stream=SplitImageFolder(folder="pets", classes_per_task=2, side=8),
         backbone=FullyConnected(hidden=(6,), outputs=2),
         method=SupSupSettings(training=MaskTraining(batches=3, batch_size=4)),
         evaluation=Evaluation(scenario="GG"),
     )
+
+
+def test_the_data_may_have_moved(tmp_path):
+    recipe = pets(tmp_path / "here", tasks=1)
     run = train(recipe, tmp_path / "run", device="cpu", data_root=tmp_path / "here")
     (tmp_path / "here").rename(tmp_path / "there")
     with pytest.raises(
@@ -112,9 +115,26 @@ def test_the_data_may_have_moved(tmp_path):
         open_run(run.path, data_root=tmp_path / "nowhere")
     moved = open_run(run.path, data_root=tmp_path / "there")
     assert moved.dataset.digest == run.dataset.digest
+    again = train(recipe, run.path, device="cpu", data_root=tmp_path / "there", resume=True)
+    assert again.dataset.digest == open_run(run.path).dataset.digest == run.dataset.digest  # and from now on by itself
     (next((tmp_path / "there/pets/val/ant").iterdir())).unlink()
     with pytest.raises(UsageError, match=r"its data, pets of .*there, is no longer what it learned from"):
         open_run(run.path, data_root=tmp_path / "there")
+
+
+def test_processes_that_go_on_find_the_data_where_it_is_now(tmp_path):
+    recipe = pets(tmp_path / "here", tasks=2)
+    whole = train(recipe, tmp_path / "whole", device="cpu", data_root=tmp_path / "here")
+
+    class AfterOneTask(Watcher):
+        def task_learned(self, tasks_learned, seconds):
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(recipe, tmp_path / "run", device="cpu,cpu", data_root=tmp_path / "here", observer=AfterOneTask())
+    (tmp_path / "here").rename(tmp_path / "there")
+    moved = train(recipe, tmp_path / "run", data_root=tmp_path / "there", resume=True)
+    assert torch.equal(moved.bank.rows, whole.bank.rows)
 
 
 def test_data_that_ships_has_no_root(tmp_path):

@@ -35,6 +35,8 @@ def download_folder(root: Path, name: str, download: Callable[[Path], object], w
             download(Path(scratch))
             os.replace(Path(scratch) / name, root / name)
     except (OSError, RuntimeError) as error:
+        if (root / name).exists():  # another process was here first; what it downloaded is whole
+            return
         reason = " ".join(str(error).split())
         raise DataUnavailable(
             f"data root {root}: it holds no {name} and the download failed ({reason}); {way_out}"

@@ -1,6 +1,9 @@
 """Recurring streams: tasks that come back, in random order (scenario NNs, where nobody says so)."""
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from torch import Tensor
 
 from supsup_datasets.seeds import permutation
 from supsup_datasets.task import Task
@@ -38,10 +41,16 @@ class RecurringStream:
         """Return which task of the other stream a stretch shows."""
         check_index(index, self.stretches)
         lap, place = divmod(index, len(self.base))
-        return int(permutation(self.seed, "recurrence", lap, len(self.base))[place])
+        return int(_round(self.seed, lap, len(self.base))[place])
 
     def __getitem__(self, index: int) -> Task:
         """Return stretch `index`, from 0."""
         check_index(index, self.stretches)
         shown = self.identity(index)
         return replace(self.base[shown], index=index, shows=shown)
+
+
+@lru_cache(maxsize=8)
+def _round(seed: int, lap: int, tasks: int) -> Tensor:
+    """Return the order of tasks in a round. Kept, as a stream is gone through in turn and a round is sorted to be drawn."""
+    return permutation(seed, "recurrence", lap, tasks)

@@ -1,8 +1,9 @@
-"""Random streams keyed by (seed, purpose, task), so that no two seeds or tasks share a draw.
+"""Random streams keyed by (seed, purpose, task), so that each seed and task draws its own.
 
 What a stream *is* (its permutations and partitions) comes from raw Philox words through a stable sort: numpy guarantees
 those words for all releases, so every machine builds the same stream. What only orders training (batches) comes from a
-torch generator on the CPU: the same on every device, though a new torch may draw another order.
+torch generator on the CPU: the same on every device, though a new torch may draw another order. It knows 2^32 sequences, so
+two of n orders are one with a probability of about n^2 / 2^33.
 """
 
 import zlib

@@ -162,7 +162,7 @@ def _refuse_too_many_tasks(recipe: Recipe, dataset: AnyDataset) -> None:
             classes = _CIFAR_CLASSES
         case SplitImageFolder(classes_per_task=classes):
             pass
-        case SplitImageNet():
+        case SplitImageNet(partition=name) if name is None or not isinstance(dataset, FileDataset):
             classes = 10
         case _:
             return

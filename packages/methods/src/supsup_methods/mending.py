@@ -4,14 +4,19 @@ A killed process damages nothing, as files are replaced atomically. A disk that 
 """
 
 from supsup_methods.errors import UsageError
-from supsup_methods.run_folder import PROGRESS, SUMMARY, Progress, RunFolder
+from supsup_methods.run_folder import BANK, ENVIRONMENT, PROGRESS, RECIPE, STRETCHES, SUMMARY, Progress, RunFolder
+from supsup_methods.snapshots import SNAPSHOTS
 from supsup_methods.state_files import set_aside
 
 
 def sweep(folder: RunFolder) -> None:
-    """Remove what writes that never ended left behind. Only for the process that holds the run's lock."""
-    for place in (folder.path, folder.bank):
-        for partial in place.glob(".*.partial"):
+    """Remove what writes of the run that never ended left behind. Only for the process that holds the run's lock.
+
+    Who asks the run something writes beside it, under no lock: those writes are left alone.
+    """
+    own = [f".{name}.*.partial" for name in (RECIPE, ENVIRONMENT, PROGRESS, STRETCHES, SUMMARY, SNAPSHOTS)]
+    for pattern in (*own, f"{BANK}/.*.partial"):
+        for partial in folder.path.glob(pattern):
             partial.unlink(missing_ok=True)
 
 

@@ -3,7 +3,7 @@
 | file | content | written |
 |---|---|---|
 | `recipe.json` | the experiment | first, once |
-| `environment.json` | device, threads, tasks at once, data, versions, arithmetic: as a resumed run must find them | first, once |
+| `environment.json` | device, threads, tasks at once, data, versions, arithmetic: as resuming asks for them | first |
 | `bank/` | what was learned: masks, or what else the method keeps | after each task |
 | `in-training-000007.safetensors` | the tasks from 7 on that train together, minutes ago | every five minutes, while they do |
 | `progress.json` | seconds and first test of each task, checkpoints so far | after each task and checkpoint |
@@ -12,6 +12,8 @@
 | `asked-….json` | what the run answers under another search, a task after another | when asked |
 | `watched-000003.json` | what was seen of task 3 when it was trained again (`--watch-task`) | when asked |
 | `lock` | held while a process works on the run; then how that ended | |
+
+Of `environment.json`, where the data lies is written again when a run goes on over data that has moved.
 """
 
 import contextlib
@@ -20,7 +22,7 @@ import itertools
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -172,6 +174,12 @@ class RunFolder:
         """Write what the run is."""
         self._write(ENVIRONMENT, asdict(environment))
         replace_file(self.path / RECIPE, recipe_files.to_json(recipe).encode())
+
+    def note_data_root(self, root: str | None) -> None:
+        """Write where the data lies now, where that is another place than it was: whoever opens the run looks there."""
+        noted = self.environment()
+        if root != noted.data_root:
+            self._write(ENVIRONMENT, asdict(replace(noted, data_root=root)))
 
     def recipe(self) -> Recipe:
         """Return the run's recipe.

@@ -18,7 +18,8 @@ _PREFIX, _SUFFIX = "in-training-", ".safetensors"
 _TASKS = "tasks in training"
 _SECONDS = "seconds in training"
 
-
+SNAPSHOTS = f"{_PREFIX}*{_SUFFIX}"
+"""What their files are called."""
 SNAPSHOT_SECONDS = 300.0
 """Between two of them, unless somebody asks for another number."""
 
@@ -95,7 +96,7 @@ def snapshot_path(folder: Path, first_task: int) -> Path:
 
 def forget_before(folder: Path, tasks_learned: int) -> None:
     """Remove the files of tasks that are saved: a stop between the two left them."""
-    for path in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
+    for path in folder.glob(SNAPSHOTS):
         first = path.name.removeprefix(_PREFIX).removesuffix(_SUFFIX)
         if first.isdecimal() and int(first) < tasks_learned:
             path.unlink(missing_ok=True)

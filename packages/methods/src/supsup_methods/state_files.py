@@ -84,6 +84,8 @@ def read_state(folder: Path, device: torch.device) -> State:
         if (folder / _SHARED).exists():
             shared, shared_after = read_tensors(folder / _SHARED, device)
         last = max((_task_number(path) for path in _task_paths(folder)), default=-1)
+        if shared is None and (folder / _SHARED).exists():
+            return read_state(folder, device)  # its first task was saved between the two looks, by another process
         for task in range(last + 1):
             path = folder / _task_name(task)
             if not path.exists():

@@ -117,6 +117,7 @@ class RunPlan:
         with folder.locked(), _own_threads():
             if self.resume:
                 adopt_environment(folder.environment(), self.environment)
+                folder.note_data_root(self.environment.data_root)
             else:
                 folder.refuse_unless_new()  # again: another process may have been here since
                 folder.begin(self.recipe, self.environment)

@@ -3,6 +3,7 @@
 Imports nothing heavy, so it guards imports too.
 """
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -18,6 +19,8 @@ class Interrupted(Exception):
 
 def guarded(command: Callable[[list[str]], None], argv: list[str]) -> int:
     """Run a command and return its exit status, with what a user can mend told in one line on stderr."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # it is None where whoever started the command closed it
+        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a sign shows another
     try:
         command(argv)
     except KeyboardInterrupt:

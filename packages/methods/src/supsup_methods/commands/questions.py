@@ -1,7 +1,6 @@
 """What `supsup-eval` asks of a run: which searches, over which tasks, and what came out; and what it stores."""
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -143,7 +142,6 @@ def ask(question: Question) -> None:
 
 def _ask(question: Question, written: list[str]) -> None:
     """Ask, and note what is written as soon as it is."""
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that lacks a sign shows another
     console, watched = Console(highlight=False), question.watch_task
     device = resolve_device(question.device) if watched is None else device_to_watch_on(question.run, question.device)
     run = open_run(question.run, device, question.data_root)

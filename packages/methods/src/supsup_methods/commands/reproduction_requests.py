@@ -1,6 +1,5 @@
 """What `supsup-reproduce` is asked for, and how it answers."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -94,9 +93,7 @@ def parse_request(argv: list[str]) -> Request:
         raise UsageError(f"--epochs {request.epochs}: images are seen at least once; choose 1 or more")
     for target in request.targets if request.rows else ():
         chosen_rows(target, request.rows)
-    counting = [name for name, target in TARGETS.items() if target.counts_epochs]
-    counting += [name for name, figure in FIGURES.items() if set(figure.panels.values()) <= set(counting)]
-    _check_lengths(request, counting)
+    _check_lengths(request)
     if request.out.exists() and not request.out.is_dir():
         raise UsageError(f"--out {request.out}: it is a file; choose another folder")
     return request
@@ -122,13 +119,18 @@ def chosen_rows(target: str, text: str) -> tuple[str, ...]:
     return found
 
 
-def _check_lengths(request: Request, counting: Sequence[str]) -> None:
-    """Raise UsageError if runs that count batches are told how to go through epochs."""
-    told = [] if request.epochs is None else [f"--epochs {request.epochs}"]
-    told += [] if request.precision == "float32" else [f"--precision {request.precision}"]
-    for target in request.targets if told else ():
-        if target not in counting:
-            raise UsageError(f"{told[0]}: not for {target}; leave it out, or ask for {', '.join(counting)}")
+def _check_lengths(request: Request) -> None:
+    """Raise UsageError if runs of one length are told another, or runs that count batches how to go through epochs."""
+    from supsup_methods.reproduction.targets import names_where
+
+    epochs, tasks = names_where(lambda target: target.counts_epochs), names_where(lambda target: target.counts_tasks)
+    told = [] if request.tasks is None else [(f"--tasks {request.tasks}", tasks)]
+    told += [] if request.epochs is None else [(f"--epochs {request.epochs}", epochs)]
+    told += [] if request.precision == "float32" else [(f"--precision {request.precision}", epochs)]
+    for option, counting in told:
+        for target in request.targets:
+            if target not in counting:
+                raise UsageError(f"{option}: not for {target}; leave it out, or ask for {', '.join(counting)}")
 
 
 def reproduce(request: Request, command: str) -> None:
@@ -141,7 +143,6 @@ def reproduce(request: Request, command: str) -> None:
     from supsup_methods.reproduction.report import refuse_without_records, write_report
     from supsup_methods.reproduction.targets import FIGURES, TARGETS
 
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that lacks a sign shows another
     console = Console(highlight=False)
     if _LIST in request.targets:
         abouts = {name: target.about for name, target in TARGETS.items()}

@@ -24,7 +24,6 @@ def _train(argv: list[str]) -> None:
     from supsup_methods.commands.launch import parse_launch
     from supsup_methods.commands.session import run_launch
 
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that lacks a sign shows another
     run_launch(parse_launch(argv), Console(highlight=False))
 
 

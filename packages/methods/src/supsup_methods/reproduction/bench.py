@@ -10,6 +10,7 @@ from supsup_methods.evaluation import TEST_ORDER
 from supsup_methods.experiment import Recipe, Stream
 from supsup_methods.precision import Precision
 from supsup_methods.run_folder import RunFolder
+from supsup_methods.task_order import TaskOrder
 
 CarryOut: TypeAlias = Callable[[Recipe, Path], None]
 """Runs a recipe in a folder, or goes on with the run there, to its end."""
@@ -82,7 +83,7 @@ class Bench:
             )
         if folder.holds_run:
             self._refuse_other(folder)
-        if not (folder.is_done and folder.has_results):
+        if not _has_all_results(folder, recipe):
             self.carry_out(recipe, folder.path)
             last = folder.summary()["checkpoints"][-1]
             self.say(f"{recipe.name}, seed {recipe.seed}: accuracy {last['accuracy']:.2%}")
@@ -101,3 +102,13 @@ class Bench:
                 raise UsageError(
                     f"{folder.path}: this run was made with another {what}; name it again, or another --out"
                 )
+
+
+def _has_all_results(folder: RunFolder, recipe: Recipe) -> bool:
+    """Tell whether a run is done, and the records of all its tests can be read: what lacks one is tested again."""
+    if not (folder.is_done and folder.has_results):
+        return False
+    try:
+        return not TaskOrder(recipe, 1).checkpoints_due(folder.progress(), recipe.tasks)
+    except UsageError:  # a damaged record
+        return False

@@ -50,7 +50,7 @@ def write_report(folder: Path, path: Path) -> list[Path]:
     Raises:
         UsageError: the file is there and was not generated, a record cannot be read, or no figure can be drawn.
     """
-    if path.exists() and not path.read_text(encoding="utf-8").startswith(MARK):
+    if path.exists() and not path.read_bytes().startswith(MARK.encode()):
         raise UsageError(f"{path}: it was not written by this command and is not overwritten; move it away")
     figures = write_figures(_ledger(folder), folder / FIGURES)
     replace_file(path, report(folder, path.parent).encode())
@@ -64,8 +64,8 @@ def stale(folder: Path, path: Path) -> list[str]:
         UsageError: a record cannot be read.
     """
     old = stale_figures(_ledger(folder), folder / FIGURES)
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return old if text == report(folder, path.parent) else [path.name, *old]
+    written = path.read_bytes() if path.exists() else b""
+    return old if written == report(folder, path.parent).encode() else [path.name, *old]
 
 
 def _ledger(folder: Path) -> Ledger:
@@ -97,7 +97,8 @@ def markdown(ledger: Ledger, figures: str) -> str:
         "",
         "Every number that the paper prints, beside ours. A row of SupSup is reproduced where it is within 0.5 points of the "
         "paper's, a row of a baseline or of Table 2 within 2. Accuracies are in percent. Ours are means ± standard deviations "
-        "over seeds, whose number is in brackets.",
+        "over seeds, whose number is in brackets; weights, tasks and the order of training hang on the seed, and which test "
+        "images are asked for their task does not.",
         "",
         f"**{counts['reproduced']} reproduced, {counts['deviates']} deviate, {counts['not run']} not run**, of "
         f"{counts.total()} numbers. `supsup-reproduce TARGET --data-root DIR` measures a target again.",

@@ -33,6 +33,8 @@ class Target:
     """Whether it learns from data."""
     rows: tuple[str, ...] = ()
     """The names of its rows, where each can be measured alone."""
+    counts_tasks: bool = True
+    """Whether its runs can learn fewer tasks."""
     counts_epochs: bool = False
     """Whether its runs count epochs, of which there can be fewer, and can multiply in bfloat16."""
 
@@ -42,8 +44,8 @@ _FIGURE11_ROWS = tuple(row.label for row in FIGURE11_RIGHT)
 
 TARGETS: Mapping[str, Target] = MappingProxyType(
     {
-        "figure7": Target("HopSupSup: distance to the right mask during recovery", figure7, 20),
-        "figure8": Target("HopSupSup: accuracy with the recovered and the right mask", figure8, 20),
+        "figure7": Target("HopSupSup: distance to the right mask during recovery", figure7, 20, counts_tasks=False),
+        "figure8": Target("HopSupSup: accuracy with the recovered and the right mask", figure8, 20, counts_tasks=False),
         "table2": Target(
             "SplitCIFAR100, ResNet-18: accuracy and bytes",
             partial(measure_table2, "table2"),
@@ -94,13 +96,24 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
             counts_epochs=True,
         ),
         "forward-cost": Target(
-            "what a mask costs beside a forward pass of ResNet-50", forward_cost, 1, many_seeds=False, learns=False
+            "what a mask costs beside a forward pass of ResNet-50",
+            forward_cost,
+            1,
+            many_seeds=False,
+            learns=False,
+            counts_tasks=False,
         ),
         "asked-images": Target("beyond the paper: which image of a test batch is asked for its task", asked_images, 1),
-        "nns-recurring": Target("beyond the paper: NNs, tasks that come back in random order", recurring, 1),
-        "nns-epsilon": Target("beyond the paper: NNs, masks and accuracy against ε", epsilon, 1),
+        "nns-recurring": Target(
+            "beyond the paper: NNs, tasks that come back in random order", recurring, 1, counts_tasks=False
+        ),
+        "nns-epsilon": Target("beyond the paper: NNs, masks and accuracy against ε", epsilon, 1, counts_tasks=False),
         "reservoir-capacity": Target(
-            "beyond the paper: how many masks a reservoir holds", reservoir_capacity, 1, many_seeds=False
+            "beyond the paper: how many masks a reservoir holds",
+            reservoir_capacity,
+            1,
+            many_seeds=False,
+            counts_tasks=False,
         ),
     }
 )
@@ -147,3 +160,9 @@ FIGURES: Mapping[str, PaperFigure] = MappingProxyType(
     }
 )
 """By name: each is a target, and stands for those of its panels."""
+
+
+def names_where(fits: Callable[[Target], bool]) -> list[str]:
+    """Return the names of the targets that fit, and of the figures all of whose panels do."""
+    fitting = [name for name, target in TARGETS.items() if fits(target)]
+    return [*fitting, *(name for name, figure in FIGURES.items() if {*figure.panels.values()} <= {*fitting})]
