@@ -128,10 +128,11 @@ def test_runs_outlive_the_dashboard_and_one_that_is_killed_shows_as_died(browser
     assert folder.is_active
     with dashboard(tmp_path) as again:
         later = browser.new_page()
+        later.set_default_timeout(1000 * PATIENCE_SECONDS)
         later.goto(f"{again.url}?run=demo-1")
-        later.get_by_text("running · 0 of 1 tasks learned").wait_for(timeout=1000 * PATIENCE_SECONDS)
+        later.get_by_text("running · 0 of 1 tasks learned").wait_for()
         os.kill(holder_of(folder.path / LOCK).pid, signal.SIGKILL)
-        later.get_by_text("died · 0 of 1 tasks learned").wait_for(timeout=1000 * PATIENCE_SECONDS)
+        later.get_by_text("died · 0 of 1 tasks learned").wait_for()
         later.get_by_role("button", name="Delete", exact=True).click()
         later.get_by_role("dialog").get_by_role("button", name="Delete", exact=True).click()
         until(lambda: not folder.path.exists())
@@ -146,7 +147,7 @@ def test_the_question_before_deleting_stays_while_another_run_ends(tab, served):
         page.get_by_role("button", name="Delete", exact=True).click()
         page.get_by_text("Delete demo-1? What was learned is lost").wait_for()
     time.sleep(6)  # three looks at the runs, which now go on no more
-    page.get_by_role("dialog").get_by_role("button", name="Keep", exact=True).click(timeout=2000)
+    page.get_by_role("dialog").get_by_role("button", name="Keep", exact=True).click()
     page.get_by_role("dialog").wait_for(state="detached")
     assert {entry.name for entry in (served.folder / "runs").glob("demo-*")} == {"demo-1", "demo-2"}
 

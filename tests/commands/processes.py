@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 SMALL = ("--tasks", "3", "--method.training.batches", "12")
-UNTRACKED = "--no-tracking"  # MLflow takes each run seconds to start
 COMMAND = (sys.executable, "-c", "from supsup_methods.commands.train import main; main()")
+# A loaded machine takes its time to start MLflow, for which users are not kept waiting.
+PATIENT = (sys.executable, "-c", "from supsup_methods import tracker; tracker._PATIENCE_SECONDS = 300; " + COMMAND[-1])
+UNTRACKED = "--no-tracking"  # MLflow takes each run seconds to start
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -17,5 +19,5 @@ def environment(**changes: str) -> dict[str, str]:
 
 def train(*options: str, cwd: Path, tracked: bool = False, **keywords) -> subprocess.CompletedProcess[str]:
     keywords.setdefault("env", environment())
-    command = [*COMMAND, *options, *(() if tracked else (UNTRACKED,))]
+    command = [*PATIENT, *options] if tracked else [*COMMAND, *options, UNTRACKED]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, **keywords)

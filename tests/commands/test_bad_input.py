@@ -3,7 +3,10 @@
 import gzip
 import os
 import shutil
+import signal
 import sys
+import time
+import weakref
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
@@ -354,6 +357,33 @@ def test_a_gpu_that_is_full_is_told_in_one_line(capsys):
         "error: CUDA out of memory. Tried to allocate 2.00 GiB; what was finished is kept; free memory on"
     )
     assert said.count("\n") == 1
+
+
+def test_an_interrupt_that_python_drops_comes_again(capsys):
+    class Watched:
+        pass
+
+    def interrupted_in_a_callback(argv):
+        watched = Watched()
+        watcher = weakref.ref(watched, lambda _: signal.raise_signal(signal.SIGINT))
+        del watched
+        assert watcher() is None
+        time.sleep(60)
+
+    assert guarded(interrupted_in_a_callback, []) == 130
+    assert capsys.readouterr().err == "stopped before the run began\n"
+
+
+def test_what_else_python_drops_is_told_as_ever(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda dropped: told.append(dropped.exc_type))
+
+    class Broken:
+        def __del__(self):
+            raise ZeroDivisionError
+
+    assert guarded(lambda argv: Broken() and None, []) == 0
+    assert told == [ZeroDivisionError]
 
 
 def test_a_bug_keeps_its_traceback():

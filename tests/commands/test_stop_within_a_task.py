@@ -21,7 +21,7 @@ from ..methods.test_running import Watcher
 from .processes import COMMAND, UNTRACKED, environment, train
 
 CPU = torch.device("cpu")
-BATCHES = 300
+BATCHES = 1500  # of which the process is far from the last when somebody sees that it is past the third
 OPTIONS = (
     *("--tasks", "1", "--out", "run", "--backbone.hidden", "16", "--evaluation.scenario", "GG"),
     *("--method.training.batches", str(BATCHES), "--method.training.batch-size", "16"),

@@ -14,7 +14,7 @@ from supsup_core import CorruptBank, FolderInUse, MaskBank, bank_files, bank_sha
 
 from .networks import random_masks, rewrite_manifest, saved, small_network
 
-PATIENCE = 60.0  # seconds until something that must happen counts as never happening
+PATIENCE = 300.0  # seconds until something that must happen counts as never happening
 
 
 def test_a_save_waits_for_another_and_then_finds_tasks_that_are_not_its_own(tmp_path, monkeypatch):

@@ -2,7 +2,6 @@
 
 import http.server
 import json
-import os
 import sqlite3
 import threading
 import time
@@ -10,6 +9,7 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 
 import pytest
+from supsup_methods import tracked_runs
 from supsup_methods.errors import UsageError
 from supsup_methods.evaluation import Checkpoint, TaskScore
 from supsup_methods.recipe_files import to_json
@@ -26,7 +26,15 @@ MLFLOW_WARNS = pytest.mark.filterwarnings("default")
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """A store as three runs left it: one beside it, done; one elsewhere, done; and one that ended before its first task."""
-    os.environ.pop("MLFLOW_TRACKING_URI", None)  # nobody's real server learns of these
+    with pytest.MonkeyPatch.context() as patched:
+        patched.delenv("MLFLOW_TRACKING_URI", raising=False)  # nobody's real server learns of these
+        patched.setattr(
+            "supsup_methods.tracker._PATIENCE_SECONDS", 300
+        )  # a loaded machine takes its time to start MLflow
+        yield filled(tmp_path_factory)
+
+
+def filled(tmp_path_factory):
     parent = tmp_path_factory.mktemp("wo%20rk ?#[x]")  # as odd as a folder's name can be
     for path, learned, right, status in (
         (parent / "runs" / "demo-1", 1, 900, "FINISHED"),
@@ -145,37 +153,55 @@ FAR = TrackedRun(
 )
 
 
-def test_a_server_is_asked_in_the_background_and_again_after_a_while():
+@pytest.fixture
+def clock(monkeypatch):
+    """Time that passes when a test says so."""
+
+    class Clock:
+        now = 1000.0
+
+        def monotonic(self):
+            return self.now
+
+        def pass_seconds(self, seconds):
+            self.now += seconds
+
+    stopped = Clock()
+    monkeypatch.setattr(tracked_runs, "time", stopped)
+    return stopped
+
+
+def test_a_server_is_asked_in_the_background_and_again_after_a_while(clock):
     questions = []
 
     def read(uri, most):
         questions.append((uri, most))
         return [ENTRY]
 
-    server = TrackingServer("http://far", read, pause_seconds=0.2)
+    server = TrackingServer("http://far", read, pause_seconds=10.0)
     assert answered(server).runs == (FAR,)
+    clock.pass_seconds(9.9)
     assert server.latest() == answered(server)
     assert questions == [("http://far", 1000)], "not before the pause is over"
-    time.sleep(0.25)
+    clock.pass_seconds(0.2)
     assert server.latest().runs == (FAR,), "what was told last, while it is asked"
     answered(server)
     assert len(questions) == 2
 
 
-def test_a_server_that_hangs_holds_nobody_up_and_is_told_of():
+def test_a_server_that_hangs_holds_nobody_up_and_is_told_of(clock):
     let_go = threading.Event()
 
     def read(uri, most):
         let_go.wait(60)
         return [ENTRY]
 
-    server = TrackingServer("http://user:secret@far:5000", read, patience_seconds=0.1)
-    start = time.monotonic()
+    server = TrackingServer("http://user:secret@far:5000", read, patience_seconds=5.0)
     first = server.latest()
     assert (first.is_asked, first.problem, first.runs) == (True, "", ())
-    time.sleep(0.15)
+    clock.pass_seconds(5.1)
     later = server.latest()
-    assert time.monotonic() - start < 1
+    assert not let_go.is_set(), "nobody waited for the server"
     assert later.problem == (
         "MLFLOW_TRACKING_URI http://far:5000: the server does not answer (no answer yet); start it, or unset the variable"
     )
@@ -193,11 +219,9 @@ def test_a_server_that_fails_is_told_of_in_a_line_and_what_it_told_before_stays(
         raise ConnectionError("refused\nat http://me:secret@far")
 
     server = TrackingServer("http://far", read, pause_seconds=0.0)
-    server.latest()
-    time.sleep(0.05)
-    server.latest()
-    time.sleep(0.05)
-    answer = server.latest()
+    deadline = time.monotonic() + 60
+    while not (answer := server.latest()).problem and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert answer.runs == (FAR,)
     assert "the server does not answer (ConnectionError: refused at http://far)" in answer.problem
 

@@ -16,6 +16,12 @@ from supsup_methods.tracker import Tracker
 CHECKPOINT = Checkpoint(10, (TaskScore(0, 100, 90, 4, 3),), seconds=1.0)
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """As much as a loaded machine needs to start MLflow, for which users are not kept waiting."""
+    monkeypatch.setattr("supsup_methods.tracker._PATIENCE_SECONDS", 300)
+
+
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -5,8 +5,11 @@ Imports nothing heavy, so it guards imports too.
 
 import io
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 LOST_PROCESS = 1
 BAD_INPUT = 2
@@ -22,7 +25,8 @@ def guarded(command: Callable[[list[str]], None], argv: list[str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # it is None where whoever started the command closed it
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a sign shows another
     try:
-        command(argv)
+        with _no_interrupt_lost():
+            command(argv)
     except KeyboardInterrupt:
         return _say("stopped before the run began", INTERRUPTED)
     except Interrupted as stop:
@@ -39,6 +43,34 @@ def guarded(command: Callable[[list[str]], None], argv: list[str]) -> int:
     except Exception as error:
         return _bad_input_or_bug(error)
     return 0
+
+
+@contextmanager
+def _no_interrupt_lost() -> Iterator[None]:
+    """Interrupt again where Python drops a KeyboardInterrupt, as it does in a destructor and in a weak reference's callback.
+
+    Each import of a module ends with such a callback, and a command's first seconds are imports.
+    """
+    report = sys.unraisablehook
+
+    def interrupt_again(dropped: "sys.UnraisableHookArgs") -> None:
+        answered = (
+            each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) is signal.default_int_handler
+        )
+        number = next(answered, None)
+        if number is None or not issubclass(dropped.exc_type, KeyboardInterrupt):
+            report(dropped)
+            return
+        main = threading.main_thread().ident or 0
+        later = threading.Timer(0.05, signal.pthread_kill, (main, number))  # when what dropped it is over
+        later.daemon = True
+        later.start()
+
+    sys.unraisablehook = interrupt_again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = report
 
 
 def _bad_input_or_bug(error: Exception) -> int:
