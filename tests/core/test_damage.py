@@ -377,3 +377,108 @@ def test_a_shard_that_somebody_wrote_otherwise_is_refused_as_a_damaged_one_is(tm
             continue
         for place, task in enumerate(found.tasks):
             assert torch.equal(found.bank.rows[place], bank.rows[task])
+
+
+def test_files_that_are_not_a_banks_own_stay_whatever_they_are_called(tmp_path):
+    net = small_network()
+    foreign = [tmp_path / name for name in ("masks-segmentation.safetensors", "video.mp4.partial")]
+    for path in foreign:
+        path.write_bytes(b"mine")
+    with pytest.raises(FolderInUse, match="it holds files that are not a mask bank"):
+        filled_bank(net, 1).save(tmp_path)
+    folder = tmp_path / "bank"
+    bank = filled_bank(net, 1)
+    bank.save(folder)
+    own = [folder / name for name in ("masks-backup-of-monday.safetensors", "video.mp4.partial")]
+    for path in own:
+        path.write_bytes(b"mine")
+    (folder / "masks-00000000-000009.safetensors").mkdir()
+    bank.append(random_masks(net, 9))
+    bank.save(folder)
+    assert len(MaskBank.open(folder, net)) == 2
+    assert [path.read_bytes() for path in (*foreign, *own)] == [b"mine"] * 4
+
+
+def test_tasks_whose_manifest_is_gone_are_not_lost_to_a_bank_that_lacks_them(tmp_path):
+    net, bank = saved(tmp_path, 6)
+    (tmp_path / bank_manifest.MANIFEST).unlink()
+    for other in (filled_bank(net, 1, first_seed=50), filled_bank(net, 1), filled_bank(small_network(seed=1), 9)):
+        with pytest.raises(FolderInUse, match=r"holds tasks that this bank does not, and their manifest\.json is gone"):
+            other.save(tmp_path)
+    assert salvage(tmp_path, net).tasks == tuple(range(6))
+    bank.append(random_masks(net, 6))
+    bank.save(tmp_path)
+    assert torch.equal(MaskBank.open(tmp_path, net).rows, bank.rows)
+
+
+def test_what_is_in_the_place_of_a_folder_above_is_told(tmp_path):
+    (tmp_path / "afile").write_text("")
+    with pytest.raises(FolderInUse, match="afile is a file; a bank is a folder"):
+        filled_bank(small_network(), 1).save(tmp_path / "afile" / "bank")
+
+
+def test_numbers_of_tasks_that_are_nonsense_do_not_keep_salvage_from_the_rest(tmp_path):
+    net, bank = saved(tmp_path)
+    (shard,) = tmp_path.glob("*.safetensors")
+    (tmp_path / "masks-9999999999-000003.safetensors").write_bytes(shard.read_bytes())
+    rewrite_manifest(tmp_path, tasks=10**12)
+    found = salvage(tmp_path, net)
+    assert (found.tasks, found.lost) == ((0, 1, 2), ())
+    (tmp_path / bank_manifest.MANIFEST).unlink()
+    found = salvage(tmp_path, net)
+    assert (found.tasks, found.lost) == ((0, 1, 2), ())
+    assert torch.equal(found.bank.rows, bank.rows)
+
+
+def header_of(change):
+    """Return a shard whose header was changed, with the rest of it."""
+
+    def changed(content):
+        size = int.from_bytes(content[:8], "little")
+        header = change(content[8 : 8 + size])
+        return len(header).to_bytes(8, "little") + header + content[8 + size :]
+
+    return changed
+
+
+def with_end(end):
+    def change(header):
+        fields = json.loads(header)
+        fields["rows"]["data_offsets"][1] = end
+        return json.dumps(fields).encode()
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [with_end(10**15), with_end(10**30), lambda header: b'{"__metadata__":' + b"[" * 100_000 + header],
+    ids=["much", "more than any number", "deep"],
+)
+def test_a_shard_that_promises_nonsense_does_not_keep_salvage_from_the_others(tmp_path, monkeypatch, change):
+    monkeypatch.setattr(bank_files, "_SHARD_BYTES", 2 * filled_bank(small_network(), 0).row_bytes)
+    net, bank = saved(tmp_path, 4)
+    first, _ = sorted(tmp_path.glob("*.safetensors"))
+    first.write_bytes(header_of(change)(first.read_bytes()))
+    found = salvage(tmp_path, net)
+    assert (found.tasks, found.lost) == ((2, 3), (0, 1))
+    assert torch.equal(found.bank.rows, bank.rows[2:])
+
+
+def test_counts_of_another_length_are_damage(tmp_path, monkeypatch):
+    monkeypatch.setattr(bank_shards, "_TASKS_WORTH_COUNTING", 3)
+    net, _ = saved(tmp_path)
+    (path,) = tmp_path.glob("*.safetensors")
+    (shard,) = bank_manifest.read_manifest(tmp_path).shards
+    tensors = load(path.read_bytes())
+    for length in (1, 20):
+        counts = np.ones(length, dtype=np.uint16)
+        crc = np.array([bank_shards.checksum(torch.from_numpy(counts))], dtype=np.uint32)
+        content = save(
+            {**tensors, "counts": counts, "counts_crc32": crc},
+            metadata={"bank": bank_manifest.Header.of(net, torch.float32).digest},
+        )
+        path.write_bytes(content)
+        rewrite_manifest(tmp_path, shards=[{**asdict(shard), "bytes": len(content)}], crc32=None)
+        with pytest.raises(CorruptBank, match="its counts do not match"):
+            MaskBank.open(tmp_path, net)

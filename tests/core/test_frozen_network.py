@@ -297,3 +297,8 @@ def test_padding_adds_nothing_and_its_slopes_are_those_of_the_function():
     others = FrozenNetwork(Words(), seed=0, select=lambda layer, _: 16.0 if isinstance(layer, nn.Linear) else None)
     assert set(others.frozen) == {"layers.0.weight", "layers.0.bias", "layers.2.weight", "layers.2.bias"}
     assert "rows.weight" in others.unseeded
+
+
+def test_an_init_that_returns_another_shape_is_refused():
+    with pytest.raises(InvalidArgument, match=r"init: shape \(\) for 'weight'; return one of \(3, 4\)"):
+        FrozenNetwork(nn.Linear(4, 3), seed=0, init=lambda *_: torch.tensor(0.5))

@@ -281,3 +281,8 @@ def test_an_entropy_that_is_no_number_is_refused_and_changes_nothing(bad):
     assert torch.equal(recovery.masks["a"], before)
     for _ in range(3):
         recovery.step(lambda masks: masks["a"].sum())
+
+
+def test_tensors_without_an_axis_are_no_reservoir():
+    with pytest.raises(InvalidArgument, match="a reservoir with these layers has"):
+        Reservoir.from_tensors({"mean.a": torch.tensor(0.5), "couplings.a": torch.zeros(1)}, 1)

@@ -249,3 +249,12 @@ def test_layers_that_work_in_place_are_those_that_do_not(store, shown):
     tried = every_task_each(entropy, net(True), store(net(True), 5), x.flatten(0, 1)).values
     assert torch.equal(x, before)
     assert torch.equal(every_task_each(entropy, net(False), store(net(False), 5), x.flatten(0, 1)).values, tried)
+
+
+def test_a_layer_whose_forward_somebody_has_wrapped_is_asked_as_it_is():
+    plain, wrapped = lenet(), lenet()
+    layer = wrapped.module[2]
+    inner = layer.forward
+    layer.forward = lambda x: 3 * inner(x).tanh()
+    assert LinearChain.of(plain) is not None
+    assert LinearChain.of(wrapped) is None

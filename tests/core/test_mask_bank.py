@@ -299,3 +299,24 @@ def test_beliefs_of_another_precision_blend_in_that_of_the_network():
     assert all(torch.equal(blended[name], expected[name]) for name in expected)
     (slopes,) = torch.autograd.grad(sum(weight.sum() for weight in blended.values()), beliefs)
     assert slopes.dtype == torch.float64
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_loses_no_sum_over_many_tasks(monkeypatch, dtype):
+    monkeypatch.setattr("supsup_core.mask_coverage._CHUNK_FLOATS", 7 * 65)  # seven tasks a block, as for LeNet
+    net = small_network(dtype=dtype)
+    bank, tasks = filled_bank(net, 300), 300
+    exact = torch.stack([net.flatten(bank.masks(task)) for task in range(tasks)]).double().mean(dim=0)
+    uniform = torch.full((tasks,), 1 / tasks, dtype=torch.float64).to(dtype)
+    uneven = uniform.clone()
+    uneven[0] *= 1.25  # so that bits are not counted
+    nearest = 2 * torch.finfo(dtype).eps
+    for beliefs in (uniform, uneven, torch.stack([uniform, uneven])):
+        expected = exact * float(uniform[0]) * tasks
+        found = (
+            net.flatten(bank.blend(beliefs[0] if beliefs.ndim > 1 else beliefs)) / net.flatten(net.frozen)
+        ).double()
+        assert float((found - expected).abs().max()) < nearest + 0.3 / tasks
+    both = bank.blend(torch.stack([uniform, uneven]))
+    together = torch.cat([both[entry.name].flatten(1) for entry in net.maskable], dim=1).double()
+    assert float((together / net.flatten(net.frozen).double() - expected).abs().max()) < 2 * nearest + 0.3 / tasks

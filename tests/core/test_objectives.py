@@ -70,3 +70,8 @@ def test_outputs_that_are_ruled_out_add_nothing_to_the_entropy():
     (gradient,) = torch.autograd.grad(value.sum(), y)
     (expected,) = torch.autograd.grad(entropy(y[:, ~ruled_out]).sum(), y)
     assert torch.allclose(gradient, expected, rtol=0, atol=1e-14)
+
+
+def test_the_entropy_of_one_output_tells_nothing_and_is_refused():
+    with pytest.raises(InvalidArgument, match="of one output the entropy is always 0"):
+        entropy(torch.zeros(3, 1))

@@ -1,3 +1,4 @@
+import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,3 +60,8 @@ def test_uniform_values_fill_their_interval():
     assert abs(drawn.mean().item()) < 5 * 0.25 / 3**0.5 / 1000
     variance = drawn.double().pow(2).mean().item()
     assert abs(variance / (0.25**2 / 3) - 1) < 5 * (9 / 5 - 1) ** 0.5 / 1000
+
+
+def test_a_whole_number_of_numpy_names_the_stream_that_the_number_does():
+    assert stream_key(0, "x", np.int64(3)) == stream_key(0, "x", 3)
+    assert stream_key(0, "x", "3") != stream_key(0, "x", 3)

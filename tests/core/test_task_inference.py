@@ -149,3 +149,26 @@ def test_slopes_without_a_task_or_an_image_are_refused(tasks):
         belief_slopes(entropy, net, bank, none, beliefs)
     with pytest.raises(InvalidArgument, match="no task to choose from" if tasks == 0 else "holds no image"):
         group_slopes(entropy, net, bank, none.unsqueeze(1), beliefs.expand(len(none), tasks))
+
+
+@pytest.mark.parametrize("odd", [{"sparse": True}, {"scale_grad_by_freq": True}], ids=str)
+def test_slopes_of_an_embedding_are_those_of_what_it_computes_however_it_is_trained(odd):
+    def built(**keywords):
+        torch.manual_seed(0)
+        layers = nn.Sequential(nn.Embedding(9, 4, **keywords), nn.Flatten(), nn.Linear(12, 5, bias=False))
+        return FrozenNetwork(layers.double(), seed=0)
+
+    x = torch.tensor([[1, 1, 2], [3, 1, 1]])
+    slopes = []
+    for net in (built(), built(**odd)):
+        bank = filled_bank(net, 3)
+        slopes.append(belief_slopes(entropy, net, bank, x, torch.full((3,), 1 / 3, dtype=torch.float64)))
+    torch.testing.assert_close(slopes[1], slopes[0])
+
+
+def test_no_gradient_is_recorded_for_images_that_ask_for_one():
+    net = FrozenNetwork(nn.Sequential(nn.Conv1d(1, 3, 3), nn.Flatten(), nn.Linear(15, 4)), seed=0)
+    bank = filled_bank(net, 3)
+    x = torch.randn(2, 1, 7, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    for guesses in (one_shot_each(entropy, net, bank, x), one_shot(entropy, net, bank, x)):
+        assert not guesses.slopes[0].requires_grad

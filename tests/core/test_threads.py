@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 from supsup_core import FrozenNetwork, MaskBank, entropy, one_shot_each
+from supsup_core.over_groups import over_groups
 from torch import nn
 
 ENTERED, LEAVE = threading.Semaphore(0), threading.Event()
@@ -106,3 +107,40 @@ def test_a_call_that_fails_leaves_the_network_as_it_was(x):
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         net(x[:, :5], bank.weights(1))
     assert torch.equal(net(x, bank.weights(0)), expected)
+
+
+def test_which_attention_torch_takes_is_as_it_was_when_all_threads_are_done():
+    cuda = torch.backends.cuda
+
+    def chosen():
+        return cuda.flash_sdp_enabled(), cuda.mem_efficient_sdp_enabled(), cuda.math_sdp_enabled()
+
+    before, inside = chosen(), []
+    first_in, second_in, first_out = (threading.Event() for _ in range(3))
+
+    def first(x):
+        if not first_in.is_set():
+            first_in.set()
+            assert second_in.wait(60)
+        return 2 * x
+
+    def second(x):
+        if not second_in.is_set():
+            second_in.set()
+            assert first_out.wait(60)
+            inside.append(chosen())
+        return 2 * x
+
+    def leaving():
+        over_groups(first, torch.ones(3))
+        first_out.set()
+
+    threads = [threading.Thread(target=leaving)]
+    threads[0].start()
+    assert first_in.wait(60)
+    threads.append(threading.Thread(target=over_groups, args=(second, torch.ones(3))))
+    threads[1].start()
+    for thread in threads:
+        thread.join(60)
+    assert inside == [(False, False, True)], "it stays so while one needs it"
+    assert chosen() == before

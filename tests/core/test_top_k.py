@@ -168,3 +168,7 @@ def test_a_vector_has_no_inputs_and_outputs():
     net = FrozenNetwork(nn.Linear(3, 3), seed=0, select=lambda _, name: 3.0 if name == "bias" else None)
     with pytest.raises(InvalidArgument, match="use density_budget"):
         erdos_renyi_budget(net, 1.0)
+
+
+def test_of_no_layers_there_are_no_masks():
+    assert top_k_masks([], [], []) == []

@@ -27,6 +27,7 @@ from supsup_core.mask_slopes import compile_ahead
 from supsup_core.maskable_weights import MaskableParameter, maskable_fan_in
 from supsup_core.novelty import Recognitions, recognise_each
 from supsup_core.objectives import entropy, max_confidence, max_logit, superfluous_logsumexp
+from supsup_core.random_streams import stream_key
 from supsup_core.rank_one_bank import RankOneBank
 from supsup_core.salvaging import Salvage, salvage
 from supsup_core.shapes import Masks, Objective, Weights
@@ -112,6 +113,7 @@ __all__ = [
     "recognise_each",
     "salvage",
     "signed_kaiming_constant",
+    "stream_key",
     "superfluous_logsumexp",
     "threshold",
     "threshold_mask",

@@ -12,24 +12,21 @@ import errno
 import fcntl
 import os
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
 from supsup_core.atomic_files import make_folder, replace_file
 from supsup_core.bank_manifest import MANIFEST, SHARD_NAME, Header, Manifest, Shard, read_manifest
-from supsup_core.bank_shards import read_identities, read_shard, salvage_shard, shard_bytes
+from supsup_core.bank_shards import is_shard_of, read_identities, read_shard, shard_bytes
 from supsup_core.checked_tasks import Names, StoredTasks
 from supsup_core.errors import CorruptBank, FolderInUse
 from supsup_core.task_rows import TaskRows
 
 _SHARD_BYTES = 64 * 2**20
 _SMALL_SHARD_BYTES = 256 * 2**10  # writing this much again costs about as much as making sure that it is on disk
-_PATTERN = "masks-*.safetensors"
+_PARTIAL = re.compile(rf"\.(?:{SHARD_NAME}|{re.escape(MANIFEST)})\.[0-9a-f]+\.partial")
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL)  # of some network file systems
 
 
@@ -43,19 +40,6 @@ class Content:
     checksums: Sequence[int]
     names: Names
     compact: bool
-
-
-@dataclass(frozen=True)
-class Salvaged:
-    """What is left of a damaged bank.
-
-    Attributes:
-        tasks: packed mask and running statistics of each task that is as it was written, by its number, and its name if that is.
-        lost: the numbers of the others, as far as the files tell.
-    """
-
-    tasks: dict[int, tuple[Tensor, Tensor, str | None]]
-    lost: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -86,8 +70,10 @@ def write(folder: str | os.PathLike[str], content: Content, known: object = None
         CorruptBank: the folder's bank is damaged.
     """
     path = Path(folder)
-    if path.exists() and not path.is_dir():
-        raise FolderInUse(f"folder={path}: it is a file; a bank is a folder, choose another name")
+    for place in (path, *path.parents):
+        if place.exists() and not place.is_dir():
+            which = "it" if place == path else place
+            raise FolderInUse(f"folder={path}: {which} is a file; a bank is a folder, choose another name")
     make_folder(path)
     with _alone_in(path):
         return _write(path, content, known)
@@ -155,43 +141,6 @@ def manifest_version(folder: Path) -> tuple[int, int, int] | None:
     return _identity(folder / MANIFEST)
 
 
-def salvage(folder: str | os.PathLike[str], header: Header) -> Salvaged:
-    """Return what is intact of a bank, whatever is damaged.
-
-    Where the manifest is damaged, every shard of this bank that lies in the folder counts; else they stand in for tasks that the
-    manifest's own have lost.
-
-    Raises:
-        NetworkMismatch: the bank belongs to another network.
-        CorruptBank: there is no such folder.
-    """
-    path = Path(folder)
-    if not path.is_dir():
-        raise CorruptBank(f"{path}: there is no such folder; check the path")
-    files, expected, most = sorted(path.glob(_PATTERN)), 0, sys.maxsize
-    try:
-        manifest = read_manifest(path)
-    except CorruptBank:
-        pass  # that is what this function is for
-    else:
-        header.refuse_other(manifest.header, path)
-        named = [path / shard.file for shard in manifest.shards]
-        files, expected = [*named, *(file for file in files if file not in named)], manifest.tasks
-        most = manifest.tasks  # a save that was cut off before its manifest has written more
-    found: dict[int, tuple[Tensor, Tensor, str | None]] = {}
-    for file in files:
-        try:
-            first, (stored, intact) = _first_task(file), salvage_shard(file, header)
-        except CorruptBank:
-            continue  # its tasks are missing from what is returned
-        expected = max(expected, min(most, first + len(stored.checksums)))
-        for task in intact:
-            if first + task < most:
-                name = stored.names[task] if stored.names else None
-                found.setdefault(first + task, (stored.rows[task], stored.buffers[task], name))
-    return Salvaged(dict(sorted(found.items())), tuple(task for task in range(expected) if task not in found))
-
-
 def _write_shard(path: Path, content: Content, first: int, last: int) -> Shard:
     rows, buffers = content.rows.between(first, last), content.buffers.between(first, last)
     checksums, names = content.checksums[first:last], content.names[first:last]
@@ -201,7 +150,12 @@ def _write_shard(path: Path, content: Content, first: int, last: int) -> Shard:
     return shard
 
 
-def _first_task(file: Path) -> int:
+def first_task(file: Path) -> int:
+    """Return the first task of a shard, by its name.
+
+    Raises:
+        CorruptBank: it has another name than shards have.
+    """
     named = re.fullmatch(SHARD_NAME, file.name)
     if named is None:
         raise CorruptBank(f"{file}: not the name of a shard")
@@ -233,9 +187,18 @@ def _existing_shards(path: Path, content: Content) -> tuple[Shard, ...]:
     if not any(path.iterdir()):
         return ()
     if not (path / MANIFEST).exists():
-        if all(_is_leftover(entry) for entry in path.iterdir()):
-            return ()
-        raise FolderInUse(f"folder={path}: it holds files that are not a mask bank; choose an empty or a new folder")
+        shards = shards_in(path)
+        if any(entry not in shards and not _is_partial(entry) for entry in path.iterdir()):
+            raise FolderInUse(
+                f"folder={path}: it holds files that are not a mask bank; choose an empty or a new folder"
+            )
+        for shard in shards:
+            if not _is_continued_by(shard, content):
+                raise FolderInUse(
+                    f"folder={path}: {shard.name} holds tasks that this bank does not, and their {MANIFEST} is gone; have them "
+                    "again by salvage(), or choose another folder"
+                )
+        return ()
     manifest = read_manifest(path)
     content.header.refuse_other(manifest.header, path)
     if manifest.compact != content.compact:
@@ -253,15 +216,32 @@ def _existing_shards(path: Path, content: Content) -> tuple[Shard, ...]:
     return manifest.shards
 
 
-def _is_leftover(entry: Path) -> bool:
-    """Tell whether a crash before the first manifest may have left this file."""
-    return entry.match(_PATTERN) or entry.name.endswith(".partial")
+def _is_continued_by(file: Path, content: Content) -> bool:
+    """Tell whether a bank has the tasks of a shard that no manifest names, as a crash before the first manifest leaves it."""
+    first = first_task(file)
+    try:
+        stored = read_identities(file, Shard(file.name, 0, file.stat().st_size))
+        is_of_this_network = is_shard_of(file, content.header)
+    except CorruptBank:
+        return True  # nobody can tell what was in it
+    ours = zip(content.checksums[first:], content.names[first:], strict=True)
+    return is_of_this_network and stored == [*ours][: len(stored)]
+
+
+def shards_in(path: Path) -> list[Path]:
+    """Return the files that are named as shards are; of a folder of that name nothing is known."""
+    return sorted(entry for entry in path.iterdir() if re.fullmatch(SHARD_NAME, entry.name) and entry.is_file())
+
+
+def _is_partial(entry: Path) -> bool:
+    """Tell whether a file of a bank was never finished."""
+    return _PARTIAL.fullmatch(entry.name) is not None and entry.is_file()
 
 
 def _remove_leftovers(path: Path, shards: Sequence[Shard]) -> None:
     """Remove the shards that the manifest does not name, and files that were never finished: nobody else writes here now."""
     named = {shard.file for shard in shards}
-    for entry in (*path.glob(_PATTERN), *path.glob(f".{_PATTERN}.*.partial"), *path.glob(f".{MANIFEST}.*.partial")):
+    for entry in (*shards_in(path), *filter(_is_partial, path.iterdir())):
         if entry.name not in named:
             entry.unlink(missing_ok=True)
 

@@ -73,7 +73,7 @@ class Header:
                 names = ", ".join(map(repr, others[:3])) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
                 raise NetworkMismatch(
                     f"{path}: its masks belong to a network where {names} had other values, which no seed decides; load the "
-                    "state_dict of the module that they were learned with, and build the network on that"
+                    "state_dict of the module that they were learned with, and build the network on that, with the same init"
                 )
             raise NetworkMismatch(f"{path}: its masks belong to another network: {self._difference(found)}")
         # The fingerprint covers the parameters too; that they differ means that somebody edited the manifest.

@@ -37,6 +37,8 @@ from supsup_core.task_names import to_bytes as text_of
 
 _TASKS_WORTH_COUNTING = 1024  # the counts take as much room as 16 tasks
 _LARGEST_COUNT = 2**16 - 1
+# Of a file that was cut off, to be read as far as it goes: how many times its length it may promise, and bytes beside that.
+_MOST_PROMISED, _ROOM = 64, 2**20
 _METADATA_KEY = "bank"
 _LAYOUT = {
     "rows": (torch.int64, 2),
@@ -126,6 +128,19 @@ def read_identities(path: Path, shard: Shard) -> list[tuple[int, str | None]]:
     return list(zip(checksums, names, strict=True))
 
 
+def is_shard_of(path: Path, header: Header) -> bool:
+    """Tell whether a shard says that it is of a bank over this network, with these statistics.
+
+    Raises:
+        CorruptBank: the file is not readable.
+    """
+    try:
+        with safe_open(path, framework="pt") as tensors:
+            return (tensors.metadata() or {}).get(_METADATA_KEY) == header.digest
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise CorruptBank(f"{path}: not a readable shard ({error}); restore it from a copy") from None
+
+
 def salvage_shard(path: Path, header: Header) -> tuple[StoredTasks, tuple[int, ...]]:
     """Return whatever a damaged shard's tasks are, and which of them, counted from 0, are as they were written.
 
@@ -137,6 +152,8 @@ def salvage_shard(path: Path, header: Header) -> tuple[StoredTasks, tuple[int, .
         size, digest = _promised(content)
         if digest != header.digest:
             raise CorruptBank(f"{path}: it belongs to another bank")
+        if size > _MOST_PROMISED * (len(content) + _ROOM):
+            raise CorruptBank(f"{path}: of {size} bytes that its header promises {len(content)} are there")
         # What a truncated file lacks reads as zeros, whose checksums will not match.
         tensors = {
             name: torch.from_numpy(array.copy()) for name, array in from_bytes(content.ljust(size, b"\0")).items()
@@ -146,7 +163,10 @@ def salvage_shard(path: Path, header: Header) -> tuple[StoredTasks, tuple[int, .
         named = _names_left(tensors)
         kept = {name: tensors[name] for name in tensors if "counts" not in name and (named or "name" not in name)}
         stored = _stored(path, kept, rows, header)
-    except (OSError, SafetensorError, LookupError, AttributeError, TypeError, ValueError) as error:
+    except (
+        *(OSError, SafetensorError, LookupError, AttributeError, TypeError, ValueError),
+        *(RecursionError, OverflowError, MemoryError),
+    ) as error:
         raise CorruptBank(f"{path}: nothing in it can be read ({type(error).__name__}: {error})") from None
     intact = (
         task
@@ -204,8 +224,10 @@ def _stored(path: Path, tensors: Mapping[str, Tensor], rows: Tensor, header: Hea
             f"rows {tuple(rows.shape)}, buffers {tuple(buffers.shape)}, checksums {tuple(checksums.shape)}"
         )
     counts = tensors.get("counts")
-    if counts is not None and checksum(counts) != int(tensors["counts_crc32"].tolist()[0]):
-        raise ValueError("its counts do not match their checksum")
+    if counts is not None and (
+        checksum(counts) != int(tensors["counts_crc32"].tolist()[0]) or len(counts) != _num_bits(header)
+    ):
+        raise ValueError("its counts do not match their checksum, or the network")
     return StoredTasks(
         path,
         rows,

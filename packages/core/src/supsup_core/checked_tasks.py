@@ -88,9 +88,10 @@ class CheckedTasks:
         self._rows[task], self._statistics[task], self._checksums[task] = row, statistics, found
 
     def remove(self, task: int) -> None:
-        """Drop a task; those behind it move up by one."""
-        self._rows.remove(task)
-        self._statistics.remove(task)
+        """Drop a task; those behind it move up by one. What may fail for lack of memory comes before anything changes."""
+        rows, statistics = self._rows.without(task), self._statistics.without(task)
+        self._rows.set_blocks(rows)
+        self._statistics.set_blocks(statistics)
         del self._checksums[task], self._unchecked[task]
 
     def row(self, task: int) -> UInt8[Tensor, " bytes"]:

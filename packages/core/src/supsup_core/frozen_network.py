@@ -19,13 +19,14 @@ from supsup_core.inference_mode import outside_inference_mode
 from supsup_core.maskable_weights import (
     Selector,
     find_maskable,
+    give_plain_gradients,
     maskable_fan_in,
     refuse_moving_weights,
     zero_biases,
     zero_padding_rows,
 )
 from supsup_core.module_twins import NORMALISATION, ModuleTwins, forget_statistics
-from supsup_core.packed_bits import checksum, raw_bytes
+from supsup_core.packed_bits import as_compared, checksum, raw_bytes
 from supsup_core.shapes import Weights
 from supsup_core.weight_init import WeightInit, keep_weights, signed_kaiming_constant
 
@@ -68,7 +69,7 @@ class FrozenNetwork:
 
     Raises:
         InvalidArgument: no parameter is maskable, or they are of several dtypes; the selector returns what is no fan-in; the
-            seed is no whole number from 0 up; or a layer changes its weights when it is called.
+            seed is no whole number from 0 up; the init returns another shape; or a layer changes its weights when it is called.
     """
 
     @outside_inference_mode
@@ -84,6 +85,7 @@ class FrozenNetwork:
         self._module = copy.deepcopy(module).requires_grad_(False).eval()
         self._works_in_place = any(getattr(layer, "inplace", False) for layer in self._module.modules())
         refuse_moving_weights(self._module)
+        give_plain_gradients(self._module)
         self.maskable = find_maskable(self._module, select)
         if not self.maskable:
             raise InvalidArgument(
@@ -98,7 +100,12 @@ class FrozenNetwork:
                 f"module={type(module).__name__}: maskable weights are {found}; bring it to one dtype"
             )
         for entry in self.maskable:
-            parameters[entry.name].copy_(init(entry.name, parameters[entry.name], entry.fan_in, self.seed))
+            values = init(entry.name, parameters[entry.name], entry.fan_in, self.seed)
+            if tuple(values.shape) != entry.shape:
+                raise InvalidArgument(
+                    f"init: shape {tuple(values.shape)} for {entry.name!r}; return one of {entry.shape}"
+                )
+            parameters[entry.name].copy_(values)
         if init is not keep_weights:
             zero_biases(self._module)
             zero_padding_rows(self._module, self.maskable)
@@ -154,10 +161,10 @@ class FrozenNetwork:
         maskable = {entry.name for entry in self.maskable}
         for name, value in self._module.named_parameters():
             digest.update(repr((name, tuple(value.shape), name in maskable)).encode())
-            digest.update(raw_bytes(value.to(torch.float32)))
+            digest.update(raw_bytes(as_compared(value)))
         for name, buffer in self._constant_buffers().items():
             digest.update(repr((name, tuple(buffer.shape), "buffer")).encode())
-            digest.update(raw_bytes(buffer.to(torch.float32)))
+            digest.update(raw_bytes(as_compared(buffer)))
         return digest.hexdigest()
 
     @cached_property
@@ -168,9 +175,7 @@ class FrozenNetwork:
         """
         maskable = {entry.name for entry in self.maskable}
         values = {**dict(self._module.named_parameters()), **self._constant_buffers()}
-        return {
-            name: f"{checksum(value.to(torch.float32)):08x}" for name, value in values.items() if name not in maskable
-        }
+        return {name: f"{checksum(as_compared(value)):08x}" for name, value in values.items() if name not in maskable}
 
     @property
     def module(self) -> nn.Module:

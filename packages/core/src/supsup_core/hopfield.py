@@ -134,8 +134,9 @@ class Reservoir:
             InvalidArgument: they are not those of a reservoir.
         """
         mean = {name.removeprefix("mean."): part for name, part in tensors.items() if name.startswith("mean.")}
-        expected = {f"mean.{name}": (len(part),) for name, part in mean.items()}
-        expected |= {f"couplings.{name}": (len(part) * (len(part) + 1) // 2,) for name, part in mean.items()}
+        units = {name: part.numel() for name, part in mean.items()}
+        expected = {f"mean.{name}": (count,) for name, count in units.items()}
+        expected |= {f"couplings.{name}": (count * (count + 1) // 2,) for name, count in units.items()}
         found = {name: tuple(part.shape) for name, part in tensors.items()}
         if not mean or found != expected:
             raise InvalidArgument(f"tensors: of shapes {found}; a reservoir with these layers has {expected}")

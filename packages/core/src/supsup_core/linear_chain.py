@@ -51,7 +51,7 @@ class LinearChain:
         own = [id(parameter) for _, layer in layers for parameter in layer.parameters()]
         once = len({id(layer) for _, layer in layers}) == len(layers) and len(set(own)) == len(own)
         maskable = {entry.name for entry in net.maskable}
-        plain = not any(_has_hooks(layer) for layer in net.module.modules())
+        plain = not any(_has_hooks(layer) or "forward" in vars(layer) for layer in net.module.modules())
         return cls(layers) if alone and flattens and once and plain and maskable <= weights else None
 
     def outer_products(

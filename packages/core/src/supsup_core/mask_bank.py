@@ -11,7 +11,7 @@ from torch import Tensor
 
 from supsup_core import packed_kernels, packed_lookups
 from supsup_core.checked_tasks import CheckedTasks
-from supsup_core.errors import InvalidArgument, NetworkMismatch
+from supsup_core.errors import NetworkMismatch
 from supsup_core.frozen_network import FrozenNetwork
 from supsup_core.inference_mode import outside_inference_mode
 from supsup_core.mask_counts import MaskCounts
@@ -35,8 +35,8 @@ _TASKS_AT_ONCE = 256
 class MaskBank:
     """Supermasks of k tasks over one frozen network, packed to bits, and the running statistics of each task.
 
-    A row is every maskable weight's bit in the order of `net.maskable`. Memory is `row_bytes` a task, 1/32 of float32,
-    plus one running count per weight, so that the uniform blend costs nothing per task.
+    A row is every maskable weight's bit in the order of `net.maskable`. Memory is `row_bytes` a task, 1/32 of float32 (and
+    room for more in the last block), plus a copy of W and one running count per weight: the uniform blend costs nothing per task.
 
     Threads may ask one bank at once; whoever changes it must be alone.
 
@@ -72,6 +72,7 @@ class MaskBank:
     @property
     def names(self) -> TaskNames:
         """What each task is called, None where it has no name; `index` finds a task, items may be set to others."""
+        self._names.keep(len(self))
         return TaskNames(self._names)
 
     @property
@@ -154,13 +155,11 @@ class MaskBank:
                 shape; a name that is taken.
         """
         refuse_other_rows(self._net, rows)
-        rows = rows.to(self._rows.device)
-        kept = self._statistics.checked(buffers, len(rows))
-        called = self._names.checked((None,) * len(rows) if names is None else names)
-        if len(called) != len(rows):
-            raise InvalidArgument(f"names: {len(called)} for {len(rows)} tasks; pass a name, or None, for each of them")
-        self._tasks.append(rows, kept)
+        rows, kept = rows.to(self._rows.device), self._statistics.checked(buffers, len(rows))
+        called = self._names.of_new(len(self), len(rows), names)
+        # Tasks come last, and make all of it count: an append that is interrupted adds nothing.
         self._names.append(called)
+        self._tasks.append(rows, kept)
         return len(self) - len(rows)
 
     def replace(
@@ -171,11 +170,11 @@ class MaskBank:
         Raises:
             InvalidArgument: there is no such task, or as `append`.
         """
-        task, row = known_task(task, len(self)), pack(flatten_masks(self._net, masks))
+        task, row = known_task(task, len(self)), pack(flatten_masks(self._net, masks)).to(self._rows.device)
         kept = self._statistics.flatten(buffers or {})
-        self._counts.change(task, row)
-        self._tasks.replace(task, row, kept)
         self._written = None
+        with self._counts.changing(task, row):
+            self._tasks.replace(task, row, kept)
 
     def remove(self, task: SupportsIndex) -> None:
         """Forget a task; those behind it move up by one, as in a list. Files are not written to: `save` to a new folder.
@@ -184,10 +183,11 @@ class MaskBank:
             InvalidArgument: there is no such task.
         """
         task = known_task(task, len(self))
-        self._counts.change(task, None)
-        self._tasks.remove(task)
-        self._names.remove(task)
+        self._names.keep(len(self))
         self._written = None
+        with self._counts.changing(task, None):
+            self._tasks.remove(task)
+            self._names.remove(task)
 
     def masks(self, task: SupportsIndex) -> Masks:
         """Return M^task by parameter name, as booleans.

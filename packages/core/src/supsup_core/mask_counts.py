@@ -1,5 +1,7 @@
 """How many of a bank's masks have each bit set, so that the uniform blend costs nothing per task (Section 3.3)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -52,18 +54,24 @@ class MaskCounts:
         if self._counted.tasks == first:
             self._counted = _Counted(self._counted.ones + ones.to(self._counted.ones.device), first + tasks)
 
-    def change(self, task: int, row: UInt8[Tensor, " bytes"] | None) -> None:
-        """Account for a task that is about to get another mask, or to go where that is None."""
-        counted = self._counted
-        if task >= counted.tasks:
-            return
+    @contextmanager
+    def changing(self, task: int, row: UInt8[Tensor, " bytes"] | None) -> Iterator[None]:
+        """Account for a task that gets another mask in this context, or goes where that is None.
+
+        Where the context is left by an error, all tasks are counted again when that is asked for.
+        """
+        counted, nothing = self._counted, _Counted(torch.zeros_like(self._counted.ones), 0)
+        after = counted if task >= counted.tasks else self._changed(counted, task, row) or nothing
+        self._counted = nothing
+        yield
+        self._counted = after
+
+    def _changed(self, counted: _Counted, task: int, row: UInt8[Tensor, " bytes"] | None) -> _Counted | None:
+        """Return the counts with another mask of a counted task, or without it; None where that task is damaged."""
         try:
             ones = counted.ones - unpack(self._tasks.row(task), self._num_bits).int()
-        except CorruptBank:  # learned again, or given up: what is left is counted when it is asked for
-            self._counted = _Counted(torch.zeros_like(counted.ones), 0)
-        else:
-            self._counted = (
-                _Counted(ones, counted.tasks - 1)
-                if row is None
-                else _Counted(ones + unpack(row, self._num_bits).int(), counted.tasks)
-            )
+        except CorruptBank:  # learned again, or given up
+            return None
+        if row is None:
+            return _Counted(ones, counted.tasks - 1)
+        return _Counted(ones + unpack(row, self._num_bits).int(), counted.tasks)

@@ -25,16 +25,15 @@ def coverage(
     if beliefs.requires_grad and torch.is_grad_enabled():
         return coverages(tasks, num_bits, beliefs.unsqueeze(0)).squeeze(0)
     if bool((beliefs == beliefs[0]).all()):
-        # In float32 at least: of 65,536 tasks float16 holds no count.
-        wide = torch.promote_types(beliefs.dtype, torch.float32)
-        return (counts.all().to(wide) * beliefs[0]).to(beliefs.dtype)
+        return (counts.all().to(_wide(beliefs.dtype)) * beliefs[0]).to(beliefs.dtype)
     return partial_coverage(tasks, num_bits, beliefs)
 
 
 def partial_coverage(tasks: CheckedTasks, num_bits: int, beliefs: Float[Tensor, " tasks"]) -> Float[Tensor, " bits"]:
     """Return sum_i α_i M^i over the tasks with α_i ≠ 0; in a search they all have the same belief, so bits are counted."""
-    living = beliefs.nonzero().squeeze(-1)
+    living, dtype = beliefs.nonzero().squeeze(-1), beliefs.dtype
     alike = bool((beliefs[living] == beliefs[living[0]]).all())
+    beliefs = beliefs.to(_wide(dtype))
     total = torch.zeros(num_bits, dtype=beliefs.dtype, device=beliefs.device)
     for index in living.split(_TASKS_COUNTED_AT_ONCE if alike else max(1, _CHUNK_FLOATS // num_bits)):
         rows = torch.stack([tasks.row(task) for task in index.tolist()])
@@ -42,15 +41,21 @@ def partial_coverage(tasks: CheckedTasks, num_bits: int, beliefs: Float[Tensor, 
             total += count_ones(rows, num_bits)
         else:
             total += beliefs[index] @ unpack_to(rows, num_bits, beliefs.dtype)
-    return total.mul_(beliefs[living[0]]) if alike else total
+    return (total.mul_(beliefs[living[0]]) if alike else total).to(dtype)
 
 
 def coverages(tasks: CheckedTasks, num_bits: int, beliefs: Float[Tensor, "rows tasks"]) -> Float[Tensor, "rows bits"]:
     """Return sum_i α_i M^i of each row; unpacked masks never take more memory than the result, or than a chunk."""
+    dtype, beliefs = beliefs.dtype, beliefs.to(_wide(beliefs.dtype))
     total = beliefs.new_zeros((len(beliefs), num_bits))
     start = 0
     for block in tasks.blocks(0, max(1, len(beliefs), _CHUNK_FLOATS // num_bits)):
         masks = unpack_to(block, num_bits, beliefs.dtype)
         total.addmm_(beliefs[:, start : start + len(block)], masks)
         start += len(block)
-    return total
+    return total.to(dtype)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """Return the type to sum in: over some hundred blocks of tasks, half precision loses the sum."""
+    return torch.promote_types(dtype, torch.float32)

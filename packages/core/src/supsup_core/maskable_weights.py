@@ -96,6 +96,13 @@ def refuse_moving_weights(module: nn.Module) -> None:
             )
 
 
+def give_plain_gradients(module: nn.Module) -> None:
+    """Have embeddings return the gradient of what they compute: dense, and not divided by how often a token occurs."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
+            layer.sparse = layer.scale_grad_by_freq = False
+
+
 def zero_padding_rows(module: nn.Module, maskable: Iterable[MaskableParameter]) -> None:
     """Set the row of padding in maskable embeddings to 0, as torch has it: it gets no gradient, and adds nothing to a sum."""
     names = {entry.name for entry in maskable}

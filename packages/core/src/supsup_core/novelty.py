@@ -100,7 +100,7 @@ class WithFreshMask:
     def __init__(self, net: FrozenNetwork, known: OuterProductStore, fresh: Masks) -> None:
         self._known = known
         frozen = net.frozen
-        bits = net.unflatten(flatten_masks(net, fresh))
+        bits = net.unflatten(flatten_masks(net, fresh).to(net.device))
         self._fresh = {name: weight * bits[name] for name, weight in frozen.items()}
 
     def __len__(self) -> int:

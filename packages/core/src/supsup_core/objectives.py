@@ -7,7 +7,13 @@ from supsup_core.shapes import Logits, Objective, PerImage
 
 
 def entropy(logits: Logits) -> PerImage:
-    """Return H(p) = -sum_v p_v log p_v in nats, for p = softmax(y)."""
+    """Return H(p) = -sum_v p_v log p_v in nats, for p = softmax(y).
+
+    Raises:
+        InvalidArgument: there is one output: it is always sure, and no task stands out.
+    """
+    if logits.shape[-1] < 2:
+        raise InvalidArgument("logits: of one output the entropy is always 0; use a last layer of two or more")
     log_p = torch.log_softmax(logits, dim=-1)
     # An output that is ruled out, y_v = -inf, has p_v = 0 and adds nothing.
     return -(log_p.exp() * log_p.clamp_min(torch.finfo(log_p.dtype).min)).sum(dim=-1)

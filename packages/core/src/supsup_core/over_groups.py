@@ -1,6 +1,8 @@
 """A function of one group of images, of many groups at once."""
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -21,7 +23,7 @@ def over_groups(function: Callable[..., Any], *arguments: Tensor | Mapping[str, 
     """
     dims = tuple(None if place < shared else 0 for place in range(len(arguments)))
     try:
-        with sdpa_kernel(SDPBackend.MATH):  # the only attention kernel with a batching rule
+        with _batched_attention():
             return torch.func.vmap(function, in_dims=dims)(*arguments)
     except RuntimeError:  # if it is not for the batching, the first group raises it again
         pass
@@ -32,6 +34,31 @@ def over_groups(function: Callable[..., Any], *arguments: Tensor | Mapping[str, 
     if isinstance(each[0], Mapping):
         return {name: torch.stack([values[name] for values in each]) for name in each[0]}
     return torch.stack(each)
+
+
+class _Attention:
+    """Who of this process's threads needs the one kernel of attention that has a batching rule."""
+
+    lock = threading.Lock()
+    users = 0
+    before = ExitStack()
+    """Puts the kernels back that were chosen before the first of them came."""
+
+
+@contextmanager
+def _batched_attention() -> Iterator[None]:
+    """Have torch take that kernel. The choice is the process's: the last thread to leave undoes what the first one set."""
+    with _Attention.lock:
+        if _Attention.users == 0:
+            _Attention.before.enter_context(sdpa_kernel(SDPBackend.MATH))
+        _Attention.users += 1
+    try:
+        yield
+    finally:
+        with _Attention.lock:
+            _Attention.users -= 1
+            if _Attention.users == 0:
+                _Attention.before.close()
 
 
 def _group(value: Tensor | Mapping[str, Tensor], group: int) -> Tensor | dict[str, Tensor]:

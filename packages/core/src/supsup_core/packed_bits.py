@@ -52,6 +52,16 @@ def raw_bytes(values: Tensor) -> bytes:
     return ctypes.string_at(content.data_ptr(), content.numel() * content.element_size())
 
 
+def as_compared(values: Tensor) -> Tensor:
+    """Return a parameter or buffer as networks are compared by it: in float32, and as it is where that holds other numbers."""
+    if values.is_floating_point():
+        return values.to(torch.float32)
+    if values.is_complex():
+        return torch.view_as_real(values)
+    narrow = values.to(torch.float32)
+    return narrow if torch.equal(narrow.to(values.dtype), values) else values
+
+
 def checksum(*parts: Tensor) -> int:
     """Return the CRC-32 of the bytes of all parts, one after the other."""
     crc = 0

@@ -7,7 +7,9 @@ counter passed through a mixing function: integer arithmetic only, any element w
 
 import hashlib
 import math
+import operator
 from collections.abc import Sequence
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float, Int64
@@ -18,12 +20,14 @@ _MIX_1 = 0xBF58476D1CE4E5B9
 _MIX_2 = 0x94D049BB133111EB
 
 
-def stream_key(seed: int, purpose: str, *path: int | str) -> int:
+def stream_key(seed: int, purpose: str, *path: SupportsIndex | str) -> int:
     """Return the 64-bit key of the stream named by `seed`, `purpose` and `path` (a task, a parameter's name).
 
-    Distinct arguments give independent streams: neighbouring seeds or tasks share nothing.
+    Distinct arguments give independent streams: neighbouring seeds or tasks share nothing. Whole numbers count as such,
+    NumPy's too.
     """
-    name = repr((int(seed), purpose, *path)).encode()
+    parts = (part if isinstance(part, str) else operator.index(part) for part in path)
+    name = repr((int(seed), purpose, *parts)).encode()
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
 
 

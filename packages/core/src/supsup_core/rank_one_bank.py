@@ -63,7 +63,8 @@ class RankOneBank:
             buffers: the running statistics of a network that has them, by name.
 
         Raises:
-            InvalidArgument: a parameter has no factors, or some of another shape, or a name is unknown; the same for buffers.
+            InvalidArgument: a parameter has no factors, or some of another shape, or not finite, or a name is unknown; the same
+                for buffers.
         """
         unknown = set(factors) - set(self._frozen)
         if unknown:
@@ -81,12 +82,23 @@ class RankOneBank:
                 raise InvalidArgument(
                     f"factors[{entry.name!r}]: shapes {shapes}; r and s of this weight are {expected}"
                 )
+        rows = {name: tuple(self._row(name, part) for part in pair) for name, pair in factors.items()}
         statistics = self._statistics.flatten(buffers or {})
-        for name, (r, s) in factors.items():
-            self._inputs[name].append(r.detach().unsqueeze(0))
-            self._outputs[name].append(s.detach().unsqueeze(0))
-        self._statistics.table.append(statistics.unsqueeze(0))
+        for name, (r, s) in rows.items():
+            for table, row in ((self._inputs[name], r), (self._outputs[name], s)):
+                table.keep(len(self))  # without what an append that was interrupted left
+                table.append(row)
+        self._statistics.table.append(statistics.unsqueeze(0))  # last: these are counted
         return len(self) - 1
+
+    def _row(self, name: str, part: Tensor) -> Float[Tensor, "1 values"]:
+        """Return a vector as the bank keeps it."""
+        row = torch.as_tensor(part).detach().to(self._net.device, self._net.dtype)
+        if not bool(torch.isfinite(row).all()):
+            raise InvalidArgument(
+                f"factors[{name!r}]: some are not finite in {self._net.dtype}; lower the learning rate"
+            )
+        return row.unsqueeze(0)
 
     def factors(self, task: SupportsIndex) -> dict[str, tuple[Tensor, Tensor]]:
         """Return a copy of (r, s) of each maskable parameter.
@@ -129,7 +141,7 @@ class RankOneBank:
             InvalidArgument: there is not one belief for each task, or no task.
         """
         refuse_other_beliefs(beliefs, len(self))
-        alpha = beliefs.unsqueeze(-2)
+        alpha = beliefs.to(self._net.dtype).unsqueeze(-2)
         return self._scaled(
             {name: (alpha * self._outputs[name].rows.T) @ self._inputs[name].rows for name in self._frozen}
         )

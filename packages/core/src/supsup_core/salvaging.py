@@ -31,14 +31,14 @@ def salvage(folder: str | os.PathLike[str], net: FrozenNetwork) -> Salvage:
         NetworkMismatch: the masks were learned over other frozen weights than `net`'s.
         CorruptBank: there is no such folder, or nothing in it is intact.
     """
-    from supsup_core import bank_files, bank_manifest
+    from supsup_core import bank_manifest, bank_salvage
 
     try:
         dtypes = [bank_manifest.read_manifest(Path(folder)).header.buffer_dtype]
     except CorruptBank:
         dtypes = list(bank_manifest.BUFFER_DTYPES)  # the shards will tell
     for dtype in dtypes:
-        found = bank_files.salvage(folder, bank_manifest.Header.of(net, dtype))
+        found = bank_salvage.salvage(folder, bank_manifest.Header.of(net, dtype))
         if not found.tasks:
             continue
         bank = MaskBank(net, dtype)

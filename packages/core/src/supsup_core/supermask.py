@@ -101,6 +101,8 @@ def top_k_masks(scores: Sequence[Tensor], ks: Sequence[int], keys: Sequence[int]
         InvalidArgument: as `top_k`.
     """
     sizes = [layer.detach().abs().flatten() for layer in scores]
+    if not sizes:
+        return []
     for size, k in zip(sizes, ks, strict=True):
         if not 1 <= k <= len(size):
             raise InvalidArgument(

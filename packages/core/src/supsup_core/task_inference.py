@@ -142,7 +142,7 @@ def belief_slopes(
             statistics.
     """
     refuse_unanswerable(store, x)
-    x, beliefs = as_plain(x), as_plain(beliefs.detach())
+    x, beliefs = as_plain(x.detach()), as_plain(beliefs.detach())
     if len(x) == 1 and isinstance(store, OuterProductStore) and (chain := LinearChain.of(net)) is not None:
         slopes = _chain_slopes(objective, chain, store, x.unsqueeze(0), beliefs)
         if slopes is not None:
@@ -174,7 +174,7 @@ def group_slopes(
         raise InvalidArgument(
             f"beliefs: shape {tuple(beliefs.shape)} for {len(groups)} groups and {len(store)} tasks; pass one for each"
         )
-    groups, beliefs = as_plain(groups), as_plain(beliefs.detach())
+    groups, beliefs = as_plain(groups.detach()), as_plain(beliefs.detach())
     same_beliefs = bool((beliefs == beliefs[0]).all())
     if same_beliefs and isinstance(store, OuterProductStore) and (chain := LinearChain.of(net)) is not None:
         slopes = _chain_slopes(objective, chain, store, groups, beliefs[0])

@@ -71,12 +71,30 @@ class NameTable:
             new[name] = None
         return listed
 
+    def of_new(self, first: int, tasks: int, names: Sequence[str | None] | None) -> Names:
+        """Return names, as `checked` does, for so many new tasks behind the first so many; none is named where None is given.
+
+        Raises:
+            InvalidArgument: as `checked`, or there is not one for each task.
+        """
+        self.keep(first)
+        called = self.checked((None,) * tasks if names is None else names)
+        if len(called) != tasks:
+            raise InvalidArgument(f"names: {len(called)} for {tasks} tasks; pass a name, or None, for each of them")
+        return called
+
+    def keep(self, first: int) -> None:
+        """Drop the names behind the first so many: of tasks whose appending was interrupted."""
+        if len(self._names) > first:
+            del self._names[first:]
+            self._found = None
+
     def append(self, names: Names) -> None:
         """Name tasks behind the last, as `checked` returned them."""
-        for name in names:
+        for place, name in enumerate(names, start=len(self._names)):
+            self._names.append(name)  # first: by these, `keep` finds what was interrupted
             if name is not None:
-                self.tasks[name] = len(self._names)
-            self._names.append(name)
+                self.tasks[name] = place
 
     def adopt(self, stored: StoredTasks) -> None:
         """Name tasks as a file does.

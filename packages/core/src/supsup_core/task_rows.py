@@ -5,7 +5,7 @@ import operator
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
-from typing import SupportsIndex
+from typing import NamedTuple, SupportsIndex
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -21,6 +21,14 @@ _FIRST_ROWS = 64
 _SMALLEST_BLOCK_BYTES = 4 * 2**20  # or the first rows, where these take less
 _LARGEST_BLOCK_BYTES = 256 * 2**20
 _SMALL_PIECE_BYTES = 2**20
+
+
+class Blocks(NamedTuple):
+    """Where rows lie: in blocks that are closed, and in the first so many rows of the open one."""
+
+    closed: list[Tensor]
+    open: Tensor
+    filled: int
 
 
 class TaskRows:
@@ -99,18 +107,28 @@ class TaskRows:
         while len(self) > first:
             self.remove(len(self) - 1)
 
-    @outside_inference_mode
     def remove(self, task: int) -> None:
         """Drop a row; those behind it move up by one in number."""
+        self.set_blocks(self.without(task))
+
+    @outside_inference_mode
+    def without(self, task: int) -> Blocks:
+        """Return what `set_blocks` takes to drop a row; nothing changes yet."""
         block, offset = self._place(task)
-        if task >= self._starts[-1]:
-            block[offset : self._filled - 1] = block[offset + 1 : self._filled].clone()
-            self._filled -= 1
-            return
         place = bisect_right(self._starts, task) - 1
+        in_open = place == len(self._closed)
+        if in_open and offset == self._filled - 1:
+            return Blocks(self._closed, self._open, self._filled - 1)
+        used = block[: self._filled] if in_open else block
         first, last = max(0, place - 1), place + 2  # with its neighbours: one may be a small piece too
-        around = [*self._closed[first:place], block[:offset], block[offset + 1 :], *self._closed[place + 1 : last]]
-        self._set_closed([*self._closed[:first], *_pieces_joined(around), *self._closed[last:]])
+        around = [*self._closed[first:place], used[:offset], used[offset + 1 :], *self._closed[place + 1 : last]]
+        closed = [*self._closed[:first], *_pieces_joined(around), *self._closed[last:]]
+        return Blocks(closed, self._open[:0], 0) if in_open else Blocks(closed, self._open, self._filled)
+
+    def set_blocks(self, blocks: Blocks) -> None:
+        """Have the rows of these blocks, as `without` returned them."""
+        self._set_closed(blocks.closed)
+        self._open, self._filled = blocks.open, blocks.filled
 
     @outside_inference_mode
     def _open_next(self) -> None:
