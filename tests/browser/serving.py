@@ -37,8 +37,6 @@ class Dashboard:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        (self.folder / ".streamlit").mkdir(exist_ok=True)
-        shutil.copy(ROOT / ".streamlit" / "config.toml", self.folder / ".streamlit")
         command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "apps" / "dashboard.py")]
         environment = {name: value for name, value in os.environ.items() if name != "SUPSUP_DATA_ROOT"}
         with open(self.folder / "server.log", "ab") as log:

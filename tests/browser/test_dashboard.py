@@ -95,6 +95,34 @@ def test_accuracy_follows_a_run_and_says_when_it_is_gone(tab, served):
     page.get_by_text("No run yet").wait_for()
 
 
+def test_runs_stay_sorted_and_chosen_when_another_one_comes(tab, served):
+    for place, name in enumerate(("b", "a", "c")):
+        folder = write_run(served.folder / "runs" / name, seconds=(2.0,))
+        os.utime(
+            folder.path / "recipe.json", (1_700_000_000 + place, 1_700_000_000 + place)
+        )  # begun one after the other
+    page = tab("?run=a")
+    page.get_by_role("heading", name="a", exact=True).wait_for()
+    table = page.get_by_test_id("stDataFrame").first
+
+    def shown():
+        """Return the rows from the top, each run with whether it is chosen."""
+        return table.evaluate(
+            "frame => [...frame.querySelectorAll('table tbody tr')].map("
+            "row => [row.querySelector('td').textContent, row.getAttribute('aria-selected')])"
+        )
+
+    until(lambda: len(shown()) == 3)
+    assert [name for name, _ in shown()] == ["c", "a", "b"], "the newest first"
+    box = table.bounding_box()
+    page.mouse.click(box["x"] + 80, box["y"] + 17)  # on the head of the column
+    until(lambda: [name for name, _ in shown()] == ["c", "b", "a"])
+    write_run(served.folder / "runs" / "aa", seconds=(2.0,))
+    until(lambda: len(shown()) == 4)
+    assert shown() == [["c", "false"], ["b", "false"], ["aa", "false"], ["a", "true"]]
+    expect(page.get_by_role("heading", name="a", exact=True)).to_have_count(1)
+
+
 def test_a_run_is_stopped_and_resumed_and_of_two_tabs_one_goes_on_with_it(tab, served):
     page = tab()
     launch(page, tasks=2, batches=1_000_000)

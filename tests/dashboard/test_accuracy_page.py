@@ -90,6 +90,16 @@ def test_what_makes_a_run_unlike_the_papers_is_told_and_the_axis_leaves_it_room(
     assert not [each for each in page.caption if "not quite like" in each.value]
 
 
+def test_another_run_has_the_papers_curves_that_it_is_like(here):
+    folder, other = begin(here / "runs" / "h"), here / "runs" / "psp"
+    other.mkdir()
+    RunFolder(other).begin(RECIPES["table3-psp"], folder.environment())
+    page = opened("h")
+    page.multiselect(key="chosen-runs").set_value(["psp"]).run()
+    assert not page.exception
+    assert page.multiselect[2].value == ["Table 3: PSP, GG"]
+
+
 def test_the_reader_chooses_among_the_papers_curves_and_axes(here):
     demo(here)
     page = opened("demo-1")
@@ -97,7 +107,7 @@ def test_the_reader_chooses_among_the_papers_curves_and_axes(here):
     assert papers.value == ["3"]
     assert papers.options[1] == "Figure 3, right (Table 4)"
     curves.set_value(["Table 3: PSP, GG"]).run()
-    page.toggle(key="logarithmic").set_value(False).run()
+    page.toggle(key="logarithmic-True").set_value(False).run()
     figure = charts(page)["accuracy, mean over tasks (%)"]
     assert [trace["name"] for trace in figure["data"]] == ["paper: Table 3: PSP, GG", "demo-1"]
     assert figure["layout"]["xaxis"]["type"] == "linear"

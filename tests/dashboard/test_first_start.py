@@ -3,7 +3,6 @@
 import os
 import pty
 import select
-import shutil
 import socket
 import subprocess
 import sys
@@ -15,7 +14,6 @@ PATIENCE_SECONDS = 180  # for what takes seconds on an idle machine
 
 
 def test_the_first_start_on_a_desktop_asks_nothing(tmp_path):
-    shutil.copytree(ROOT / ".streamlit", tmp_path / ".streamlit")
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])

@@ -89,6 +89,25 @@ def test_a_changed_field_is_in_the_command_and_start_puts_it_into_the_queue(here
     assert [each.place.name for each in queue().jobs()] == ["demo-2", "demo-1"], "another press, another run"
 
 
+def test_where_the_folder_of_a_job_that_waits_was_removed_its_name_is_not_given_away(here):
+    shown = opened()
+    shown.button(key="start").click().run()
+    (here / "runs" / "demo-1").rmdir()
+    shown.button(key="start").click().run()
+    assert not shown.exception
+    assert not shown.error
+    assert [job.place.name for job in queue().jobs()] == ["demo-2", "demo-1"]
+    assert sorted(path.name for path in (here / "runs").glob("demo-*")) == ["demo-1", "demo-2"]
+
+
+def test_what_the_file_system_refuses_is_told_in_a_line(here):
+    shown = opened()
+    (here / "runs").write_text("")
+    shown.button(key="start").click().run()
+    assert not shown.exception
+    assert "runs" in shown.error[0].value
+
+
 def test_a_job_that_waits_is_taken_back_with_its_name(here):
     shown = opened()
     shown.button(key="start").click().run()

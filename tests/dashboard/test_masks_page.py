@@ -1,6 +1,9 @@
 """The page Masks: for each method what there is to see, and what to do where there is nothing."""
 
+import os
 import shutil
+import sqlite3
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +13,7 @@ import torch
 from streamlit.testing.v1 import AppTest
 from supsup_core import MaskBank
 from supsup_core.packed_bits import row_bytes
+from supsup_dashboard.queueing.database import DATABASE
 from supsup_dashboard.queueing.jobs import RUNNER_LOCK, JobQueue, queue, try_lock
 from supsup_dashboard.queueing.runner import QueueRunner
 from supsup_datasets import embedded_mnist
@@ -233,6 +237,27 @@ def test_the_button_puts_the_training_into_the_queue_once(here):
     shown.run()
     assert "The training was stopped before its end." in said(shown)
     assert shown.button(key="watch").label == "Train this mask again and watch"
+
+
+def test_a_training_of_an_earlier_run_of_that_name_is_not_told_of(here):
+    folder = here("masks")
+    shown = opened()
+    shown.button(key="watch").click().run()
+    queue().stop(1)
+    later = time.time() + 60
+    os.utime(folder.path / "recipe.json", (later, later))
+    assert "stopped before its end" not in said(opened())
+
+
+def test_a_job_that_another_tab_forgot_is_no_error(here):
+    here("masks")
+    shown = opened()
+    shown.button(key="watch").click().run()
+    with sqlite3.connect(queue().folder / DATABASE) as connection:
+        connection.execute("DELETE FROM jobs")
+    shown.run()
+    assert not shown.exception
+    assert [button.key for button in shown.button if button.key == "watch"] == ["watch"]
 
 
 def test_two_tabs_start_one_job(here):

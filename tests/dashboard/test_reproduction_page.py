@@ -73,6 +73,33 @@ def test_ours_stand_beside_the_papers_with_where_they_come_from(here):
     assert (traces[LABEL]["x"], traces[LABEL]["y"]) == ([10, 50], [94.0, 90.5])
 
 
+def test_numbers_to_take_along_name_their_unit(here, taken_along):
+    recorded(here, "table3", Row(f"{LABEL}, 10 tasks", (93.0,), paper_value=93.65, tolerance=0.5))
+    recorded(here, "nns-recurring", Row("masks allocated", (20.0,), "for 20 tasks"), Row("purity", (91.5,), "%"))
+    page = opened()
+    chosen(page, "table3")
+    curve = taken_along["table3-accuracy.csv"]
+    assert list(curve.columns) == ["row", "tasks", "accuracy_percent", "paper_percent"]
+    assert curve.loc[0, "accuracy_percent"] == 93.0
+    chosen(page, "nns-recurring")
+    units = [taken_along[f"nns-recurring-values-{number}.csv"]["unit"].tolist() for number in (1, 2)]
+    assert units == [["for 20 tasks"], ["%"]]
+
+
+def test_the_target_is_as_it_was_after_a_look_at_another_page(here):
+    page = AppTest.from_string(
+        "import streamlit as st\n"
+        "from supsup_dashboard.pages import reproduction\n"
+        "if not st.session_state.get('elsewhere'): reproduction.show()\n",
+        default_timeout=60,
+    ).run()
+    chosen(page, "table7")
+    for elsewhere in (True, False):
+        page.session_state["elsewhere"] = elsewhere
+        page.run()
+    assert page.selectbox(key="reproduction-target").value == "table7"
+
+
 def test_a_figure_shows_the_tables_it_is_drawn_from_and_quick_numbers_apart(here):
     recorded(here, "table3", Row(f"{LABEL}, 10 tasks", (93.0,), paper_value=93.65, tolerance=0.5))
     recorded(here, "table4", Row("SupSup, GNu, H, s = 500, 2 tasks", (50.0,)), quick=True)

@@ -4,8 +4,8 @@ import dataclasses
 import fcntl
 import json
 import os
+import shutil
 import time
-import zlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,11 +14,13 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 from supsup_dashboard.queueing.jobs import Job, queue
 from supsup_dashboard.runs.comparison import differences, settings_of
-from supsup_dashboard.runs.rows import jobs_to_show, run_rows
+from supsup_dashboard.runs.rows import Row, jobs_to_show, run_rows
+from supsup_dashboard.runs.table import table_of
 from supsup_dashboard.runs.units import spoken_seconds
 from supsup_datasets import embedded_mnist
 from supsup_methods.mask_training import MaskTraining
 from supsup_methods.psp import PspSettings
+from supsup_methods.run_listing import RunLine
 from supsup_methods.running import execute
 from supsup_methods.supsup import SupSupSettings
 
@@ -148,12 +150,54 @@ def test_what_is_chosen_stays_so_while_the_filter_hides_it(here):
     assert sorted(page.query_params["run"]) == ["demo-1", "demo-2"]
 
 
+def test_what_is_chosen_stays_so_in_the_same_table_when_runs_come_and_go(here):
+    for name in ("demo-1", "demo-2"):
+        write_run(here / "runs" / name, seconds=(2.0,))
+    page = opened("demo-1")
+    before = next(each for each in page.dataframe if "progress" in each.value)
+    write_run(here / "runs" / "demo-3", seconds=(2.0,))
+    page.run()
+    table = next(each for each in page.dataframe if "progress" in each.value)
+    assert list(table.value["run"]) == ["demo-3", "demo-2", "demo-1"]
+    assert table.proto.id == before.proto.id, "another table would forget how it was sorted"
+    assert page.session_state["runs-table"]["selection"]["rows"] == [2]
+    assert [each.value for each in page.subheader] == ["demo-1"]
+    page.session_state["runs-table"] = {"selection": {"rows": [0, 2]}}
+    page.run()
+    shutil.rmtree(here / "runs" / "demo-2")
+    page.run()
+    assert page.query_params["run"] == ["demo-3", "demo-1"]
+    assert page.session_state["runs-table"]["selection"]["rows"] == [0, 1]
+
+
+def test_a_run_of_which_somebody_elses_text_is_shown_as_it_is(here):
+    write_run(here / "runs" / "a_b_", seconds=(2.0,), ended="TypeError: __init__() got `x` $1$ and :red[y]")
+    page = opened("a_b_")
+    assert page.subheader[0].value == r"a\_b\_"
+    assert r"\_\_init\_\_() got \`x\` \$1\$ and \:red\[y\]" in page.error[0].value
+
+
+@pytest.mark.parametrize(("learned", "percent"), [(2495, 0.99), (2500, 1.0), (1, 0.0), (25, 0.01)])
+def test_progress_is_full_at_the_end_alone(learned, percent):
+    line = RunLine(name="demo-1", state="running", learned=learned, tasks=2500)
+    assert list(table_of([Row(line, "running", None, False)])["progress"]) == [percent]
+
+
+def test_the_log_is_of_the_process_that_trained_the_run_last(here):
+    folder = write_run(here / "runs" / "demo-1", seconds=(2.0,), ended="stopped")  # by process 1
+    for pid, shown in ((1, 1), (2, None)):
+        ended = dataclasses.replace(job(pid, place=Path("runs/demo-1")), pid=pid)
+        (row,) = run_rows([ended])
+        assert (None if row.job is None else row.job.pid) == shown
+    assert folder.holds_run
+
+
 def test_what_is_unchecked_is_not_chosen_any_more_and_what_is_hidden_stays_so(here):
     for name in ("demo-1", "demo-2"):
         write_run(here / "runs" / name, seconds=(2.0,))
     page = opened("demo-1", "demo-2")
     page.text_input(key="runs-filter").set_value("demo-2").run()
-    page.session_state[f"runs-{zlib.crc32(repr(['demo-2']).encode()):08x}"] = {"selection": {"rows": []}}
+    page.session_state["runs-table"] = {"selection": {"rows": []}}
     page.run()
     assert page.query_params["run"] == "demo-1"
 
@@ -166,7 +210,7 @@ def test_before_the_first_run_has_begun_it_is_said_to_be_about_to(here):
 def test_filters(here):
     psp = dataclasses.replace(RECIPE, name="other", method=PspSettings())
     write_run(here / "runs" / "demo-1", seconds=(2.0,) * 3, checkpoints=[(3, 900, 8)], done=True)
-    write_run(here / "runs" / "demo-2", seconds=(2.0,), ended="", device="cuda:1")
+    folder = write_run(here / "runs" / "demo-2", seconds=(2.0,), ended="", device="cuda:1")
     write_run(here / "runs" / "other-1", recipe=psp, seconds=(2.0,), ended="OSError: no space left")
 
     def shown(page):
@@ -183,7 +227,13 @@ def test_filters(here):
     assert shown(page.multiselect(key="runs-recipes").set_value(["demo"]).run()) == {"demo-1", "demo-2"}
     assert "2 of 3 runs" in told(page)
     assert shown(page.multiselect(key="runs-states").set_value(["died"]).run()) == {"demo-2"}
-    assert list(page.multiselect(key="runs-states").options) == ["done", "failed", "died"]
+    with folder.locked():
+        assert page.run().multiselect(key="runs-states").value == ["died"]
+        assert "None of the 3 runs is like that" in told(page), (
+            "a filter stays when the last run that it lets through has gone"
+        )
+    page.multiselect(key="runs-states").set_value([])
+    assert shown(page.run()) == {"demo-1", "demo-2"}
     page.text_input(key="runs-filter").set_value("nothing is called so").run()
     assert "None of the 3 runs is like that" in told(page)
 
@@ -198,7 +248,7 @@ def test_a_run_that_goes_on_a_stop_and_a_death(here):
         assert rows.loc["demo-1", "state"] == "running"
         assert rows.loc["demo-1", "steps/s"] == pytest.approx(10 / 3.0)
         (bar,) = page.get("progress")
-        assert "running · 2 of 3 tasks learned · 3 steps/s · 3.0 s a task" in bar.proto.text
+        assert "running · 2 of 3 tasks learned · 3.3 steps/s · 3.0 s a task" in bar.proto.text
         assert bar.proto.value == 66
         assert page.button(key="ask-to-delete").disabled
         page.button(key="stop-runs").click().run()
@@ -224,13 +274,13 @@ def test_it_is_looked_at_again_more_often_while_something_goes_on(here, monkeypa
     monkeypatch.setattr(st, "fragment", fragment)
     folder = write_run(here / "runs" / "demo-1", seconds=(2.0,))
     opened()
-    assert seen == [10]
+    assert seen == [10, 30], "and 30 for runs elsewhere"
     with folder.locked():
         opened()
-    assert seen == [10, 2]
+    assert seen[2:] == [2, 30]
     queue().submit(("supsup-reproduce", "table3"), "table 3", None, "cpu", "token")
     opened()
-    assert seen == [10, 2, 2]
+    assert seen[4:] == [2, 30]
 
 
 def test_resume_puts_a_job_in_the_queue_once(here):
@@ -362,18 +412,22 @@ def test_jobs_are_listed_with_their_logs(here):
     queue().note(3, "state = 'ended', status = 2", "state = 'waiting'")
     queue().log_path(3).write_text("error: recipe demo --evil $(x): not known\n")
     page = opened()
-    assert page.expander[0].label == "Jobs: 1 failed, 2 waiting"
+    assert page.expander[0].label == "Jobs", "another label would close it"
+    assert "Jobs: 1 failed, 2 waiting" in told(page)
     jobs = page.dataframe[0].value
     assert list(jobs["job"]) == [3, 2, 1]
     assert list(jobs["state"]) == ["failed", "waiting", "waiting"]
-    assert list(jobs["status"].fillna(-1)) == [2, -1, -1]
-    page.session_state["jobs-3-3"] = {"selection": {"rows": [0]}}
+    assert list(jobs["exit status"].fillna(-1)) == [2, -1, -1]
+    page.session_state["jobs-of-runs"] = {"selection": {"rows": [0]}}
     page.run()
     assert [each.value for each in page.code] == [
         "poetry run supsup-train 'demo --evil $(x)'",
         "error: recipe demo --evil $(x): not known",
     ]
-    page.session_state["jobs-3-3"] = {"selection": {"rows": [2]}}
+    queue().submit(("supsup-reproduce", "table4"), "table 4", None, "cuda:0", "four")
+    page.run()
+    assert page.code[1].value == "error: recipe demo --evil $(x): not known", "it stays chosen, in another row"
+    page.session_state["jobs-of-runs"] = {"selection": {"rows": [3]}}
     page.run()
     page.button(key="stop-job-1").click().run()
     assert not page.exception

@@ -1,5 +1,7 @@
 import dataclasses
+import os
 import re
+import time
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -108,7 +110,21 @@ def test_the_cost_of_a_guess_is_measured_when_asked_and_says_where_and_when(here
     assert one_shot["x"] == every["x"] == [1, 2, 3]
     assert all(0 < value < 60_000 for value in (*one_shot["y"], *every["y"]))
     assert "cores" in page.caption[-1].value
-    assert re.match(r"Measured here, \d{4}-\d\d-\d\d \d\d:\d\d UTC: ", page.caption[-1].value)
+    assert re.match(r"Measured here, \d{4}-\d\d-\d\d \d\d:\d\d UTC, among up to 3 tasks: ", page.caption[-1].value)
+
+
+def test_what_was_measured_of_a_run_that_goes_on_meanwhile_is_shown(here, monkeypatch):
+    folder = done(here, "demo-1")
+
+    def costs(*_):
+        later = time.time() + 60
+        os.utime(folder.path / "progress.json", (later, later))  # the next task is saved meanwhile
+        return [GuessCost("One-Shot", 3, 0.001)]
+
+    monkeypatch.setattr(storage, "guess_costs", costs)
+    page = opened("demo-1")
+    pressed(page, "Measure")
+    assert charts(page)["tasks to choose from"]["data"]
 
 
 def test_each_session_measures_for_itself_and_again_when_asked(here, monkeypatch):

@@ -4,7 +4,9 @@ import base64
 import dataclasses
 import io
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from PIL import Image
 from streamlit.runtime.scriptrunner_utils.exceptions import StopException
 from streamlit.testing.v1 import AppTest
 from supsup_core import entropy, every_task, gamma, one_shot
+from supsup_dashboard import run_choice
 from supsup_dashboard.inference import image_choice, share_curve
 from supsup_methods.experiment import Evaluation
 from supsup_methods.mask_training import MaskTraining
@@ -102,6 +105,27 @@ def picture(width=60, height=60, kind="PNG"):
     file = io.BytesIO()
     image.save(file, kind)
     return file.getvalue()
+
+
+def test_of_a_run_that_learns_a_task_while_it_is_opened_the_next_look_has_all(tiny, monkeypatch):
+    opened_so_far = []
+
+    def learning(path):
+        run = open_run(path)
+        opened_so_far.append(path)
+        if len(opened_so_far) > 1:
+            return run
+        later = time.time() + 60
+        os.utime(path / "progress.json", (later, later))
+        return dataclasses.replace(run, method=run.method.first(2))
+
+    monkeypatch.setattr(run_choice, "open_run", learning)
+    page = opened()
+    assert len(choice(page, "Task").options) == 2
+    again(page)
+    assert len(choice(page, "Task").options) == 5
+    choice(page, "Task").set_value(4)
+    again(page)
 
 
 def test_without_runs_it_says_how_to_start_one(here):

@@ -174,6 +174,14 @@ def test_density_has_a_line_for_each_layer_in_the_networks_order():
     assert np.array(heat.z).tolist() == [[25.0, 50.0, 100.0], [50.0, 0.0, 100.0]]
 
 
+def test_masks_that_are_no_tasks_are_called_masks():
+    overlap = figures.mask_overlap(figures.overlap_rows(STATISTICS), "equal", "mask")
+    density = figures.mask_density(figures.density_rows(STATISTICS), "mask")
+    assert (axis_titles(overlap), axis_titles(density)) == (("mask", "mask"), ("mask", "layer"))
+    for figure in (overlap, density):
+        assert "task" not in figure.data[0].hovertemplate
+
+
 def test_a_single_recovery_is_drawn_as_it_was():
     steps = pd.DataFrame(
         {"seed": 0, "task": 2, "step": [1, 2, 1, 2], "layer": ["a", "a", "b", "b"], "distance": [9, 0, 4, 1]}

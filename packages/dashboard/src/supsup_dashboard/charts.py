@@ -13,7 +13,7 @@ def show_chart(figure: go.Figure, rows: pd.DataFrame, name: str, about: str) -> 
 
     Args:
         figure: to show; it takes the page's theme, light or dark.
-        rows: what it is drawn from.
+        rows: what it is drawn from; shares are fractions, but for columns whose names say that they are in percent.
         name: of the files, unlike any other on the page: letters, digits and hyphens.
         about: what there is to see, for readers who cannot.
     """

@@ -1,4 +1,4 @@
-"""The one folder of full data that pages may read: named where the dashboard is started, and nowhere else."""
+"""The one folder of full data that is offered for new runs: named where the dashboard is started, and nowhere else."""
 
 import os
 from pathlib import Path

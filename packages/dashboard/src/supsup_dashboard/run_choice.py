@@ -70,23 +70,27 @@ def _tell_gone(folders: Mapping[str, RunFolder]) -> None:
 
 def newest_first(folders: list[RunFolder]) -> list[RunFolder]:
     """Return runs by when they were started, the last one first."""
-    return sorted(folders, key=lambda folder: _changed(folder.path / RECIPE), reverse=True)
+    return sorted(folders, key=lambda folder: changed(folder.path / RECIPE), reverse=True)
 
 
-def opened(folder: RunFolder) -> Run:
+def opened(folder: RunFolder, stamped: tuple[int, ...]) -> Run:
     """Return the run, opened on the CPU; it stays open for all pages until its files change.
+
+    Args:
+        folder: its files.
+        stamped: their `stamp`, taken before; what is derived from the run is to be kept under the same one.
 
     Raises:
         UsageError: one of its files is damaged.
         DatasetError: its data is gone.
         SupsupError: its bank is damaged.
     """
-    return _opened(folder.path, stamp(folder))
+    return _opened(folder.path, stamped)
 
 
 def stamp(folder: RunFolder) -> tuple[int, ...]:
     """Return what changes when a run comes further: a key for caches."""
-    return tuple(_changed(folder.path / name) for name in (RECIPE, PROGRESS, SUMMARY, BANK))
+    return tuple(changed(folder.path / name) for name in (RECIPE, PROGRESS, SUMMARY, BANK))
 
 
 @st.cache_resource(max_entries=4, show_spinner="Opening the run")
@@ -94,7 +98,8 @@ def _opened(path: Path, stamped: tuple[int, ...]) -> Run:
     return open_run(path)
 
 
-def _changed(path: Path) -> int:
+def changed(path: Path) -> int:
+    """Return when a file was changed, in nanoseconds; 0 where there is none."""
     try:
         return path.stat().st_mtime_ns
     except OSError:

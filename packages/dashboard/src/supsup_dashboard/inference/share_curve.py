@@ -87,7 +87,9 @@ def _measure(subject: Subject, question: ShareQuestion, place: "st.delta_generat
 def _redraw(subject: Subject, question: ShareQuestion, place: "st.delta_generator.DeltaGenerator", number: int) -> None:
     points = known_curve(subject.folder, question).dropna(subset="accuracy")
     if not points.empty:
-        place.plotly_chart(accuracy_against_share(_percent(points)), key=f"share-curve-{number}")
+        place.plotly_chart(
+            accuracy_against_share(_percent(points)), key=f"share-curve-{number}", alt="Accuracy against γ, so far"
+        )
 
 
 def _tell(

@@ -22,6 +22,7 @@ class Subject:
 
     Attributes:
         folder: its files.
+        stamped: how far they had come when it was opened.
         run: opened.
         method: its method, which keeps contexts that can be searched.
         owners: the true task of each mask, where masks are no tasks (NNs); else None.
@@ -29,6 +30,7 @@ class Subject:
     """
 
     folder: RunFolder
+    stamped: tuple[int, ...]
     run: Run
     method: OverContexts
     owners: Mapping[int, int] | None
@@ -52,7 +54,7 @@ class Subject:
     @property
     def state(self) -> tuple[Path, tuple[int, ...]]:
         """Which run this is, and how far it has come: a key for caches."""
-        return self.folder.path, stamp(self.folder)
+        return self.folder.path, self.stamped
 
     def task(self, identity: int) -> Task:
         """Return a true task."""
@@ -92,11 +94,12 @@ def subject_of(folder: RunFolder) -> Subject | None:
     if folder.tasks_saved == 0:
         st.info("This run has learned no task yet, so there is none to find. Come back when its first one is learned.")
         return None
-    run = opened(folder)
+    stamped = stamp(folder)
+    run = opened(folder, stamped)
     if not isinstance(run.method, OverContexts):  # it finds the task in a way of its own
         _say_no_search(settings)
         return None
-    return Subject(folder, run, run.method, *_truths(folder.path, stamp(folder), run))
+    return Subject(folder, stamped, run, run.method, *_truths(folder.path, stamped, run))
 
 
 def _say_no_search(settings: MethodSettings) -> None:

@@ -35,13 +35,14 @@ def show_mask_set(folder: RunFolder, noun: Literal["task", "mask"]) -> None:
         DatasetError: the run's data is gone.
     """
     st.header("All masks")
-    run = opened(folder)
+    stamped = stamp(folder)
+    run = opened(folder, stamped)
     count = len(run.bank)
     if count < 2:
         st.info("There is nothing to compare before two masks are learned.")
         return
     tasks = _chosen(count, noun, folder.path.name)
-    pairs, densities = _counted(folder.path, stamp(folder), tasks, run)
+    pairs, densities = _counted(folder.path, stamped, tasks, run)
     st.subheader("Overlap")
     left, right = st.columns([2, 1])
     with right:
@@ -49,10 +50,10 @@ def show_mask_set(folder: RunFolder, noun: Literal["task", "mask"]) -> None:
         st.caption(_in_words(pairs, measure, noun))
     with left:
         about = f"For each two of {len(tasks)} {noun}s, how much their masks have in common, as a heat map."
-        show_chart(mask_overlap(pairs, measure), pairs, "mask-overlap", about)
+        show_chart(mask_overlap(pairs, measure, noun), pairs, "mask-overlap", about)
     st.subheader("Density")
     about = f"The share of ones for each layer and {noun}, as a heat map."
-    show_chart(mask_density(densities), densities, "mask-density", about)
+    show_chart(mask_density(densities, noun), densities, "mask-density", about)
 
 
 def _chosen(count: int, noun: str, run: str) -> tuple[int, ...]:

@@ -15,11 +15,12 @@ from supsup_methods.reporting.mask_figures import (
     score_rows,
     step_rows,
 )
-from supsup_methods.run_folder import RunFolder
+from supsup_methods.run_folder import RECIPE, RunFolder
 from supsup_methods.watched_records import WatchedTraining, read_watched, watched_path, watched_tasks
 
 from supsup_dashboard.charts import show_chart
 from supsup_dashboard.queueing.jobs import Job, queue
+from supsup_dashboard.run_choice import changed
 
 
 def show_watching(folder: RunFolder) -> None:
@@ -41,6 +42,8 @@ def show_watching(folder: RunFolder) -> None:
     task = _chosen_task(run.name, learned, seen[0] if seen else 0)
     path = watched_path(run, task)
     job = queue().last_of(path)
+    if job is not None and job.asked.timestamp() + 1 < changed(run / RECIPE) / 1e9:
+        job = None  # of an earlier run of that name
     if job is not None and job.is_open:
         _show_job(job.number)
         return
@@ -84,8 +87,14 @@ def _offer(folder: RunFolder, task: int, *, again: bool) -> None:
 @st.fragment(run_every=1)
 def _show_job(number: int) -> None:
     """Show how far the training is; when it ends, the page shows what was seen."""
-    queue().ensure_runner()
-    job = queue().job(number)
+    try:
+        queue().ensure_runner()
+        job = queue().job(number)
+    except UsageError:  # another tab forgot it, with its run; or the page says what is wrong with the queue
+        st.rerun()
+    except OSError as error:
+        st.error(str(error))
+        return
     if not job.is_open:
         st.rerun()
     if job.state == "waiting":

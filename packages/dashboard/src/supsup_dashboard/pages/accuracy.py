@@ -1,5 +1,6 @@
 """Accuracy of runs against the tasks they learned, the paper's curves behind it; and how each task of one run fares."""
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,8 @@ def show() -> None:
             st.info("Choose at least one run above.")
         return
     papers = _choose_papers(runs)
-    scale = "log" if st.toggle("Logarithmic axis of tasks", _is_far(runs, papers), key="logarithmic") else "linear"
+    far = _is_far(runs, papers)
+    scale = "log" if st.toggle("Logarithmic axis of tasks", far, key=f"logarithmic-{far}") else "linear"
     _show_curves(runs, papers, scale)
     _show_one(runs)
 
@@ -135,7 +137,7 @@ def _choose_papers(runs: Mapping[str, _Seen]) -> dict[str, str | None]:
         "Its curves, drawn behind the runs",
         labels,
         default=fitting or labels,
-        key=f"curves-{'-'.join(shown)}-{len(fitting)}",
+        key=f"curves-{zlib.crc32(repr((shown, fitting)).encode()):08x}",  # a widget of the same key keeps what it held
         disabled=not labels,
         placeholder="None",
     )

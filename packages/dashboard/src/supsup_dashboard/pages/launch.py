@@ -1,13 +1,11 @@
 """Start a run: a recipe, its fields, a device, the command line that it comes to, and the queue."""
 
 import uuid
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import pandas as pd
 import streamlit as st
 from supsup_datasets import AnyDataset
 from supsup_methods.assembly import refuse_impossible
@@ -18,11 +16,12 @@ from supsup_methods.recipes import RECIPES
 from supsup_methods.run_folder import RUNS, claim_run_path
 
 from supsup_dashboard.data_root import HOW_TO_NAME_IT, data_root
+from supsup_dashboard.job_table import choose_job
 from supsup_dashboard.kept_values import beginning, held
 from supsup_dashboard.launching.command_line import as_typed, train_command
 from supsup_dashboard.launching.devices import available_devices, device_option, free_memory
 from supsup_dashboard.launching.recipe_form import edited_recipe, runs_own_code
-from supsup_dashboard.moments import local_time, moment_column
+from supsup_dashboard.plain_text import plain
 from supsup_dashboard.queueing.jobs import Job, queue
 from supsup_dashboard.runs.rows import jobs_to_show
 
@@ -30,7 +29,6 @@ _TOKEN = "launch-token"  # noqa: S105  # of one filled-in form: pressing Start t
 
 _SHOWN = 20  # jobs that are over
 _STARTED = "started"  # the number of the job that was asked for last
-_CHOSEN = "job of the queue"  # the number of the one that is chosen in its table
 _DIGITS = "the 5,000 digits that ship with a dependency"
 
 
@@ -61,7 +59,7 @@ def _told(make: Callable[[], _Made]) -> _Made | None:
     """Return what is made, or None having said what is wrong."""
     try:
         return make()
-    except UsageError as error:
+    except (UsageError, OSError) as error:  # a disk is full, for example
         st.error(str(error))
         return None
 
@@ -143,39 +141,48 @@ def _data(default: Recipe) -> _Data:
 def _start(default: Recipe, recipe: Recipe, place: _Place, data: _Data) -> None:
     """Put the run into the queue, under the next free name; pressing the button twice adds one run."""
     token = st.session_state.setdefault(_TOKEN, uuid.uuid4().hex)
-    out = claim_run_path(RUNS, recipe.name)
-    command = train_command(default, recipe, device=place.option, out=out, data_root=data.root)
-    try:
-        job = queue().submit(command, f"{recipe.name}, {recipe.tasks} tasks", out, place.devices, token)
-    except UsageError as error:
-        out.rmdir()
-        st.error(str(error))
+    out = _told(lambda: _free_path(recipe.name))
+    if out is None:
         return
-    if job.place != out:
+    command = train_command(default, recipe, device=place.option, out=out, data_root=data.root)
+    job = _told(lambda: queue().submit(command, f"{recipe.name}, {recipe.tasks} tasks", out, place.devices, token))
+    if job is None or job.place != out:
         out.rmdir()
+    if job is None:
+        return
     del st.session_state[_TOKEN]
     st.session_state[_STARTED] = job.number
     st.rerun()
+
+
+def _free_path(name: str) -> Path:
+    """Claim the folder of a new run: its name is free under runs/, and no job that is open has it.
+
+    Where somebody removed the folder of a job that is to come, that one keeps its name, and has its folder again.
+    """
+    taken = {job.place for job in queue().jobs() if job.is_open}
+    while (path := claim_run_path(RUNS, name)) in taken:
+        pass
+    return path
 
 
 @st.fragment(run_every=2)
 def _show_queue() -> None:
     """Show what runs and what waits, and what came of the last ones."""
     st.subheader("Queue")
-    jobs = _told(queue().jobs)
+    jobs = _told(_looked_after)
     if jobs is None:
         return
     if not jobs:
         st.info("Nothing was started from here yet. Runs that are started in a terminal are on the page Runs.")
         return
-    queue().ensure_runner()
     started = next((job for job in jobs if job.number == st.session_state.get(_STARTED)), None)
     if started is not None and started.is_open:
-        st.success(f"{_name(started)} is in the queue. The page Runs shows how it goes.")
-    chosen = _choose_job(_listed(jobs))
+        st.success(f"{plain(_name(started))} is in the queue. The page Runs shows how it goes.")
+    chosen = choose_job(_listed(jobs), "queue")
     if chosen is not None and chosen.is_open:
         st.button(
-            f"Stop {_name(chosen)}",
+            f"Stop {plain(_name(chosen))}",
             key=f"stop-{chosen.number}",
             icon=":material/stop:",
             on_click=_stop,
@@ -185,7 +192,7 @@ def _show_queue() -> None:
         st.caption("Choose a job that runs or waits to stop it.")
     failed = next((job for job in jobs_to_show(jobs) if job.is_failure), None)
     if failed is not None:
-        st.caption(f"The last words of {_name(failed)}, which {failed.outcome} with status {failed.status}:")
+        st.caption(f"The last words of {plain(_name(failed))}, which {failed.outcome} with status {failed.status}:")
         st.code(queue().log_tail(failed.number, 5) or "(none)", language=None)
 
 
@@ -196,42 +203,17 @@ def _listed(jobs: Sequence[Job]) -> list[Job]:
     return [*running, *waiting, *[job for job in jobs if not job.is_open][:_SHOWN]]
 
 
-def _choose_job(jobs: Sequence[Job]) -> Job | None:
-    """Show jobs as a table, and return the one that is chosen in it: it stays chosen while others come and end."""
-    numbers, kept = [job.number for job in jobs], st.session_state.get(_CHOSEN)
-    table = st.dataframe(
-        pd.DataFrame([_line(job) for job in jobs]),
-        # A row is chosen by its place, which is another when a job comes or ends: then it is another table.
-        key=f"queue-{zlib.crc32(repr(numbers).encode()):08x}",
-        on_select="rerun",
-        selection_mode="single-row",
-        selection_default={"selection": {"rows": [numbers.index(kept)] if kept in numbers else []}},
-        hide_index=True,
-        column_config={"asked for": moment_column()},
-        placeholder="",
-        alt="Jobs of the queue",
-    )
-    chosen = next((jobs[place] for place in table.selection.rows if place < len(jobs)), None)
-    st.session_state[_CHOSEN] = None if chosen is None else chosen.number
-    return chosen
-
-
-def _line(job: Job) -> dict[str, object]:
-    return {
-        "job": job.number,
-        "what": job.about,
-        "where": "" if job.place is None else str(job.place),
-        "device": job.device,
-        "state": job.outcome,
-        "exit status": job.status,
-        "asked for": local_time(job.asked),
-    }
-
-
 def _name(job: Job) -> str:
     """Return the name of a run, and of other jobs what they are about."""
     return job.place.name if job.place is not None and job.command[0] == "supsup-train" else job.about
 
 
 def _stop(number: int) -> None:
-    queue().stop(number)
+    if _told(lambda: queue().stop(number)) is False:
+        st.toast(f"Job {number} has ended")
+
+
+def _looked_after() -> list[Job]:
+    """Return the jobs, having seen to it that a runner is at work on them."""
+    queue().ensure_runner()
+    return queue().jobs()

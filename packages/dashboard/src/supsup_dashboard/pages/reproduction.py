@@ -22,7 +22,9 @@ from supsup_methods.reproduction.record_figures import drawings
 from supsup_methods.reproduction.targets import FIGURES, TARGETS
 
 from supsup_dashboard.charts import show_chart
+from supsup_dashboard.kept_values import beginning, held
 from supsup_dashboard.launching.reproduction_form import REPRODUCTION, show_jobs, show_launch
+from supsup_dashboard.run_choice import changed
 
 _NUMBER = st.column_config.NumberColumn(format="%.2f")
 _SIGNED = st.column_config.NumberColumn(format="%+.2f")
@@ -48,7 +50,15 @@ def show() -> None:
     sections = {section.name: section for section in ledger.sections}
     names = [*FIGURES, *TARGETS, *(name for name in sections if name not in TARGETS)]
     st.header("One table or figure")
-    chosen = st.selectbox("Table or figure", names, format_func=_described, key="reproduction-target")
+    at_first = beginning("reproduction-target", names[0])
+    chosen = st.selectbox(
+        "Table or figure",
+        names,
+        names.index(at_first) if at_first in names else 0,
+        format_func=_described,
+        key="reproduction-target",
+    )
+    held("reproduction-target", chosen)
     _show_chosen(chosen, sections, [record for record in records if not record.counts])
     if ledger.untouched:
         with st.expander(f"{len(ledger.untouched)} numbers of the paper that no target measures"):
@@ -59,7 +69,7 @@ def show() -> None:
 
 
 def _stamps(folder: Path) -> tuple[tuple[str, int], ...]:
-    return tuple((path.name, path.stat().st_mtime_ns) for path in sorted(folder.glob("*.json")))
+    return tuple((path.name, changed(path)) for path in sorted(folder.glob("*.json")))
 
 
 @st.cache_data(max_entries=5, show_spinner=False)
@@ -90,7 +100,11 @@ def _show_totals(ledger: Ledger) -> None:
     )
     hours_format = {"hours of runs": st.column_config.NumberColumn(format="%.1f")}
     st.dataframe(
-        pd.DataFrame(map(_total, ledger.sections)), hide_index=True, column_config=hours_format, placeholder=""
+        pd.DataFrame(map(_total, ledger.sections)),
+        hide_index=True,
+        column_config=hours_format,
+        placeholder="",
+        alt="Numbers reproduced, deviating and not run, of each target",
     )
 
 
@@ -149,7 +163,8 @@ def _show_section(section: Section, suffix: str = "") -> None:
         rows = "" if len(section.records) == 1 else f"{'; '.join(section.rows_of(record))}. "
         _show_provenance(record, rows)
     for drawing in drawings(section):
-        show_chart(drawing.figure, drawing.rows, f"{section.name}{suffix}-{drawing.name}", drawing.about)
+        rows = drawing.rows.rename(columns={name: f"{name}_percent" for name in drawing.in_percent})
+        show_chart(drawing.figure, rows, f"{section.name}{suffix}-{drawing.name}", drawing.about)
     if section.entries:
         _show_numbers(section.entries)
     for note in section.notes:
@@ -179,4 +194,4 @@ def _show_numbers(entries: Sequence[Entry]) -> None:
         for entry in entries
     )
     formats = {"ours": _NUMBER, "± std": _NUMBER, "difference": _SIGNED}
-    st.dataframe(table, hide_index=True, column_config=formats, placeholder="")
+    st.dataframe(table, hide_index=True, column_config=formats, placeholder="", alt="The paper's numbers beside ours")

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeAlias
 
 import pandas as pd
 import streamlit as st
@@ -33,16 +32,13 @@ _PAPERS = {"SplitCIFAR100 (Figure 2, right; Table 2)": "2", "SplitImageNet (Figu
 _FITTING = {"split-cifar100": 0, "split-image-folder": 0, "split-imagenet": 1}  # paper's values by the stream of runs
 _COUNTED, _TIMED = "counted runs", "costs of guesses"
 
-_Key: TypeAlias = tuple[str, tuple[int, ...]]
-"""Of a run as it is now."""
-
 
 @dataclass(frozen=True)
 class _Costs:
     """What guesses cost, as this session measured it.
 
     Attributes:
-        rows: what `bytes_figures.seconds_per_guess` draws.
+        rows: what `bytes_figures.seconds_per_guess` draws: of the tasks that were learned then.
         at: when it was measured: another time, with other work on the machine, costs are others.
     """
 
@@ -174,7 +170,7 @@ def _show_ledger(folder: RunFolder) -> None:
 @st.cache_data(max_entries=20, show_spinner="Counting: the masks are entropy-coded")
 def _account(path: Path, stamped: tuple[int, ...]) -> tuple[MaskAccount | None, PaperBytes | None, pd.DataFrame]:
     """Return what the masks take, what Table 2's convention gives, and both as rows."""
-    run = opened(RunFolder(path))
+    run = opened(RunFolder(path), stamped)
     method = run.method
     counted = paper_bytes(run.recipe.method, run.network, method.tasks_learned)
     account = None
@@ -193,7 +189,8 @@ def _show_totals(account: MaskAccount | None, parts: pd.DataFrame) -> None:
         table["above the order-0 reference"] = [
             _share(above(own, order_0)) for own in (_own_bytes(parts, form) for form in table["form"])
         ]
-    st.dataframe(table, hide_index=True, column_config={"bytes": st.column_config.NumberColumn(format="localized")})
+    numbers = {"bytes": st.column_config.NumberColumn(format="localized")}
+    st.dataframe(table, hide_index=True, column_config=numbers, alt="Bytes of each form")
     if account is not None:
         st.caption(
             "The reference is Σ n H₂(density) / 8 over masks and layers: the least that masks take where only their densities "
@@ -222,8 +219,8 @@ def _show_costs(folder: RunFolder) -> None:
     if folder.tasks_saved == 0:
         st.info("Nothing is learned yet.")
         return
-    costs: dict[_Key, _Costs] = st.session_state.setdefault(_TIMED, {})
-    key = _key(folder)
+    costs: dict[Path, _Costs] = st.session_state.setdefault(_TIMED, {})
+    key = folder.path
     label = "Measure again" if key in costs else "Measure"
     if st.button(label, help="Takes some seconds, or a minute with thousands of tasks", key="measure-guesses"):
         try:
@@ -239,13 +236,14 @@ def _show_costs(folder: RunFolder) -> None:
     show_chart(seconds_per_guess(measured.rows), measured.rows, "cost-of-a-guess", about)
     machine, threads = describe_machine(torch.device("cpu")), torch.get_num_threads()
     st.caption(
-        f"Measured here, {spoken_moment(measured.at)}: {machine}, {threads} threads; the median of repeats, from one image."
+        f"Measured here, {spoken_moment(measured.at)}, among up to {measured.rows['tasks'].max():,} tasks: {machine}, {threads} "
+        "threads; the median of repeats, from one image."
     )
 
 
 def _measured_costs(folder: RunFolder) -> pd.DataFrame:
     """Return what `bytes_figures.seconds_per_guess` draws, measured now; a bar tells how far it is."""
-    run = opened(folder)
+    run = opened(folder, stamp(folder))
     lines = []
     method = run.method
     steps = doubling(len(method.bank)) if isinstance(method, OverContexts) else []
@@ -263,7 +261,7 @@ def _image(run: Run) -> torch.Tensor:
 
 
 def _asked_to_count(folder: RunFolder) -> bool:
-    """Show a button and tell whether it was pressed for this run as it is now, in this session."""
+    """Show a button and tell whether it was pressed for this run in this session; a run that goes on is counted anew."""
     asked = _is_counted(folder)
     about = "Entropy-codes the masks in a temporary folder"
     st.button("Count what it could take", help=about, disabled=asked, key="count", on_click=_count, args=(folder,))
@@ -271,15 +269,11 @@ def _asked_to_count(folder: RunFolder) -> bool:
 
 
 def _count(folder: RunFolder) -> None:
-    st.session_state.setdefault(_COUNTED, set()).add(_key(folder))
+    st.session_state.setdefault(_COUNTED, set()).add(folder.path)
 
 
 def _is_counted(folder: RunFolder) -> bool:
-    return _key(folder) in st.session_state.get(_COUNTED, set())
-
-
-def _key(folder: RunFolder) -> _Key:
-    return str(folder.path), stamp(folder)
+    return folder.path in st.session_state.get(_COUNTED, set())
 
 
 def _share(fraction: float | None) -> str:

@@ -9,6 +9,7 @@ from supsup_methods.run_states import stop_run
 
 from supsup_dashboard.launching.command_line import as_typed
 from supsup_dashboard.moments import spoken_moment
+from supsup_dashboard.plain_text import plain
 from supsup_dashboard.queueing.jobs import queue
 from supsup_dashboard.runs.comparison import UNKNOWN, figures_of, settings_of
 from supsup_dashboard.runs.rows import Row
@@ -20,10 +21,10 @@ _IN_BAR = ("state", "tasks learned")
 
 def show_run(row: Row) -> None:
     """Show one run."""
-    st.subheader(row.name)
-    st.caption(_about(row))
+    st.subheader(plain(row.name))
+    st.caption(plain(_about(row)))
     if row.line.problem:
-        st.error(row.line.problem)
+        st.error(plain(row.line.problem))
     _show_progress(row)
     _show_figures(row)
     _show_log(row)
@@ -83,7 +84,7 @@ def _show_progress(row: Row) -> None:
     parts = [row.state, f"{line.learned} of {line.tasks} tasks learned"]
     if row.state == "running":
         if line.steps_per_second is not None:
-            parts.append(f"{line.steps_per_second:.0f} steps/s")
+            parts.append(f"{line.steps_per_second:.1f} steps/s")
         if line.seconds_a_task is not None:
             parts.append(f"{spoken_seconds(line.seconds_a_task)} a task")
         left = line.seconds_left
@@ -106,9 +107,9 @@ def _show_figures(row: Row) -> None:
 
 
 def _show_log(row: Row) -> None:
-    with st.expander("Log", expanded=row.is_live or row.state in ("failed", "died"), key="run-log"):
+    with st.expander("Log", expanded=row.job is not None, key="run-log"):
         if row.job is None:
-            st.info("This run was started in a terminal, which has what its process wrote.")
+            st.info("This run was started in a terminal, or gone on with there, which has what its process wrote.")
             return
         log = queue().log_tail(row.job.number, _LOG_LINES)
         if log:

@@ -13,7 +13,7 @@ from supsup_methods.tracked_runs import STORE, TrackedRun, TrackingServer, elsew
 
 from supsup_dashboard.moments import local_time, moment_column
 
-_LOOK_SECONDS = 2
+_ASKING_SECONDS, _IDLE_SECONDS = 2, 30  # from one look to the next
 _COLUMNS = {
     "accuracy": st.column_config.NumberColumn("accuracy", format="percent"),
     "task inference": st.column_config.NumberColumn("task inference", format="percent"),
@@ -21,23 +21,29 @@ _COLUMNS = {
 }
 
 
-def show_elsewhere(lines: Sequence[RunLine]) -> None:
-    """Show the runs of the store that are not under runs/; nothing where there are none.
+def show_elsewhere(lines: Sequence[RunLine], *, still: bool) -> None:
+    """Show the runs of the store that are not under runs/, and look again now and then; nothing where there are none.
 
     Args:
         lines: of the runs under runs/.
+        still: whether not to look again, as the page has to stay as it is.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
-        try:
-            tracked = _local(RUNS.absolute(), _store_stamp(RUNS))
-        except UsageError as error:
-            st.warning(str(error))
-            return
-        _show(elsewhere(tracked, lines, RUNS, remote=False))
+        st.fragment(_show_local, run_every=None if still else _IDLE_SECONDS)(lines)
         return
-    is_asked = _server(uri).latest().is_asked
-    st.fragment(_show_server, run_every=_LOOK_SECONDS if is_asked else None)(uri, lines)
+    seconds = _ASKING_SECONDS if _server(uri).latest().is_asked else _IDLE_SECONDS
+    st.fragment(_show_server, run_every=None if still else seconds)(uri, lines)
+
+
+def _show_local(lines: Sequence[RunLine]) -> None:
+    """Show what the store beside the runs tells."""
+    try:
+        tracked = _local(RUNS.absolute(), _store_stamp(RUNS))
+    except UsageError as error:
+        st.warning(str(error))
+        return
+    _show(elsewhere(tracked, lines, RUNS, remote=False))
 
 
 def _show_server(uri: str, lines: Sequence[RunLine]) -> None:
@@ -53,9 +59,10 @@ def _show_server(uri: str, lines: Sequence[RunLine]) -> None:
 def _show(tracked: Sequence[TrackedRun]) -> None:
     if not tracked:
         return
-    with st.expander(f"Elsewhere: {len(tracked)} runs that the tracking store knows", key="elsewhere"):
+    with st.expander("Elsewhere", key="elsewhere"):  # its label stays: with another one the browser would close it
         st.caption(
-            "They are in other folders or on other machines; here are their figures, as they were reported last."
+            f"{len(tracked)} runs that the tracking store knows are in other folders or on other machines; here are their "
+            "figures, as they were reported last."
         )
         columns = {**_COLUMNS, "begun": moment_column(), "ended": moment_column()}
         st.dataframe(table_of(tracked), hide_index=True, column_config=columns, placeholder="", alt="Runs elsewhere")

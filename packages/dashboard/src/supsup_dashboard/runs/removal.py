@@ -10,6 +10,7 @@ import streamlit as st
 from supsup_methods.errors import UsageError
 from supsup_methods.run_folder import LOCK, RUNS, RunFolder
 
+from supsup_dashboard.plain_text import plain
 from supsup_dashboard.queueing.jobs import JobQueue, lock_patiently, queue
 from supsup_dashboard.run_choice import keep_in_view
 from supsup_dashboard.runs.rows import run_of
@@ -34,7 +35,7 @@ def take_question() -> list[str]:
 @st.dialog("Delete runs", on_dismiss="rerun")
 def ask_to_delete(names: Sequence[str]) -> None:
     """Ask once more, and delete the runs of these names."""
-    st.write(f"Delete {_listed(names)}? What was learned is lost, with all results. Nobody can bring it back.")
+    st.write(f"Delete {plain(_listed(names))}? What was learned is lost, with all results. Nobody can bring it back.")
     sure, keep = st.columns(2)
     if keep.button("Keep", key="keep-runs", width="stretch"):
         st.rerun()
@@ -42,7 +43,7 @@ def ask_to_delete(names: Sequence[str]) -> None:
         deleted, problems = _removed(names)
         keep_in_view([name for name in names if name not in deleted])
         if problems:
-            st.error("\n\n".join([*problems, *([f"Deleted {_listed(deleted)}."] if deleted else [])]))
+            st.error("\n\n".join([*problems, *([f"Deleted {plain(_listed(deleted))}."] if deleted else [])]))
             return
         st.session_state[_DELETED] = _listed(deleted)
         st.rerun()
@@ -51,7 +52,7 @@ def ask_to_delete(names: Sequence[str]) -> None:
 def tell_deleted() -> None:
     """Say what was deleted; a dialog that closes takes its own words with it."""
     if _DELETED in st.session_state:
-        st.toast(f"Deleted {st.session_state.pop(_DELETED)}")
+        st.toast(f"Deleted {plain(st.session_state.pop(_DELETED))}")
 
 
 def _removed(names: Sequence[str]) -> tuple[list[str], list[str]]:

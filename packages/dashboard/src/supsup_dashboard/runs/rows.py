@@ -29,7 +29,7 @@ class Row:
     Attributes:
         line: what its files say.
         state: how it stands, the queue considered.
-        job: the last one that trained it; None for a run that was started in a terminal.
+        job: the last one that trained it, or is to; None where a terminal did, since then or from the start.
         has_open_job: whether a job of any kind works on it, or will: one that watches a mask, too.
     """
 
@@ -75,10 +75,13 @@ def run_rows(jobs: Sequence[Job]) -> list[Row]:
         if job.command[0] == _TRAIN and (name := run_of(job)) is not None:
             last.setdefault(name, job)
     at_work = {run_of(job) for job in jobs if job.is_open}
-    rows = [
-        Row(line, _state(line, last.get(line.name)), last.get(line.name), line.name in at_work)
-        for line in _listing(RUNS.absolute()).lines()
-    ]
+    rows = []
+    for line in _listing(RUNS.absolute()).lines():
+        newest = last.get(line.name)
+        # Else it is of an earlier run of that name, or of before somebody went on with it in a terminal.
+        is_own = newest is not None and (newest.is_open or _has_worked(line, newest))
+        own = newest if is_own else None
+        rows.append(Row(line, _state(line, own), own, line.name in at_work))
     return sorted(rows, key=lambda row: (row.is_live, row.line.begun, row.name), reverse=True)
 
 
@@ -110,9 +113,13 @@ def _state(line: RunLine, job: Job | None) -> RowState:
         return line.state
     if job.state == "waiting":
         return "waiting"
+    return line.state if _has_worked(line, job) else "starting"  # or it let go of the run, and is about to end
+
+
+def _has_worked(line: RunLine, job: Job) -> bool:
+    """Tell whether a job's process works on a run, or was the last that did."""
     last = holder_of(RUNS / line.name / LOCK)
-    has_worked = last is not None and last.pid == job.pid  # it let go of the run, and is about to end
-    return line.state if has_worked else "starting"
+    return last is not None and last.pid == job.pid
 
 
 @st.cache_resource(show_spinner=False)

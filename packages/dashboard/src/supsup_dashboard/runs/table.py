@@ -1,6 +1,5 @@
 """Runs as a table: filtered, chosen from, and kept in the page's address."""
 
-import zlib
 from collections.abc import Sequence
 
 import pandas as pd
@@ -9,6 +8,7 @@ from supsup_methods.run_listing import RunLine
 
 from supsup_dashboard.kept_values import beginning, held
 from supsup_dashboard.moments import local_time, moment_column
+from supsup_dashboard.row_choice import choose_in_table
 from supsup_dashboard.run_choice import QUERY, keep_in_view
 from supsup_dashboard.runs.rows import STATES, Row
 from supsup_dashboard.runs.units import spoken_seconds
@@ -46,7 +46,7 @@ def filtered(rows: Sequence[Row]) -> list[Row]:
     held("runs-filter", words)
     recipes = _some(recipe, "Recipe", sorted({row.line.recipe for row in rows} - {""}))
     methods = _some(method, "Method", sorted({row.line.method for row in rows} - {""}))
-    states = _some(state, "State", [each for each in STATES if any(row.state == each for row in rows)])
+    states = _some(state, "State", STATES)
     shown = [
         row
         for row in rows
@@ -60,10 +60,11 @@ def filtered(rows: Sequence[Row]) -> list[Row]:
 
 
 def _some(place: "st.delta_generator.DeltaGenerator", label: str, there: Sequence[str]) -> list[str]:
-    """Let the reader choose among what there is."""
+    """Let the reader choose among what there is; what was chosen stays to be chosen when the last such run has gone."""
     key = f"runs-{label.lower()}s"
-    begins = [each for each in beginning(key, list[str]()) if each in there]
-    return held(key, place.multiselect(label, there, begins, key=key))
+    begins = beginning(key, list[str]())
+    offered = list(dict.fromkeys([*there, *begins, *st.session_state.get(key, ())]))
+    return held(key, place.multiselect(label, offered, begins, key=key))
 
 
 def choose_rows(rows: Sequence[Row]) -> list[Row]:
@@ -71,25 +72,21 @@ def choose_rows(rows: Sequence[Row]) -> list[Row]:
 
     A run that was chosen and that the filter hides stays in the address: it is chosen when it is shown again.
     """
-    names, table = [row.name for row in rows], table_of(rows)
-    asked = st.query_params.get_all(QUERY)
-    said = st.dataframe(
+    table, asked = table_of(rows), st.query_params.get_all(QUERY)
+    places = choose_in_table(
         table,
-        # Rows are chosen by their places, which are others when a run comes or goes: then it is another table.
-        key=f"runs-{zlib.crc32(repr(names).encode()):08x}",
-        on_select="rerun",
-        selection_mode="multi-row",
-        selection_default={"selection": {"rows": [place for place, name in enumerate(names) if name in asked]}},
-        hide_index=True,
+        [row.name for row in rows],
+        "runs-table",
+        mode="multi-row",
+        asked=asked,
         column_config={**_COLUMNS, "begun": moment_column(), "ended": moment_column()},
         column_order=[
             name for name in table if name not in _AT_TIMES or table[name].map(bool, na_action="ignore").any()
         ],
         height=_HEIGHT_PIXELS if len(rows) > 10 else "auto",
-        placeholder="",
         alt="Runs under runs/",
     )
-    chosen = [rows[place] for place in said.selection.rows if place < len(rows)]
+    chosen = [rows[place] for place in places]
     if chosen or asked:
         hidden = [name for name in asked if name in st.session_state.get(_HIDDEN, ())]
         keep_in_view([*(row.name for row in chosen), *hidden])
@@ -128,8 +125,8 @@ def table_of(rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def _share(line: RunLine) -> float | None:
-    """Return the fraction of the tasks that is learned, in whole percents."""
-    return round(line.learned / line.tasks, 2) if line.learned is not None and line.tasks else None
+    """Return the fraction of the tasks that is learned, in whole percents: all of them only at the end."""
+    return 100 * line.learned // line.tasks / 100 if line.learned is not None and line.tasks else None
 
 
 def _searched(row: Row) -> str:

@@ -164,12 +164,13 @@ def loss_while_training(losses: pd.DataFrame) -> go.Figure:
     return _step_axis(labelled(figure, "training steps (log scale, and 0)", "loss of the batch (nats)"), losses["step"])
 
 
-def mask_overlap(pairs: pd.DataFrame, measure: Overlap = "equal") -> go.Figure:
+def mask_overlap(pairs: pd.DataFrame, measure: Overlap = "equal", noun: str = "task") -> go.Figure:
     """Draw what the masks of each two tasks have in common, as a heat map; a mask and itself are left out.
 
     Args:
         pairs: columns `task`, `other`, and the measure's (a fraction).
         measure: `equal` for the share of equal bits, `intersection_over_union` for that of the ones.
+        noun: what a mask belongs to: a mask is its own where it is no task's (NNs).
     """
     table = pairs.pivot_table(index="task", columns="other", values=measure)
     figure = go.Figure()
@@ -179,19 +180,20 @@ def mask_overlap(pairs: pd.DataFrame, measure: Overlap = "equal") -> go.Figure:
         z=100 * table,
         colorscale=SCALE,
         colorbar_title=_OVERLAPS[measure],
-        hovertemplate="tasks %{y} and %{x}: %{z:.2f} %<extra></extra>",
+        hovertemplate=f"{noun}s %{{y}} and %{{x}}: %{{z:.2f}} %<extra></extra>",
         hoverongaps=False,
     )
     figure.update_xaxes(type="category", showgrid=False)
     figure.update_yaxes(type="category", autorange="reversed", showgrid=False)
-    return labelled(figure, "task", "task").update_layout(height=560)
+    return labelled(figure, noun, noun).update_layout(height=560)
 
 
-def mask_density(rows: pd.DataFrame) -> go.Figure:
+def mask_density(rows: pd.DataFrame, noun: str = "task") -> go.Figure:
     """Draw the share of ones of each mask in each layer, as a heat map.
 
     Args:
         rows: columns `task`, `layer`, `density` (a fraction).
+        noun: as for `mask_overlap`.
     """
     layers = list(dict.fromkeys(rows["layer"]))
     table = rows.pivot_table(index="layer", columns="task", values="density").loc[layers]
@@ -202,10 +204,10 @@ def mask_density(rows: pd.DataFrame) -> go.Figure:
         z=100 * table,
         colorscale=SCALE,
         colorbar_title="% ones",
-        hovertemplate="task %{x}, %{y}: %{z:.2f} %<extra></extra>",
+        hovertemplate=f"{noun} %{{x}}, %{{y}}: %{{z:.2f}} %<extra></extra>",
     )
     figure.update_xaxes(type="category").update_yaxes(type="category", autorange="reversed")
-    return labelled(figure, "task", "layer").update_layout(height=max(280, 140 + 24 * len(layers)))
+    return labelled(figure, noun, "layer").update_layout(height=max(280, 140 + 24 * len(layers)))
 
 
 def _against_steps(steps: pd.DataFrame, column: str, title: str) -> go.Figure:

@@ -35,6 +35,7 @@ class Drawing:
         about: what there is to see, in a sentence.
         figure: of plotly.
         rows: its numbers.
+        in_percent: columns of them that are; other shares are fractions.
         points: whether it shows no more than a point for each number.
     """
 
@@ -42,6 +43,7 @@ class Drawing:
     about: str
     figure: go.Figure
     rows: pd.DataFrame
+    in_percent: tuple[str, ...] = ()
     points: bool = False
 
 
@@ -75,7 +77,7 @@ def _curves(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]:
         if rows["tasks"].nunique() > 1
         else f"Accuracy in percent of each row of {section.name}, beside the paper's."
     )
-    yield Drawing("accuracy", about, table_figure(rows), rows)
+    yield Drawing("accuracy", about, table_figure(rows), rows, ("accuracy", "paper"))
 
 
 def _panels(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]:
@@ -84,7 +86,8 @@ def _panels(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]:
     parts = rows["row"].str.split(", ", n=1, expand=True)
     for network, lines in rows.assign(row=parts[1]).groupby(parts[0], sort=False):
         about = f"Accuracy in percent against the number of tasks learned, {network}."
-        yield Drawing(str(network).casefold(), about, table_figure(lines), lines.reset_index(drop=True))
+        figure = table_figure(lines)
+        yield Drawing(str(network).casefold(), about, figure, lines.reset_index(drop=True), ("accuracy", "paper"))
 
 
 def _frontier(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]:
@@ -100,7 +103,7 @@ def _frontier(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]:
     about = "Accuracy in percent against the bytes of all tasks, of each row" + (
         "; the paper's in grey." if paper is not None else "."
     )
-    yield Drawing("frontier", about, accuracy_against_bytes(rows, paper), rows)
+    yield Drawing("frontier", about, accuracy_against_bytes(rows, paper), rows, ("accuracy",))
 
 
 def _shares(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]:
@@ -115,7 +118,7 @@ def _shares(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]:
         for value in entry.ours
     )
     about = "Accuracy in percent against the share γ of the tasks that a round keeps."
-    yield Drawing("gamma", about, accuracy_against_share(rows), rows)
+    yield Drawing("gamma", about, accuracy_against_share(rows), rows, ("accuracy",))
 
 
 def _epsilon(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]:
@@ -164,7 +167,7 @@ def _overheads(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]
     if lines:
         rows = overheads(lines)
         about = "What masks add to a plain forward pass, in percent of it, with quartiles of all rounds; the paper's in grey."
-        yield Drawing("overhead", about, overhead_figure(rows), rows)
+        yield Drawing("overhead", about, overhead_figure(rows), rows, ("overhead", "low", "high"))
     yield from _values(section, [entry for entry in measured if entry.unit != "%" or not lines])
 
 
@@ -178,7 +181,7 @@ def _values(section: Section, measured: Sequence[Entry]) -> Iterator[Drawing]:
             for value in entry.ours
         ).astype({"paper": "float64"})
         about = f"Each number of {section.name} that is in {unit}, with its standard deviation over seeds."
-        yield Drawing(f"values-{number}", about, values_beside_paper(rows, unit), rows, points=True)
+        yield Drawing(f"values-{number}", about, values_beside_paper(rows, unit), rows.assign(unit=unit), points=True)
 
 
 _TABLES = frozenset(f"table{number}" for number in range(3, 10))
