@@ -51,6 +51,15 @@ def test_a_record_fills_its_row_and_says_how_far_off_it_is(tmp_path):
     assert re.search(r"^\| table3 \| 1 \| 1 \| 28 \| 2\.0 \| \d{4}-\d\d-\d\d \|$", text, flags=re.MULTILINE)
 
 
+def test_numbers_of_one_run_that_stand_in_two_tables_are_told(tmp_path):
+    label = "SupSup, GNu, H, s = 100"
+    row = Row(f"{label}, 10 tasks", (93.0,), paper_value=93.65, tolerance=0.5)
+    recorded(tmp_path, "table3", row, Row("PSP, GG, 10 tasks", (94.0,), paper_value=94.8, tolerance=2.0))
+    assert " 0 of those that were measured are of rows that stand in two tables" in report(tmp_path, tmp_path)
+    recorded(tmp_path, "table8", row)
+    assert " 1 of those that were measured are of rows that stand in two tables" in report(tmp_path, tmp_path)
+
+
 def test_it_says_where_each_row_comes_from_where_they_were_measured_apart(tmp_path):
     commit = r"commit ([0-9a-f]{12}\+?|unknown)\."
     recorded(tmp_path, "table3", Row("PSP, GG, 10 tasks", (94.0,)), Row("PSP, GG, 50 tasks", (94.0,)))

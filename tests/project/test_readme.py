@@ -1,8 +1,11 @@
 """What the README and its pages show must work as it stands there."""
 
+import importlib.util
 import re
+import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from supsup_methods.recipes import RECIPES
@@ -34,13 +37,31 @@ def test_the_example_of_core_trains_masks_and_finds_a_task():
 
 def test_the_example_of_methods_trains_a_run_and_finds_a_task(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    text = (ROOT / "packages" / "methods" / "README.md").read_text()
-    (example,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    example, _ = examples_of_methods()
     scope: dict[str, object] = {}
     exec(compile(example, "packages/methods/README.md", "exec"), scope)  # noqa: S102 - the README is ours
     assert scope["guess"].task == 3
     assert scope["run"].summary["checkpoints"][-1]["accuracy"] > 0.9
     assert (tmp_path / "my-run" / "summary.json").exists()
+
+
+def test_the_recipes_of_a_method_of_ones_own_are_written_as_methods_says(monkeypatch):
+    path = ROOT / "tests" / "commands" / "nearest_mean.py"
+    spec = importlib.util.spec_from_file_location("my_package.nearest_mean", path)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "my_package", ModuleType("my_package"))
+    monkeypatch.setitem(sys.modules, "my_package.nearest_mean", module)
+    spec.loader.exec_module(module)
+    _, example = examples_of_methods()
+    scope: dict[str, object] = {}
+    exec(compile(example, "packages/methods/README.md", "exec"), scope)  # noqa: S102 - the README is ours
+    (recipe,) = scope["RECIPES"]
+    assert (recipe.name, recipe.method.kind) == ("nearest-mean", module.KIND.settings().kind)
+
+
+def examples_of_methods():
+    text = (ROOT / "packages" / "methods" / "README.md").read_text()
+    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
 
 
 @pytest.mark.parametrize("page", ["serving", "own-data"])
@@ -81,10 +102,12 @@ def test_every_make_target_it_names_exists():
     assert {"demo", "test", "lint"} <= named <= set(targets)
 
 
-BENCHMARKS = re.compile(r"`(?:python )?benchmarks/[^`]*`|\(`--hidden[^`]*`\)")  # which have options of their own
+OTHERS = re.compile(
+    r"`(?:python )?benchmarks/[^`]*`|\(`--hidden[^`]*`\)|`streamlit run [^`]*`"
+)  # which have options of their own
 
 
-@pytest.mark.parametrize("option", sorted(set(re.findall(r"(?<=\s)--[a-z][a-z.-]+", BENCHMARKS.sub("", ALL)))))
+@pytest.mark.parametrize("option", sorted(set(re.findall(r"(?<=\s)--[a-z][a-z.-]+", OTHERS.sub("", ALL)))))
 def test_every_option_that_is_named_exists(option, tmp_path, monkeypatch, capsys):
     from supsup_methods.commands.launch import parse_launch
     from supsup_methods.commands.questions import parse_question
@@ -120,7 +143,7 @@ def test_every_command_has_the_options_that_it_is_called_with(command, capsys):
     told = capsys.readouterr().out
     named = {
         option
-        for name, rest in CALLED.findall(BENCHMARKS.sub("", ALL))
+        for name, rest in CALLED.findall(OTHERS.sub("", ALL))
         if name == command
         for option in re.findall(r"(?<=\s)--[a-z][a-z.-]+", rest)
     }
@@ -129,7 +152,7 @@ def test_every_command_has_the_options_that_it_is_called_with(command, capsys):
 
 
 def test_the_dashboard_listens_on_localhost_and_takes_ten_megabytes():
-    server = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())["server"]
+    server = tomllib.loads((ROOT / "apps" / ".streamlit" / "config.toml").read_text())["server"]
     assert (server["address"], server["maxUploadSize"]) == ("localhost", 10)
 
 

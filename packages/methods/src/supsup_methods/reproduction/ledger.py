@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 from supsup_datasets import EMBEDDED_MNIST
 
 from supsup_methods.errors import UsageError
-from supsup_methods.reproduction.explanations import EXPLANATIONS
+from supsup_methods.reproduction.explanations import EXPLANATIONS, REMARKS
 from supsup_methods.reproduction.paper_numbers import PaperNumber, paper_numbers
 from supsup_methods.reproduction.table2 import expected_accuracies
 from supsup_methods.reproduction.tables import ROWS
@@ -156,6 +156,19 @@ class Ledger:
         """How many numbers have each status."""
         return sum((section.counts for section in self.sections), Counter(each.status for each in self.untouched))
 
+    @property
+    def measured_for_two_tables(self) -> int:
+        """How many of the numbers that were measured stand in an earlier table too, whose run they are of."""
+        measured = Counter(
+            (row.recipe, row.inference, entry.tasks)
+            for section in self.sections
+            if section.name in _TABLES
+            for row in ROWS[_TABLES[section.name]]
+            for entry in section.entries
+            if entry.row == row.label and entry.ours and entry.paper_value is not None
+        )
+        return measured.total() - len(measured)
+
 
 def ledger_of(records: Sequence[Record]) -> Ledger:
     """Return the ledger over those records that count.
@@ -233,10 +246,13 @@ def _section(name: str, records: Sequence[Record]) -> Section:
     ]
     entries += [_entry(what, None, row) for what, row in measured.items()]
     deviating = {entry.row or entry.what for entry in entries if entry.status == "deviates"}
-    notes = tuple(
-        f"{label}: {EXPLANATIONS[name, label]}" for label in sorted(deviating) if (name, label) in EXPLANATIONS
-    )
-    return Section(name, tuple(entries), notes, used)
+    notes = [f"{label}: {EXPLANATIONS[name, label]}" for label in sorted(deviating) if (name, label) in EXPLANATIONS]
+    return Section(name, tuple(entries), (*remarks_on(name), *notes), used)
+
+
+def remarks_on(name: str) -> tuple[str, ...]:
+    """Return what is to be said of a section, whatever was measured of it."""
+    return (REMARKS[name],) if name in REMARKS else ()
 
 
 def _newest(records: Sequence[Record]) -> dict[str, Record]:
