@@ -51,6 +51,24 @@ def test_names_stay_with_their_tasks_where_an_append_was_cut_short(tmp_path, mon
     assert list(MaskBank.open(tmp_path, net).names) == list(bank.names)
 
 
+@pytest.mark.parametrize("moment", ["before the tasks", "after the tasks"])
+def test_names_stay_with_their_tasks_where_a_removal_was_cut_short(monkeypatch, moment):
+    net = small_network()
+    bank = MaskBank(net)
+    for seed, name in enumerate(("a", None, "c")):
+        appended(bank, net, seed, name)
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckedTasks, "remove", cut if moment == "before the tasks" else cut_after(CheckedTasks.remove))
+        with pytest.raises(Cut):
+            bank.remove(0)
+    expected = ["a", None, "c"] if moment == "before the tasks" else [None, "c"]
+    assert list(bank.names) == expected
+    assert appended(bank, net, 3, "d") == len(expected)
+    assert torch.equal(bank.masks(bank.names.index("c"))["0.weight"], random_masks(net, 2)["0.weight"])
+    bank.remove(0)
+    assert list(bank.names) == [*expected[1:], "d"]
+
+
 @pytest.mark.parametrize("of_rows", [True, False])
 def test_without_memory_for_a_removal_the_bank_is_as_it_was(monkeypatch, of_rows):
     net = small_network()
@@ -156,5 +174,22 @@ def test_removing_from_the_open_block_of_a_large_bank_copies_little(monkeypatch)
     assert [block.data_ptr() - place for block in rows.blocks] == [0, 21 * 8], "two views"
     rows.append(content[20:21])
     assert torch.equal(rows.rows, content[[*range(20), *range(21, 50), 20]])
+    assert rows.blocks[-1].data_ptr() == place + 21 * 8, "the room for more is used"
     rows.remove(len(rows) - 1)
     assert torch.equal(rows.rows, content[[*range(20), *range(21, 50)]])
+
+
+def test_whoever_removes_and_appends_for_ever_has_little_more_memory_than_rows(monkeypatch):
+    monkeypatch.setattr(task_rows, "_SMALL_PIECE_BYTES", 64)
+    rows, generator = TaskRows(4096, torch.uint8, torch.device("cpu")), torch.Generator().manual_seed(0)
+    expected = list(range(60))
+    rows.append(torch.tensor(expected, dtype=torch.uint8).view(-1, 1).expand(-1, 4096))
+    for number in range(60, 160):
+        gone = int(torch.randint(len(rows), (1,), generator=generator))
+        rows.remove(gone)
+        del expected[gone]
+        rows.append(torch.full((1, 4096), number, dtype=torch.uint8))
+        expected.append(number)
+    assert rows.rows[:, 0].tolist() == expected
+    held = {block.untyped_storage().data_ptr(): block.untyped_storage().nbytes() for block in rows.blocks}
+    assert sum(held.values()) < 6 * rows.bytes

@@ -4,6 +4,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import re
 import shutil
 import time
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
+from supsup_dashboard.plain_text import plain
 from supsup_dashboard.queueing.jobs import Job, queue
 from supsup_dashboard.runs.comparison import differences, settings_of
 from supsup_dashboard.runs.rows import Row, jobs_to_show, run_rows
@@ -170,6 +172,39 @@ def test_what_is_chosen_stays_so_in_the_same_table_when_runs_come_and_go(here):
     assert page.session_state["runs-table"]["selection"]["rows"] == [0, 1]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a_b",
+        "*a*",
+        ":red[a]",
+        ":smile:",
+        ":+1:",
+        ":100:",
+        "1. a",
+        "- a",
+        "a $b$ c",
+        "`a`",
+        "[a](b)",
+        "# a",
+        "<b>",
+        "&amp;",
+        "a|b",
+    ],
+)
+def test_marks_of_somebody_elses_text_mark_nothing_up(text):
+    shown = plain(text)
+    assert shown != text
+    assert re.sub(r"\\(.)", r"\1", shown) == text, "a backslash before a mark is all there is to it"
+
+
+@pytest.mark.parametrize(
+    "text", ["demo-1", "error: no space", "at 12:30 UTC", "a & b", "1.5 s", "runs/demo-1: damaged; mend it"]
+)
+def test_texts_without_marks_stay_as_they_are(text):
+    assert plain(text) == text
+
+
 def test_a_run_of_which_somebody_elses_text_is_shown_as_it_is(here):
     write_run(here / "runs" / "a_b_", seconds=(2.0,), ended="TypeError: __init__() got `x` $1$ and :red[y]")
     page = opened("a_b_")
@@ -183,13 +218,24 @@ def test_progress_is_full_at_the_end_alone(learned, percent):
     assert list(table_of([Row(line, "running", None, False)])["progress"]) == [percent]
 
 
-def test_the_log_is_of_the_process_that_trained_the_run_last(here):
-    folder = write_run(here / "runs" / "demo-1", seconds=(2.0,), ended="stopped")  # by process 1
-    for pid, shown in ((1, 1), (2, None)):
-        ended = dataclasses.replace(job(pid, place=Path("runs/demo-1")), pid=pid)
-        (row,) = run_rows([ended])
-        assert (None if row.job is None else row.job.pid) == shown
-    assert folder.holds_run
+def test_the_log_is_of_the_process_that_trained_the_run_last_or_failed_to(here):
+    write_run(here / "runs" / "demo-1", seconds=(2.0,), ended="stopped")  # by process 1
+
+    def job_of(*jobs):
+        (row,) = run_rows(jobs)
+        return None if row.job is None else row.job.number
+
+    place = Path("runs/demo-1")
+    trained = dataclasses.replace(job(1, status=130, place=place), pid=1)
+    of_another = dataclasses.replace(job(2, place=place), pid=2)
+    cancelled = job(3, "cancelled", None, place)
+    failed = dataclasses.replace(job(4, status=2, place=place), pid=4)
+    failed_long_ago = dataclasses.replace(job(5, status=2, place=place, days=1), pid=5)
+    assert job_of(trained) == 1
+    assert job_of(of_another) is None, "of an earlier run of that name, or of before a terminal went on with it"
+    assert job_of(cancelled, trained) == 1
+    assert job_of(failed, trained) == 4, "its log says why the run did not go on"
+    assert job_of(failed_long_ago) is None
 
 
 def test_what_is_unchecked_is_not_chosen_any_more_and_what_is_hidden_stays_so(here):

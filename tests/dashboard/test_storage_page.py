@@ -125,6 +125,24 @@ def test_what_was_measured_of_a_run_that_goes_on_meanwhile_is_shown(here, monkey
     page = opened("demo-1")
     pressed(page, "Measure")
     assert charts(page)["tasks to choose from"]["data"]
+    later = time.time() + 120
+    os.utime(folder.path / "recipe.json", (later, later))  # another run of that name
+    page.run()
+    assert "tasks to choose from" not in charts(page)
+
+
+def test_what_was_counted_of_a_run_that_goes_on_stands_until_it_is_counted_again(here):
+    folder = done(here, "demo-1")
+    page = opened("demo-1")
+    pressed(page, "Count what it could take")
+    assert next(each for each in page.button if each.key == "count").disabled
+    later = time.time() + 60
+    os.utime(folder.path / "progress.json", (later, later))
+    page.run()
+    assert "Counted when 3 tasks were learned." in [each.value for each in page.caption]
+    assert "form" in page.dataframe[0].value
+    pressed(page, "Count again")
+    assert "Counted when" not in " ".join(each.value for each in page.caption)
 
 
 def test_each_session_measures_for_itself_and_again_when_asked(here, monkeypatch):

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from supsup_core.atomic_files import make_folder, replace_file
 from supsup_core.bank_manifest import MANIFEST, SHARD_NAME, Header, Manifest, Shard, read_manifest
-from supsup_core.bank_shards import is_shard_of, read_identities, read_shard, shard_bytes
+from supsup_core.bank_shards import is_shard_of, read_identities, read_shard, salvage_shard, shard_bytes
 from supsup_core.checked_tasks import Names, StoredTasks
 from supsup_core.errors import CorruptBank, FolderInUse
 from supsup_core.task_rows import TaskRows
@@ -223,9 +223,17 @@ def _is_continued_by(file: Path, content: Content) -> bool:
         stored = read_identities(file, Shard(file.name, 0, file.stat().st_size))
         is_of_this_network = is_shard_of(file, content.header)
     except CorruptBank:
-        return True  # nobody can tell what was in it
+        return not _has_intact_task(file, content.header)
     ours = zip(content.checksums[first:], content.names[first:], strict=True)
     return is_of_this_network and stored == [*ours][: len(stored)]
+
+
+def _has_intact_task(file: Path, header: Header) -> bool:
+    try:
+        _, intact = salvage_shard(file, header)
+    except CorruptBank:
+        return False
+    return bool(intact)
 
 
 def shards_in(path: Path) -> list[Path]:

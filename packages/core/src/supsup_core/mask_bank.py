@@ -183,7 +183,7 @@ class MaskBank:
             InvalidArgument: there is no such task.
         """
         task = known_task(task, len(self))
-        self._names.keep(len(self))
+        self._names.expect_removal(task, len(self))
         self._written = None
         with self._counts.changing(task, None):
             self._tasks.remove(task)

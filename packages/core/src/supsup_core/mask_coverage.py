@@ -45,7 +45,7 @@ def partial_coverage(tasks: CheckedTasks, num_bits: int, beliefs: Float[Tensor, 
 
 
 def coverages(tasks: CheckedTasks, num_bits: int, beliefs: Float[Tensor, "rows tasks"]) -> Float[Tensor, "rows bits"]:
-    """Return sum_i α_i M^i of each row; unpacked masks never take more memory than the result, or than a chunk."""
+    """Return sum_i α_i M^i of each row; unpacked masks never take more memory than the sums, or than a chunk."""
     dtype, beliefs = beliefs.dtype, beliefs.to(_wide(beliefs.dtype))
     total = beliefs.new_zeros((len(beliefs), num_bits))
     start = 0

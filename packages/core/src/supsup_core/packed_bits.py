@@ -53,7 +53,7 @@ def raw_bytes(values: Tensor) -> bytes:
 
 
 def as_compared(values: Tensor) -> Tensor:
-    """Return a parameter or buffer as networks are compared by it: in float32, and as it is where that holds other numbers."""
+    """Return a parameter or buffer as networks are compared by it: in float32, but complex and larger whole numbers as is."""
     if values.is_floating_point():
         return values.to(torch.float32)
     if values.is_complex():

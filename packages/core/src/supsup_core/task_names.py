@@ -19,6 +19,7 @@ class NameTable:
     def __init__(self) -> None:
         self._names: list[str | None] = []
         self._found: dict[str, int] | None = {}  # None where tasks have moved since
+        self._going: int | None = None  # the task that is being removed
 
     def __len__(self) -> int:
         """Return the number of tasks."""
@@ -83,11 +84,19 @@ class NameTable:
             raise InvalidArgument(f"names: {len(called)} for {tasks} tasks; pass a name, or None, for each of them")
         return called
 
-    def keep(self, first: int) -> None:
-        """Drop the names behind the first so many: of tasks whose appending was interrupted."""
-        if len(self._names) > first:
-            del self._names[first:]
+    def keep(self, tasks: int) -> None:
+        """Have names for so many tasks, without those that an interrupted change left: of one that went, or that did not come."""
+        if len(self._names) == tasks + 1 and self._going is not None:
+            self.remove(self._going)
+        elif len(self._names) > tasks:
+            del self._names[tasks:]
             self._found = None
+        self._going = None
+
+    def expect_removal(self, task: int, tasks: int) -> None:
+        """Take note of which of so many tasks is about to go."""
+        self.keep(tasks)
+        self._going = task
 
     def append(self, names: Names) -> None:
         """Name tasks behind the last, as `checked` returned them."""
@@ -111,6 +120,7 @@ class NameTable:
     def remove(self, task: int) -> None:
         """Drop a task; those behind it move up by one."""
         del self._names[task]
+        self._going = None
         if self._found != {}:
             self._found = None
 

@@ -119,11 +119,13 @@ class TaskRows:
         in_open = place == len(self._closed)
         if in_open and offset == self._filled - 1:
             return Blocks(self._closed, self._open, self._filled - 1)
-        used = block[: self._filled] if in_open else block
         first, last = max(0, place - 1), place + 2  # with its neighbours: one may be a small piece too
-        around = [*self._closed[first:place], used[:offset], used[offset + 1 :], *self._closed[place + 1 : last]]
-        closed = [*self._closed[:first], *_pieces_joined(around), *self._closed[last:]]
-        return Blocks(closed, self._open[:0], 0) if in_open else Blocks(closed, self._open, self._filled)
+        before = [*self._closed[first:place], block[:offset]]
+        if in_open:  # what is behind the row stays open, with its room for more
+            closed = [*self._closed[:first], *_pieces_joined(before)]
+            return Blocks(closed, block[offset + 1 :], self._filled - offset - 1)
+        around = [*before, block[offset + 1 :], *self._closed[place + 1 : last]]
+        return Blocks([*self._closed[:first], *_pieces_joined(around), *self._closed[last:]], self._open, self._filled)
 
     def set_blocks(self, blocks: Blocks) -> None:
         """Have the rows of these blocks, as `without` returned them."""

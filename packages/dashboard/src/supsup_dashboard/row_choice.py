@@ -22,7 +22,8 @@ def choose_in_table(
     """Show a table, and return the places of the rows that are chosen in it.
 
     The browser knows chosen rows by their places. Where those are others than when the table was drawn last, they are told
-    anew, to the same table: another one would forget how it was sorted.
+    anew, to the same table: another one would forget how it was sorted. A click that is made in the moment before the new rows
+    are painted may choose the row that takes the clicked one's place.
 
     Args:
         table: to show.

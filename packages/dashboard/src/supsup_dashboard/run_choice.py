@@ -7,6 +7,8 @@ import streamlit as st
 from supsup_methods.run_folder import BANK, PROGRESS, RECIPE, RUNS, SUMMARY, RunFolder
 from supsup_methods.runs import Run, find_runs, open_run
 
+from supsup_dashboard.plain_text import plain
+
 QUERY = "run"
 """In a page's address, before the name of each run that is chosen."""
 _LOOKED_AT = "runs that were chosen last"
@@ -65,7 +67,7 @@ def _tell_gone(folders: Mapping[str, RunFolder]) -> None:
     """Say which of the runs that were chosen are there no more, as others stand in their place."""
     gone = [name for name in _named() if name not in folders]
     if gone:
-        st.warning(f"{RUNS}/ no longer holds {', '.join(gone)}: deleted or moved since it was chosen.")
+        st.warning(f"{RUNS}/ no longer holds {plain(', '.join(gone))}: deleted or moved since it was chosen.")
 
 
 def newest_first(folders: list[RunFolder]) -> list[RunFolder]:

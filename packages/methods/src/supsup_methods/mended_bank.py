@@ -47,7 +47,7 @@ def mended_bank(
     else:
         intact = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], enumerate(found.tasks)))
         kept_tasks = whole_groups(intact)
-        bank.append_rows(found.bank.rows[:kept_tasks], found.bank.buffers[:kept_tasks])
+        bank.append_rows(found.bank.rows[:kept_tasks], found.bank.buffers[:kept_tasks], found.bank.names[:kept_tasks])
         if shards == 1 and not is_named and not found.lost and kept_tasks == len(found.tasks):
             bank.save(folder)  # the first save was stopped before its last step: nothing is damaged
             return bank, ()

@@ -18,6 +18,7 @@ from supsup_core import SupsupError
 from supsup_methods.errors import UsageError
 from supsup_methods.run_facts import READERS, Facts
 from supsup_methods.run_folder import BANK, ENVIRONMENT, LOCK, PROGRESS, RECIPE, SUMMARY, RunFolder
+from supsup_methods.run_lock import holder_of
 from supsup_methods.run_states import RunState, state_of, why_failed
 from supsup_methods.tracking import RUN_ID
 
@@ -51,6 +52,7 @@ class RunLine:
         seconds_left: of training, of a run that is going on; tests come on top.
         begun: when it was started for the first time.
         ended: when the last of its files was written, the note of how it ended among them; None while it is going on.
+        pid: of the process that works on it, or was the last that did; None where none told.
         tracking_id: of its entry in the MLflow store.
     """
 
@@ -77,6 +79,7 @@ class RunLine:
     seconds_left: float | None = None
     begun: datetime | None = None
     ended: datetime | None = None
+    pid: int | None = None
     tracking_id: str = ""
 
 
@@ -193,7 +196,8 @@ def _read(folder: RunFolder, stamp: _Stamp) -> RunLine:
     except _ODD as error:
         known |= {"state": "damaged", "problem": _problem(folder, error)}
     known.setdefault("ended", _moment(max(moment for moment, _ in stamp)))
-    return RunLine(**known, begun=_moment(stamp[0][0]))
+    holder = holder_of(folder.path / LOCK)
+    return RunLine(**known, begun=_moment(stamp[0][0]), pid=None if holder is None else holder.pid)
 
 
 def _moment(nanoseconds: int) -> datetime:

@@ -42,7 +42,7 @@ def show_watching(folder: RunFolder) -> None:
     task = _chosen_task(run.name, learned, seen[0] if seen else 0)
     path = watched_path(run, task)
     job = queue().last_of(path)
-    if job is not None and job.asked.timestamp() + 1 < changed(run / RECIPE) / 1e9:
+    if job is not None and not job.is_open and job.asked.timestamp() + 1 < changed(run / RECIPE) / 1e9:
         job = None  # of an earlier run of that name
     if job is not None and job.is_open:
         _show_job(job.number)

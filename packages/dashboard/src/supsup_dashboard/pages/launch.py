@@ -146,6 +146,8 @@ def _start(default: Recipe, recipe: Recipe, place: _Place, data: _Data) -> None:
         return
     command = train_command(default, recipe, device=place.option, out=out, data_root=data.root)
     job = _told(lambda: queue().submit(command, f"{recipe.name}, {recipe.tasks} tasks", out, place.devices, token))
+    if job is None and any(each.place == out for each in _told(queue().open_jobs) or ()):
+        return  # it waits all the same, and nobody could be started to work on it
     if job is None or job.place != out:
         out.rmdir()
     if job is None:

@@ -33,7 +33,7 @@ def show() -> None:
     is_live = _goes_on(rows, jobs)
     seconds = None if question else _LIVE_SECONDS if is_live else _IDLE_SECONDS
     st.fragment(_show_all, run_every=seconds)(None if question else is_live)
-    show_elsewhere([row.line for row in rows], still=bool(question))
+    show_elsewhere(still=bool(question))
     if question:
         ask_to_delete(question)
 

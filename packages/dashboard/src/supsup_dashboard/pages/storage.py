@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeAlias
 
 import pandas as pd
 import streamlit as st
@@ -20,17 +21,29 @@ from supsup_methods.reporting.bytes_figures import bytes_by_part, density_by_lay
 from supsup_methods.reporting.table_figures import accuracy_against_bytes
 from supsup_methods.reproduction.paper_numbers import paper_frontier
 from supsup_methods.result_records import Summary
-from supsup_methods.run_folder import SUMMARY, RunFolder
+from supsup_methods.run_folder import RECIPE, SUMMARY, RunFolder
 from supsup_methods.run_frames import CSC, byte_rows, density_rows
 from supsup_methods.runs import Run
 
 from supsup_dashboard.charts import show_chart
 from supsup_dashboard.moments import spoken_moment
-from supsup_dashboard.run_choice import choose_runs, opened, stamp
+from supsup_dashboard.run_choice import changed, choose_runs, opened, stamp
 
 _PAPERS = {"SplitCIFAR100 (Figure 2, right; Table 2)": "2", "SplitImageNet (Figure 2, left)": "figure 2, left"}
 _FITTING = {"split-cifar100": 0, "split-image-folder": 0, "split-imagenet": 1}  # paper's values by the stream of runs
 _COUNTED, _TIMED = "counted runs", "costs of guesses"
+
+
+_Key: TypeAlias = tuple[Path, int]
+"""Of a run: its folder, and when it was begun."""
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """How far a run had come when its bytes were counted."""
+
+    stamped: tuple[int, ...]
+    tasks: int
 
 
 @dataclass(frozen=True)
@@ -113,8 +126,9 @@ def _points(folder: RunFolder, summary: Summary) -> Iterator[tuple[str, float, f
     """Yield the name, bytes and accuracy of a run, and of its masks entropy-coded where they were counted."""
     name, accuracy = folder.path.name, summary["checkpoints"][-1]["accuracy"]
     yield name, summary["bytes"]["total"], accuracy
-    if _is_counted(folder):
-        account, *_ = _account(folder.path, stamp(folder))
+    counted = _counted(folder)
+    if counted is not None:
+        account, *_ = _account(folder.path, counted.stamped)
         for ledger in () if account is None else list(account.coded.values())[:1]:
             yield f"{name}, entropy-coded", ledger.total - ledger.manifest, accuracy
 
@@ -153,9 +167,9 @@ def _show_ledger(folder: RunFolder) -> None:
         f"{recipe.method.kind}, {tasks} of {recipe.tasks} tasks learned: all files of {folder.bank} take "
         f"**{file_bytes(folder.bank):,} bytes**, {file_bytes(folder.bank) / tasks:,.1f} a task."
     )
-    if not _asked_to_count(folder):
+    if not _asked_to_count(folder) or (moment := _counted(folder)) is None:
         return
-    account, counted, parts = _account(folder.path, stamp(folder))
+    account, counted, parts = _account(folder.path, moment.stamped)
     about = "Bytes of what was learned in several forms, each by its parts."
     show_chart(bytes_by_part(parts[parts["form"] != CSC]), parts, "bytes-by-part", about)
     _show_totals(account, parts)
@@ -219,8 +233,8 @@ def _show_costs(folder: RunFolder) -> None:
     if folder.tasks_saved == 0:
         st.info("Nothing is learned yet.")
         return
-    costs: dict[Path, _Costs] = st.session_state.setdefault(_TIMED, {})
-    key = folder.path
+    costs: dict[_Key, _Costs] = st.session_state.setdefault(_TIMED, {})
+    key = _key(folder)
     label = "Measure again" if key in costs else "Measure"
     if st.button(label, help="Takes some seconds, or a minute with thousands of tasks", key="measure-guesses"):
         try:
@@ -261,19 +275,30 @@ def _image(run: Run) -> torch.Tensor:
 
 
 def _asked_to_count(folder: RunFolder) -> bool:
-    """Show a button and tell whether it was pressed for this run in this session; a run that goes on is counted anew."""
-    asked = _is_counted(folder)
+    """Show a button, and return whether it was pressed for this run in this session."""
+    counted = _counted(folder)
+    label = "Count what it could take" if counted is None else "Count again"
     about = "Entropy-codes the masks in a temporary folder"
-    st.button("Count what it could take", help=about, disabled=asked, key="count", on_click=_count, args=(folder,))
-    return asked
+    is_known = counted is not None and counted.stamped == stamp(folder)
+    st.button(label, help=about, disabled=is_known, key="count", on_click=_count, args=(folder,))
+    if counted is not None and not is_known:
+        st.caption(f"Counted when {counted.tasks} tasks were learned.")
+    return counted is not None
 
 
 def _count(folder: RunFolder) -> None:
-    st.session_state.setdefault(_COUNTED, set()).add(folder.path)
+    st.session_state.setdefault(_COUNTED, {})[_key(folder)] = _Counted(stamp(folder), folder.tasks_saved)
 
 
-def _is_counted(folder: RunFolder) -> bool:
-    return folder.path in st.session_state.get(_COUNTED, set())
+def _counted(folder: RunFolder) -> _Counted | None:
+    """Return how far a run had come when it was counted in this session; None where it was not."""
+    counted: dict[_Key, _Counted] = st.session_state.get(_COUNTED, {})
+    return counted.get(_key(folder))
+
+
+def _key(folder: RunFolder) -> _Key:
+    """Return what tells a run from a later one of its name."""
+    return folder.path, changed(folder.path / RECIPE)
 
 
 def _share(fraction: float | None) -> str:

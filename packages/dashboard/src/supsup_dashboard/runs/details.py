@@ -41,9 +41,9 @@ def stop(row: Row) -> None:
         st.error(str(error))
         return
     if stopped:
-        st.toast(f"{row.name} is asked to stop; every finished task is kept")
+        st.toast(f"{plain(row.name)} is asked to stop; every finished task is kept")
     else:
-        st.toast(f"{row.name}: no process works on it any more")
+        st.toast(f"{plain(row.name)}: no process works on it any more")
 
 
 def resume(row: Row) -> bool:
@@ -54,7 +54,7 @@ def resume(row: Row) -> bool:
     except UsageError as error:
         st.error(str(error))
         return False
-    st.toast(f"{row.name} goes on")
+    st.toast(f"{plain(row.name)} goes on")
     return True
 
 

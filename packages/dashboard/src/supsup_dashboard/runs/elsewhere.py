@@ -8,10 +8,10 @@ import pandas as pd
 import streamlit as st
 from supsup_methods.errors import UsageError
 from supsup_methods.run_folder import RUNS
-from supsup_methods.run_listing import RunLine
 from supsup_methods.tracked_runs import STORE, TrackedRun, TrackingServer, elsewhere, local_runs
 
 from supsup_dashboard.moments import local_time, moment_column
+from supsup_dashboard.runs.rows import run_lines
 
 _ASKING_SECONDS, _IDLE_SECONDS = 2, 30  # from one look to the next
 _COLUMNS = {
@@ -21,39 +21,38 @@ _COLUMNS = {
 }
 
 
-def show_elsewhere(lines: Sequence[RunLine], *, still: bool) -> None:
+def show_elsewhere(*, still: bool) -> None:
     """Show the runs of the store that are not under runs/, and look again now and then; nothing where there are none.
 
     Args:
-        lines: of the runs under runs/.
         still: whether not to look again, as the page has to stay as it is.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
-        st.fragment(_show_local, run_every=None if still else _IDLE_SECONDS)(lines)
+        st.fragment(_show_local, run_every=None if still else _IDLE_SECONDS)()
         return
     seconds = _ASKING_SECONDS if _server(uri).latest().is_asked else _IDLE_SECONDS
-    st.fragment(_show_server, run_every=None if still else seconds)(uri, lines)
+    st.fragment(_show_server, run_every=None if still else seconds)(uri)
 
 
-def _show_local(lines: Sequence[RunLine]) -> None:
+def _show_local() -> None:
     """Show what the store beside the runs tells."""
     try:
         tracked = _local(RUNS.absolute(), _store_stamp(RUNS))
     except UsageError as error:
         st.warning(str(error))
         return
-    _show(elsewhere(tracked, lines, RUNS, remote=False))
+    _show(elsewhere(tracked, run_lines(), RUNS, remote=False))
 
 
-def _show_server(uri: str, lines: Sequence[RunLine]) -> None:
+def _show_server(uri: str) -> None:
     """Show what a server told."""
     answer = _server(uri).latest()
     if answer.problem:
         st.warning(answer.problem)
     elif answer.is_asked and not answer.runs:
         st.caption("The tracking server is asked for runs that are elsewhere.")
-    _show(elsewhere(answer.runs, lines, RUNS, remote=True))
+    _show(elsewhere(answer.runs, run_lines(), RUNS, remote=True))
 
 
 def _show(tracked: Sequence[TrackedRun]) -> None:

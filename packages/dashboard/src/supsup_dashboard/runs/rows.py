@@ -1,5 +1,6 @@
 """The runs under runs/ as the queue and their own files tell of them, together."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -7,9 +8,8 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import streamlit as st
-from supsup_methods.run_folder import LOCK, RUNS, RunFolder
+from supsup_methods.run_folder import RUNS, RunFolder
 from supsup_methods.run_listing import LineState, RunLine, RunListing
-from supsup_methods.run_lock import holder_of
 
 from supsup_dashboard.queueing.jobs import Job
 
@@ -19,6 +19,7 @@ RowState: TypeAlias = LineState | Literal["waiting", "starting"]
 STATES: tuple[RowState, ...] = ("running", "starting", "waiting", "done", "stopped", "failed", "died", "damaged")
 _LIVE = frozenset(("running", "starting", "waiting"))
 _NEWS = timedelta(days=7)
+_SECOND = timedelta(seconds=1)  # to which the queue tells when a job was asked for
 _TRAIN = "supsup-train"
 
 
@@ -29,7 +30,7 @@ class Row:
     Attributes:
         line: what its files say.
         state: how it stands, the queue considered.
-        job: the last one that trained it, or is to; None where a terminal did, since then or from the start.
+        job: the last one that trained it, is to, or failed to; None where a terminal did, since then or from the start.
         has_open_job: whether a job of any kind works on it, or will: one that watches a mask, too.
     """
 
@@ -70,17 +71,14 @@ def run_rows(jobs: Sequence[Job]) -> list[Row]:
     Args:
         jobs: of the queue, the newest first.
     """
-    last: dict[str, Job] = {}
+    training = defaultdict[str | None, list[Job]](list)
     for job in jobs:
-        if job.command[0] == _TRAIN and (name := run_of(job)) is not None:
-            last.setdefault(name, job)
+        if job.command[0] == _TRAIN:
+            training[run_of(job)].append(job)
     at_work = {run_of(job) for job in jobs if job.is_open}
     rows = []
-    for line in _listing(RUNS.absolute()).lines():
-        newest = last.get(line.name)
-        # Else it is of an earlier run of that name, or of before somebody went on with it in a terminal.
-        is_own = newest is not None and (newest.is_open or _has_worked(line, newest))
-        own = newest if is_own else None
+    for line in run_lines():
+        own = next((job for job in training.get(line.name, ()) if _is_of(line, job)), None)
         rows.append(Row(line, _state(line, own), own, line.name in at_work))
     return sorted(rows, key=lambda row: (row.is_live, row.line.begun, row.name), reverse=True)
 
@@ -116,10 +114,20 @@ def _state(line: RunLine, job: Job | None) -> RowState:
     return line.state if _has_worked(line, job) else "starting"  # or it let go of the run, and is about to end
 
 
+def _is_of(line: RunLine, job: Job) -> bool:
+    """Tell whether a job is about a run as it stands: not about an earlier one of its name, nor from before a terminal had it."""
+    failed_since = job.is_failure and line.ended is not None and job.asked + _SECOND > line.ended
+    return job.is_open or failed_since or _has_worked(line, job)
+
+
 def _has_worked(line: RunLine, job: Job) -> bool:
     """Tell whether a job's process works on a run, or was the last that did."""
-    last = holder_of(RUNS / line.name / LOCK)
-    return last is not None and last.pid == job.pid
+    return job.pid is not None and line.pid == job.pid
+
+
+def run_lines() -> list[RunLine]:
+    """Return what the files of all runs say."""
+    return _listing(RUNS.absolute()).lines()
 
 
 @st.cache_resource(show_spinner=False)
