@@ -2,11 +2,6 @@
 
 from collections.abc import Mapping
 
-_OWN_ORDER = (
-    "Commits before 46a3d6644d1c test all tasks in the data's order, later ones each task in an order of its own: another first "
-    "image is asked for the task of each batch."
-)
-
 EXPLANATIONS: Mapping[tuple[str, str], str] = {
     ("table7", "BatchE, GNu"): (
         "One seed, where the paper has three. The row hangs on which image of a batch is asked: after 10, 50 and 100 tasks an "
@@ -50,8 +45,10 @@ EXPLANATIONS: Mapping[tuple[str, str], str] = {
 
 REMARKS: Mapping[str, str] = {
     "table2": "BatchE: the authors took 79.75 % from the BatchEnsemble paper, and did not measure it.",
-    "asked-images": _OWN_ORDER,
-    "nns-epsilon": _OWN_ORDER,
+    "asked-images": (
+        "Commits before 46a3d6644d1c test all tasks in the data's order, later ones each task in an order of its own: another "
+        "first image is asked for the task of each batch."
+    ),
     "without a target yet": (
         "Upper Bound and BatchE: the authors took these from the BatchEnsemble paper, and did not measure them."
     ),
